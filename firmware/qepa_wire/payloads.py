@@ -1,0 +1,222 @@
+"""Payloads of frames; every ``decode`` raises WireError and nothing else for what does not fit."""
+
+import struct
+from collections import namedtuple
+
+from .errors import WireError
+from .keys import CARE_ENCRYPT, CARE_GRANT, CARE_MAC, derive
+from .keystream import (
+    DOMAIN_ALERT,
+    DOMAIN_CARE_DOWN,
+    DOMAIN_CARE_UP,
+    STREAM_ALERT,
+    STREAM_CARE,
+    xor_cipher,
+)
+from .lighthe import CHECK_BYTES, MAX_WORDS, vector_bytes
+from .primitives import equal, hmac_sha256
+
+try:
+    from collections.abc import Sequence
+    from typing import Any
+except ImportError:  # MicroPython: the annotations stay strings
+    pass
+
+TAG_BYTES = 16
+ID_BYTES = 16
+
+HELLO_FORMAT = "<16sHHIHHH"
+Hello = namedtuple("Hello", ("key_id", "steps", "boots", "model", "pads", "firmware", "battery_permille"))
+BATTERY_UNKNOWN = 0xFFFF
+
+VECTOR_FORMAT = "<QBBHI"
+VECTOR_HEADER = struct.calcsize(VECTOR_FORMAT)
+Vector = namedtuple("Vector", ("round", "stream", "model", "n_words", "sealed"))
+
+CARE_FORMAT = "<IHBBBBIH"
+Care = namedtuple(
+    "Care", ("t_ms", "boots", "flags", "hr_bpm", "quality_percent", "beat_class", "beats", "model")
+)
+CARE_HR_VALID = 1
+CARE_LEAD_OFF = 2
+CARE_ASYSTOLE = 4
+NO_BEAT_CLASS = 255
+
+ALERT_FORMAT = "<IHBBh"
+Alert = namedtuple("Alert", ("t_ms", "boots", "kind", "active", "value"))
+ALERT_ASYSTOLE = 1
+ALERT_LEAD_OFF = 2
+ALERT_KINDS = (ALERT_ASYSTOLE, ALERT_LEAD_OFF)
+
+ROUND_FORMAT = "<QIIHB"
+STREAM_FORMAT = "<BHIIB"
+RoundOrder = namedtuple("RoundOrder", ("round", "model", "deadline_ms", "n_max", "streams"))
+StreamOrder = namedtuple("StreamOrder", ("stream", "n_words", "bound", "q_max", "rounding"))
+MAX_STREAMS = 4
+
+Label = namedtuple("Label", ("boots", "sample", "beat_class"))
+LABEL_FORMAT = "<HIB"
+MAX_LABELS = 64
+MAX_ACKS = 64
+
+
+def _unpack(format_: str, data: bytes) -> "tuple[Any, ...]":
+    if len(data) != struct.calcsize(format_):
+        raise WireError("payload", "%d bytes" % len(data))
+    return struct.unpack(format_, data)
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """First frame of an epoch: its key (``key_id``, ``steps`` ratchet steps on) and the board's state."""
+    return struct.pack(HELLO_FORMAT, *hello)
+
+
+def decode_hello(data: bytes) -> Hello:
+    """Inverse of :func:`encode_hello`."""
+    return Hello(*_unpack(HELLO_FORMAT, data))
+
+
+def encode_vector(round_: int, stream: int, model: int, sealed: bytes) -> bytes:
+    """A LightHE vector: for which round, stream and model version, then the sealed words."""
+    n_words = (len(sealed) - CHECK_BYTES) // 4
+    return struct.pack(VECTOR_FORMAT, round_, stream, 0, n_words, model) + sealed
+
+
+def decode_vector(data: bytes) -> Vector:
+    """Inverse of :func:`encode_vector`."""
+    if len(data) < VECTOR_HEADER:
+        raise WireError("payload", "%d bytes" % len(data))
+    round_, stream, zero, n_words, model = struct.unpack_from(VECTOR_FORMAT, data)
+    if zero or not 0 < n_words <= MAX_WORDS or len(data) != VECTOR_HEADER + vector_bytes(n_words):
+        raise WireError("payload", "a vector of %d words in %d bytes" % (n_words, len(data)))
+    return Vector(round_, stream, model, n_words, data[VECTOR_HEADER:])
+
+
+def _care_tag(key: bytes, domain: int, board: int, seq: int, body: bytes) -> bytes:
+    return hmac_sha256(derive(key, CARE_MAC), struct.pack("<BII", domain, board, seq) + body)[:TAG_BYTES]
+
+
+def encode_care(care_key: bytes, consent_id: bytes, board: int, seq: int, care: Care) -> bytes:
+    """Live vitals, encrypted then authenticated under the care key of one consent; ``seq`` is the frame's."""
+    plain = struct.pack(CARE_FORMAT, *care)
+    return _seal_care(care_key, consent_id, board, seq, plain, DOMAIN_CARE_UP)
+
+
+def care_consent(data: bytes) -> bytes:
+    """Return the consent a care or labels payload belongs to, so that its key can be found."""
+    if len(data) < ID_BYTES + TAG_BYTES:
+        raise WireError("payload", "%d bytes" % len(data))
+    return data[:ID_BYTES]
+
+
+def decode_care(care_key: bytes, board: int, seq: int, data: bytes) -> Care:
+    """Inverse of :func:`encode_care`; raises WireError("mac") when the tag does not hold."""
+    plain = _open_care(care_key, board, seq, data, DOMAIN_CARE_UP)
+    care = Care(*_unpack(CARE_FORMAT, plain))
+    if care.quality_percent > 100 or care.flags & ~7:
+        raise WireError("payload", "care record out of range")
+    return care
+
+
+def _seal_care(key: bytes, consent_id: bytes, board: int, seq: int, plain: bytes, domain: int) -> bytes:
+    body = consent_id + xor_cipher(derive(key, CARE_ENCRYPT), domain, STREAM_CARE, seq, plain)
+    return body + _care_tag(key, domain, board, seq, body)
+
+
+def _open_care(key: bytes, board: int, seq: int, data: bytes, domain: int) -> bytes:
+    if len(data) < ID_BYTES + TAG_BYTES:
+        raise WireError("payload", "%d bytes" % len(data))
+    body = data[:-TAG_BYTES]
+    if not equal(_care_tag(key, domain, board, seq, body), data[-TAG_BYTES:]):
+        raise WireError("mac", "care record")
+    return xor_cipher(derive(key, CARE_ENCRYPT), domain, STREAM_CARE, seq, body[ID_BYTES:])
+
+
+def encode_labels(care_key: bytes, consent_id: bytes, board: int, seq: int, labels: "list[Label]") -> bytes:
+    """Beat labels by a clinician: class of the beat at a sample since boot number ``boots``; at most 64."""
+    if len(labels) > MAX_LABELS:
+        raise WireError("payload", "%d labels" % len(labels))
+    plain = b"".join(struct.pack(LABEL_FORMAT, *label) for label in labels)
+    return _seal_care(care_key, consent_id, board, seq, plain, DOMAIN_CARE_DOWN)
+
+
+def decode_labels(care_key: bytes, board: int, seq: int, data: bytes) -> "list[Label]":
+    """Inverse of :func:`encode_labels`: a list of Label."""
+    plain = _open_care(care_key, board, seq, data, DOMAIN_CARE_DOWN)
+    size = struct.calcsize(LABEL_FORMAT)
+    if len(plain) % size or len(plain) > MAX_LABELS * size:
+        raise WireError("payload", "%d bytes of labels" % len(plain))
+    return [Label(*struct.unpack_from(LABEL_FORMAT, plain, i)) for i in range(0, len(plain), size)]
+
+
+def encode_alert(alert_key: bytes, seq: int, alert: Alert) -> bytes:
+    """A short emergency, encrypted under the link's alert key; the frame's MAC authenticates it."""
+    return xor_cipher(alert_key, DOMAIN_ALERT, STREAM_ALERT, seq, struct.pack(ALERT_FORMAT, *alert))
+
+
+def decode_alert(alert_key: bytes, seq: int, data: bytes) -> Alert:
+    """Inverse of :func:`encode_alert`."""
+    if len(data) != struct.calcsize(ALERT_FORMAT):
+        raise WireError("payload", "%d bytes" % len(data))
+    alert = Alert(*struct.unpack(ALERT_FORMAT, xor_cipher(alert_key, DOMAIN_ALERT, STREAM_ALERT, seq, data)))
+    if alert.kind not in ALERT_KINDS or alert.active > 1:
+        raise WireError("payload", "alert kind %d" % alert.kind)
+    return alert
+
+
+def encode_ack(seqs: "Sequence[int]") -> bytes:
+    """Sequence numbers of frames that the gateway holds durably; at most 64."""
+    return struct.pack("<%dI" % len(seqs), *seqs)
+
+
+def decode_ack(data: bytes) -> tuple[int, ...]:
+    """Inverse of :func:`encode_ack`: a tuple of sequence numbers."""
+    if not data or len(data) % 4 or len(data) > 4 * MAX_ACKS:
+        raise WireError("payload", "%d bytes of acknowledgements" % len(data))
+    return struct.unpack("<%dI" % (len(data) // 4), data)
+
+
+def encode_round(order: RoundOrder) -> bytes:
+    """What a board is asked for in one round."""
+    head = struct.pack(
+        ROUND_FORMAT, order.round, order.model, order.deadline_ms, order.n_max, len(order.streams)
+    )
+    return head + b"".join(struct.pack(STREAM_FORMAT, *stream) for stream in order.streams)
+
+
+def decode_round(data: bytes) -> RoundOrder:
+    """Inverse of :func:`encode_round`."""
+    head, each = struct.calcsize(ROUND_FORMAT), struct.calcsize(STREAM_FORMAT)
+    if len(data) < head:
+        raise WireError("payload", "%d bytes" % len(data))
+    round_, model, deadline_ms, n_max, count = struct.unpack_from(ROUND_FORMAT, data)
+    if not 0 < count <= MAX_STREAMS or len(data) != head + count * each:
+        raise WireError("payload", "%d streams in %d bytes" % (count, len(data)))
+    streams = [StreamOrder(*struct.unpack_from(STREAM_FORMAT, data, head + i * each)) for i in range(count)]
+    return RoundOrder(round_, model, deadline_ms, n_max, streams)
+
+
+def _grant_tag(care_key: bytes, board: int, consent_id: bytes, valid_s: int) -> bytes:
+    message = struct.pack("<II", board, valid_s) + consent_id
+    return hmac_sha256(derive(care_key, CARE_GRANT), message)[:TAG_BYTES]
+
+
+def encode_grant(care_key: bytes, board: int, consent_id: bytes, valid_s: int) -> bytes:
+    """Tell a board to stream care records for ``valid_s`` seconds; the tag shows that the server agreed."""
+    return consent_id + struct.pack("<I", valid_s) + _grant_tag(care_key, board, consent_id, valid_s)
+
+
+def grant_consent(data: bytes) -> bytes:
+    """Return the consent of a grant, so that its care key can be derived."""
+    if len(data) != ID_BYTES + 4 + TAG_BYTES:
+        raise WireError("payload", "%d bytes of care grant" % len(data))
+    return data[:ID_BYTES]
+
+
+def decode_grant(care_key: bytes, board: int, data: bytes) -> int:
+    """Return ``valid_s`` of a grant; raises WireError("mac") when the tag does not hold."""
+    consent_id = grant_consent(data)
+    valid_s: int = struct.unpack_from("<I", data, ID_BYTES)[0]
+    if not equal(_grant_tag(care_key, board, consent_id, valid_s), data[-TAG_BYTES:]):
+        raise WireError("mac", "care grant")
+    return valid_s
