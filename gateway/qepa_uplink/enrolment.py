@@ -1,0 +1,76 @@
+"""Enrolment: the key dock gives a board its end key and tells the server, under hybrid ML-KEM both ways.
+
+The dock makes the end key, puts it into the board over USB, seals it to the server and forgets it.
+"""
+
+from pydantic import Field
+
+from .identity import Certificate
+from .messages import BoardId, Message, Name
+
+
+class EnrolmentRequest(Message):
+    """What the dock signs and posts. ``sealed_end_key`` is sealed to the server with :func:`enrolment_info`."""
+
+    board: BoardId
+    patient: Name
+    gateway: Name
+    sealed_end_key: bytes = Field(max_length=4096)
+
+
+class SignedEnrolment(Message):
+    """The exact bytes of an EnrolmentRequest with the dock's certificate and signature."""
+
+    body: bytes = Field(max_length=16384)
+    certificate: Certificate
+    signature: bytes = Field(max_length=4096)
+
+
+class EnrolmentReply(Message):
+    """The server's answer: ``sealed_cohort_key`` is sealed to the dock; ``model_root`` is the HSS public key."""
+
+    board: BoardId
+    sealed_cohort_key: bytes = Field(max_length=4096)
+    model_root: bytes = Field(max_length=256)
+
+
+ENROLMENT_CONTEXT = b"qepa/1/enrolment"
+REPLY_CONTEXT = b"qepa/1/enrolment-reply"
+CONSENT_CONTEXT = b"qepa/1/consent"
+WITHDRAWAL_CONTEXT = b"qepa/1/withdrawal"
+
+
+class SignedReply(Message):
+    """The exact bytes of an EnrolmentReply with the server's signature."""
+
+    body: bytes = Field(max_length=16384)
+    signature: bytes = Field(max_length=4096)
+
+
+class Withdrawal(Message):
+    """The consent desk withdraws a consent."""
+
+    consent_id: bytes = Field(min_length=16, max_length=16)
+
+
+class SignedWithdrawal(Message):
+    """The exact bytes of a Withdrawal with the desk's certificate and signature."""
+
+    body: bytes = Field(max_length=4096)
+    certificate: Certificate
+    signature: bytes = Field(max_length=4096)
+
+
+def enrolment_info(board: int, patient: str, gateway: str) -> bytes:
+    """HPKE info of a sealed end key: binds it to the board, patient and gateway it was made for."""
+    return f"qepa/1/end-key {board:08x} {patient} {gateway}".encode()
+
+
+def cohort_info(board: int) -> bytes:
+    """HPKE info of a sealed cohort key."""
+    return f"qepa/1/cohort-key {board:08x}".encode()
+
+
+def pair_info(sender: str, recipient: str) -> bytes:
+    """HPKE info of a sealed pair key between two gateways."""
+    return f"qepa/1/pair-key {sender} {recipient}".encode()

@@ -1,0 +1,288 @@
+"""Messages between gateways and server. One frozen model each; unknown fields and shapes are refused."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .identity import Certificate
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+BoardId = Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
+Nonce = Annotated[bytes, Field(min_length=32, max_length=32)]
+RoundNumber = Annotated[int, Field(ge=1, le=2**63)]
+StreamId = Annotated[int, Field(ge=1, le=2)]
+CellId = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Message(BaseModel):
+    """Base of all messages: frozen, closed, bytes as URL-safe base64."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+class SessionOpen(Message):
+    """Gateway to server, signed: a fresh session key sealed to the server. ``number`` rises for ever."""
+
+    type: Literal["session_open"] = "session_open"
+    certificate: Certificate
+    number: int = Field(ge=1)
+    sealed_key: bytes = Field(max_length=4096)
+
+
+class SessionUnknown(Message):
+    """Server to gateway, signed: I do not hold your session (I restarted); open a new one."""
+
+    type: Literal["session_unknown"] = "session_unknown"
+    session: bytes = Field(min_length=16, max_length=16)
+
+
+class Adopted(Message):
+    """One enrolled board of a gateway; ``patient`` is a pseudonym."""
+
+    board: BoardId
+    patient: Name
+
+
+class Welcome(Message):
+    """Server to gateway, sealed: the answer to SessionOpen, and again whenever the boards change."""
+
+    type: Literal["welcome"] = "welcome"
+    boards: tuple[Adopted, ...] = Field(max_length=4096)
+
+
+class Ack(Message):
+    """Either way, sealed: these durable messages are stored."""
+
+    type: Literal["ack"] = "ack"
+    ids: tuple[str, ...] = Field(max_length=256)
+
+
+class Directory(Message):
+    """Server to gateways, signed: certificates of all gateways, checked by each against the root it pins."""
+
+    type: Literal["directory"] = "directory"
+    certificates: tuple[Certificate, ...] = Field(max_length=1024)
+
+
+class StreamSpec(Message):
+    """What one stream of a round asks of each board, and the quantizer's bounds."""
+
+    stream: StreamId
+    n_words: int = Field(ge=1, le=65535)
+    bound: int = Field(ge=1, le=2**31)
+    q_max: int = Field(ge=1, le=2**31)
+    rounding: int = Field(ge=0, le=1)
+
+
+class RoundOpen(Message):
+    """Server to gateways, signed: a round is coming; ``commitment`` is SHA-256 of the server's nonce."""
+
+    type: Literal["round_open"] = "round_open"
+    round: RoundNumber
+    commitment: Nonce
+    model_version: int = Field(ge=0, le=2**32 - 1)
+    streams: tuple[StreamSpec, ...] = Field(min_length=1, max_length=4)
+    n_max: int = Field(ge=1, le=65535)
+    min_group: int = Field(ge=5, le=65535)
+    cell_target: int = Field(ge=5, le=65535)
+    ready_within_ms: int = Field(ge=1, le=3_600_000)
+    collect_within_ms: int = Field(ge=1, le=3_600_000)
+    settle_within_ms: int = Field(ge=1, le=3_600_000)
+
+
+class Ready(Message):
+    """Gateway to server, signed: I take part with so many patients; ``nonce`` goes into the public seed."""
+
+    type: Literal["ready"] = "ready"
+    round: RoundNumber
+    gateway: Name
+    nonce: Nonce
+    commitment: Nonce
+    patients: int = Field(ge=0, le=65535)
+
+
+class RoundStart(Message):
+    """Server to gateways, signed: the nonces that fix the cells; ``readies`` are the signed messages themselves."""
+
+    type: Literal["round_start"] = "round_start"
+    round: RoundNumber
+    server_nonce: Nonce
+    readies: tuple[bytes, ...] = Field(max_length=1024)
+
+
+class PairOffer(Message):
+    """Gateway to gateway, signed: a pair key sealed to ``recipient`` by the gateway with the lesser name."""
+
+    type: Literal["pair_offer"] = "pair_offer"
+    sender: Name
+    recipient: Name
+    sealed_key: bytes = Field(max_length=4096)
+
+
+class PairWanted(Message):
+    """Gateway to gateway, signed: we share a cell and I hold no pair key of yours; offer it again."""
+
+    type: Literal["pair_wanted"] = "pair_wanted"
+    sender: Name
+    recipient: Name
+
+
+class Count(Message):
+    """Gateway to the other gateways of a cell, signed: my frozen contribution, by number and digest."""
+
+    type: Literal["count"] = "count"
+    round: RoundNumber
+    cell: CellId
+    stream: StreamId
+    gateway: Name
+    patients: int = Field(ge=0, le=65535)
+    boards: int = Field(ge=0, le=65535)
+    contributors_digest: Nonce
+
+
+class Partial(Message):
+    """Gateway to server, signed, durable: this gateway's sum for a cell, link masks off, pair masks on."""
+
+    type: Literal["partial"] = "partial"
+    id: str = Field(max_length=64)
+    round: RoundNumber
+    cell: CellId
+    stream: StreamId
+    gateway: Name
+    contributors: tuple[BoardId, ...] = Field(max_length=65535)
+    patients: int = Field(ge=0, le=65535)
+    n_words: int = Field(ge=1, le=65535)
+    sealed: bytes = Field(max_length=4 * 65535 + 16)
+    last_frame_ms: int = Field(ge=0)
+
+
+class CellVoid(Message):
+    """Gateway to server, signed, durable: this cell gives no sum, and why."""
+
+    type: Literal["cell_void"] = "cell_void"
+    id: str = Field(max_length=64)
+    round: RoundNumber
+    cell: CellId
+    stream: StreamId
+    gateway: Name
+    reason: str = Field(max_length=200)
+
+
+class ModelRelease(Message):
+    """Server to gateways, signed: a model with its HSS signature for the boards (qepa_wire.model.decode_release)."""
+
+    type: Literal["model_release"] = "model_release"
+    version: int = Field(ge=0, le=2**32 - 1)
+    round: int = Field(ge=0, le=2**63)
+    release: bytes = Field(max_length=16384)
+
+
+class Consent(Message):
+    """A patient's consent to live monitoring, signed by the consent desk (see :class:`SignedConsent`)."""
+
+    consent_id: bytes = Field(min_length=16, max_length=16)
+    patient: Name
+    purpose: Literal["care"] = "care"
+    boards: tuple[BoardId, ...] = Field(max_length=64)
+    not_before_s: int
+    not_after_s: int
+
+
+class SignedConsent(Message):
+    """The exact bytes of a Consent with the desk's certificate and signature."""
+
+    body: bytes = Field(max_length=4096)
+    certificate: Certificate
+    signature: bytes = Field(max_length=4096)
+
+
+class CareGrant(Message):
+    """Server to gateway, sealed: the consent, and the care key of one board that it covers."""
+
+    type: Literal["care_grant"] = "care_grant"
+    consent: SignedConsent
+    board: BoardId
+    care_key: Nonce
+
+
+class CareRevoke(Message):
+    """Server to gateway, signed: the consent is withdrawn; forget its keys and stop the boards."""
+
+    type: Literal["care_revoke"] = "care_revoke"
+    consent_id: bytes = Field(min_length=16, max_length=16)
+
+
+class CareRecord(Message):
+    """Gateway to server, sealed: one board's care payload as it came, still under its care key."""
+
+    type: Literal["care_record"] = "care_record"
+    board: BoardId
+    seq: int = Field(ge=0, le=2**32 - 1)
+    payload: bytes = Field(max_length=256)
+    received_ms: int = Field(ge=0)
+
+
+class AlertReport(Message):
+    """Gateway to server, sealed, durable: an alert as the gateway opened it."""
+
+    type: Literal["alert"] = "alert"
+    id: str = Field(max_length=64)
+    board: BoardId
+    kind: int = Field(ge=0, le=255)
+    active: bool
+    value: int
+    t_ms: int = Field(ge=0)
+    received_ms: int = Field(ge=0)
+
+
+class BoardStatus(Message):
+    """What may be known of a board: is it there, which key does it use."""
+
+    board: BoardId
+    online: bool
+    last_seen_ms: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+    key_source: Literal["qkd", "ratchet", "none"]
+    pads: int = Field(ge=0)
+    model_version: int = Field(ge=0)
+    battery_permille: int | None = None
+
+
+class LinkStatus(Message):
+    """The optical link as the gateway's key-management entity reports it."""
+
+    state: str = Field(max_length=200)
+    qber: float | None = None
+    stored_keys: int = Field(ge=0)
+    bits_produced: int = Field(ge=0)
+    bits_consumed: int = Field(ge=0)
+
+
+class Status(Message):
+    """Gateway to server, sealed, every few seconds: heartbeat."""
+
+    type: Literal["status"] = "status"
+    now_ms: int = Field(ge=0)
+    boards: tuple[BoardStatus, ...] = Field(max_length=4096)
+    link: LinkStatus | None
+    refused: dict[str, int]
+    spool: int = Field(ge=0)
+
+
+Signed = Annotated[
+    SessionOpen
+    | SessionUnknown
+    | Directory
+    | RoundOpen
+    | Ready
+    | RoundStart
+    | PairOffer
+    | PairWanted
+    | Count
+    | Partial
+    | CellVoid
+    | ModelRelease
+    | CareRevoke,
+    Field(discriminator="type"),
+]
+Sealed = Annotated[Welcome | Ack | CareGrant | CareRecord | AlertReport | Status, Field(discriminator="type")]
