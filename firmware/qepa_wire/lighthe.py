@@ -26,9 +26,7 @@ def vector_bytes(n_words: int) -> int:
     return 4 * n_words + CHECK_BYTES
 
 
-def check_values(
-    values: "Sequence[int]", cohort_check_key: bytes, stream: int, round_: int
-) -> tuple[int, int]:
+def check_values(values: "Sequence[int]", cohort_check_key: bytes, stream: int, round_: int) -> tuple[int, int]:
     """Return the two check values of signed ``values``: sums of a_kj * m_j mod 2^64.
 
     The coefficients a_kj are fresh for each (stream, round) and secret from gateways. An altered sum passes

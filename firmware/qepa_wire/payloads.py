@@ -28,15 +28,14 @@ ID_BYTES = 16
 HELLO_FORMAT = "<16sHHIHHH"
 Hello = namedtuple("Hello", ("key_id", "steps", "boots", "model", "pads", "firmware", "battery_permille"))
 BATTERY_UNKNOWN = 0xFFFF
+MAX_RATCHET_STEPS = 4096  # what an unauthenticated HELLO may cost its receiver
 
 VECTOR_FORMAT = "<QBBHI"
 VECTOR_HEADER = struct.calcsize(VECTOR_FORMAT)
 Vector = namedtuple("Vector", ("round", "stream", "model", "n_words", "sealed"))
 
 CARE_FORMAT = "<IHBBBBIH"
-Care = namedtuple(
-    "Care", ("t_ms", "boots", "flags", "hr_bpm", "quality_percent", "beat_class", "beats", "model")
-)
+Care = namedtuple("Care", ("t_ms", "boots", "flags", "hr_bpm", "quality_percent", "beat_class", "beats", "model"))
 CARE_HR_VALID = 1
 CARE_LEAD_OFF = 2
 CARE_ASYSTOLE = 4
@@ -73,7 +72,12 @@ def encode_hello(hello: Hello) -> bytes:
 
 def decode_hello(data: bytes) -> Hello:
     """Inverse of :func:`encode_hello`."""
-    return Hello(*_unpack(HELLO_FORMAT, data))
+    hello = Hello(*_unpack(HELLO_FORMAT, data))
+    if hello.steps > MAX_RATCHET_STEPS:
+        raise WireError("payload", "%d ratchet steps" % hello.steps)
+    if hello.battery_permille > 1000 and hello.battery_permille != BATTERY_UNKNOWN:
+        raise WireError("payload", "battery at %d permille" % hello.battery_permille)
+    return hello
 
 
 def encode_vector(round_: int, stream: int, model: int, sealed: bytes) -> bytes:
@@ -165,7 +169,9 @@ def decode_alert(alert_key: bytes, seq: int, data: bytes) -> Alert:
 
 
 def encode_ack(seqs: "Sequence[int]") -> bytes:
-    """Sequence numbers of frames that the gateway holds durably; at most 64."""
+    """Sequence numbers of frames that the gateway holds durably; 1 to 64."""
+    if not 0 < len(seqs) <= MAX_ACKS:
+        raise WireError("payload", "%d acknowledgements" % len(seqs))
     return struct.pack("<%dI" % len(seqs), *seqs)
 
 
@@ -178,9 +184,7 @@ def decode_ack(data: bytes) -> tuple[int, ...]:
 
 def encode_round(order: RoundOrder) -> bytes:
     """What a board is asked for in one round."""
-    head = struct.pack(
-        ROUND_FORMAT, order.round, order.model, order.deadline_ms, order.n_max, len(order.streams)
-    )
+    head = struct.pack(ROUND_FORMAT, order.round, order.model, order.deadline_ms, order.n_max, len(order.streams))
     return head + b"".join(struct.pack(STREAM_FORMAT, *stream) for stream in order.streams)
 
 
@@ -193,6 +197,9 @@ def decode_round(data: bytes) -> RoundOrder:
     if not 0 < count <= MAX_STREAMS or len(data) != head + count * each:
         raise WireError("payload", "%d streams in %d bytes" % (count, len(data)))
     streams = [StreamOrder(*struct.unpack_from(STREAM_FORMAT, data, head + i * each)) for i in range(count)]
+    if len({stream.stream for stream in streams}) != count:
+        # sealed twice in a round, a stream would show its difference to whoever strips the link masks
+        raise WireError("payload", "a stream is asked for twice")
     return RoundOrder(round_, model, deadline_ms, n_max, streams)
 
 
@@ -220,3 +227,15 @@ def decode_grant(care_key: bytes, board: int, data: bytes) -> int:
     if not equal(_grant_tag(care_key, board, consent_id, valid_s), data[-TAG_BYTES:]):
         raise WireError("mac", "care grant")
     return valid_s
+
+
+def encode_revoke(consent_id: bytes) -> bytes:
+    """Tell a board that a consent has ended; the frame's MAC authenticates it."""
+    return consent_id
+
+
+def decode_revoke(data: bytes) -> bytes:
+    """Return the consent that has ended."""
+    if len(data) != ID_BYTES:
+        raise WireError("payload", "%d bytes of care revocation" % len(data))
+    return data
