@@ -1,0 +1,180 @@
+"""One ECG lead from ADC counts to beats, heart rate, labelled beats and round statistics.
+
+A driver turns `ADC.read_u16()` (0 to 65535, 12 bits left-justified) into signed counts with
+`(value >> 4) - 2048`; nominally 400 counts are a millivolt.
+
+The RR interval that follows is a feature, so a beat is reported when the next one is found (or 2.5 s later).
+"""
+
+from array import array
+
+from .dsp import EcgFilter
+from .features import N_FEATURES, BeatFeatures
+from .learn import UNLABELLED
+from .quality import FLATLINE, GOOD, SATURATED, HeartRate, SignalQuality
+from .rpeak import RPeakDetector
+from .vital_statistics import RoundStatistics
+
+BEATS = 128  # beats remembered for their labels: over 25 s at 300 bpm
+REHEARSED = 8  # latest labelled beats kept of each class but N
+MATCH_MS = 150  # a label belongs to the nearest beat within this (ANSI/AAMI EC57)
+MAX_BLOCK = 512
+
+_LAST_WAIT_MS = 2500
+
+
+class Beat:
+    """A measured beat: sample_index of its R peak, features (array('h'), Q8), label (class number or UNLABELLED)."""
+
+    def __init__(self):
+        self.sample_index = -1
+        self.features = array("h", bytes(2 * N_FEATURES))
+        self.label = UNLABELLED
+        self.taken = True  # not, or no longer, waiting for training_set
+
+
+class EcgPipeline:
+    """The board's ECG: `push` blocks of counts, read the rest.
+
+    beats[(n_beats - 1) % BEATS] is the latest of n_beats measured beats.
+    """
+
+    def __init__(self, fs_hz, mains_hz=50, rehearse=True):
+        self.fs_hz = fs_hz
+        self._filter = EcgFilter(fs_hz, mains_hz)
+        self._detector = RPeakDetector(self._filter)
+        self._measure = BeatFeatures(self._filter)
+        self._quality = SignalQuality(self._filter, self._detector, self._measure.templates)
+        self._rate = HeartRate(fs_hz)
+        self._statistics = RoundStatistics(fs_hz)
+        self._envelope = array("i", bytes(4 * MAX_BLOCK))
+        self._previous = -1  # R peak before the pending one
+        self._pending = -1  # R peak that waits for its following RR
+        self._rehearsed = []
+        self._rehearse = rehearse
+        self.beats = [Beat() for _ in range(BEATS)]
+        self.n_beats = 0
+        self.n_peaks = 0
+
+    @property
+    def n_samples(self):
+        """Samples pushed so far; the next one has this number."""
+        return self._filter.n
+
+    def push(self, block, n):
+        """Take block[0:n] (array('h') of signed counts, n <= MAX_BLOCK); returns how many beats were measured."""
+        if n > MAX_BLOCK:
+            raise ValueError("a block has at most %d samples, this one %d" % (MAX_BLOCK, n))
+        before = self.n_beats
+        first = self._filter.n
+        detector = self._detector
+        self._filter.run(block, n, self._envelope)
+        detector.run(self._envelope, first, n)
+        was = self._quality.state
+        self._quality.update()
+        if was == SATURATED and self._quality.state != SATURATED:
+            self._rate.lead_on(self._filter.n)
+        for k in range(detector.n_found):
+            self._peak(detector.found[k])
+        detector.clear()
+        if self._pending >= 0 and self._filter.n - self._pending > _LAST_WAIT_MS * self.fs_hz // 1000:
+            self._finish(0)
+            self._previous = -1
+            self._pending = -1
+        return self.n_beats - before
+
+    def _peak(self, r_index):
+        if self._pending >= 0:
+            if r_index <= self._pending:
+                return
+            self._finish(r_index - self._pending)
+            self._previous = self._pending
+        self._pending = r_index
+        self.n_peaks += 1
+        self._rate.beat(r_index)
+        if self._previous >= 0 and self._quality.state == GOOD:
+            self._statistics.interval(r_index - self._previous)
+
+    def _finish(self, rr_post):
+        beat = self.beats[self.n_beats % BEATS]
+        beat.sample_index = self._pending
+        beat.label = UNLABELLED
+        beat.taken = False
+        rr_pre = self._pending - self._previous if self._previous >= 0 else 0
+        self._measure.measure(self._pending, rr_pre, rr_post, beat.features)
+        self.n_beats += 1
+
+    def quality(self):
+        """Signal quality of the latest second: quality.GOOD, FLATLINE, SATURATED or NOISY."""
+        return self._quality.state
+
+    def hr_bpm_x10(self):
+        """Heart rate in tenths of a beat per minute; None while unknown, stale or the signal is bad."""
+        return self._rate.bpm_x10(self._filter.n) if self._quality.state == GOOD else None
+
+    def hr_bpm(self):
+        """Heart rate in whole beats per minute; None while unknown, stale or the signal is bad."""
+        x10 = self.hr_bpm_x10()
+        return None if x10 is None else (x10 + 5) // 10
+
+    def asystole(self):
+        """No beat for 4 s while the lead is on; a railed input (lead off) is no asystole, a flat one is."""
+        return self._quality.state != SATURATED and self._rate.asystole(self._filter.n)
+
+    def lead_is_on(self):
+        """Neither railed nor flat."""
+        return self._quality.state not in (SATURATED, FLATLINE)
+
+    def label(self, sample_index, label):
+        """Attach a class number to the measured beat nearest to sample_index within 150 ms; True if there is one.
+
+        A clinician's label comes seconds after the beat; one for a beat not yet measured (the next R peak is not in
+        yet) returns False and may be offered again.
+        """
+        reach = MATCH_MS * self.fs_hz // 1000
+        best = None
+        for k in range(max(0, self.n_beats - BEATS), self.n_beats):
+            beat = self.beats[k % BEATS]
+            away = abs(beat.sample_index - sample_index)
+            if away <= reach:
+                best = beat
+                reach = away - 1
+        if best is None:
+            return False
+        best.label = label
+        return True
+
+    def training_set(self):
+        """(features, labels): lists over the beats labelled since the last call, oldest first, which this forgets.
+
+        They are preceded by the latest REHEARSED earlier beats of each class but N, so that rare beats are learnt
+        more than once. The feature arrays of new beats are the ring's own: use them before pushing more.
+        """
+        features = [x for x, _ in self._rehearsed]
+        labels = [label for _, label in self._rehearsed]
+        for k in range(max(0, self.n_beats - BEATS), self.n_beats):
+            beat = self.beats[k % BEATS]
+            if beat.label != UNLABELLED and not beat.taken:
+                beat.taken = True
+                features.append(beat.features)
+                labels.append(beat.label)
+                if self._rehearse and beat.label != 0:
+                    self._remember(beat)
+        return features, labels
+
+    def _remember(self, beat):
+        kept = self._rehearsed
+        same = 0
+        oldest = -1
+        for k in range(len(kept)):
+            if kept[k][1] == beat.label:
+                if oldest < 0:
+                    oldest = k
+                same += 1
+        if same >= REHEARSED:
+            kept.pop(oldest)
+        kept.append((array("h", beat.features), beat.label))
+
+    def take_statistics(self):
+        """The round window's vital-sign statistics, see vital_statistics.NAMES, and begin the next window."""
+        return self._statistics.take()
