@@ -1,0 +1,363 @@
+"""Make wire.json: golden vectors of the wire, by a second implementation written from PROTOCOL.md.
+
+    python tests/vectors/make_wire_vectors.py
+
+It imports nothing of ours, so that a mistake in qepa_wire does not make the vector that would have caught it.
+"""
+
+import hashlib
+import hmac
+import json
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import pyhsslms.pyhsslms as hsslms
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+
+OUT = Path(__file__).with_name("wire.json")
+
+LINK, END, COHORT = (hashlib.sha256(name).digest() for name in (b"link", b"end", b"cohort"))
+CONSENT = hashlib.sha256(b"consent").digest()[:16]
+BOARD = 0x01020304
+
+
+def prf(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def block(domain: int, stream: int, cell: int, round_: int, index: int) -> bytes:
+    fields = ((domain, 1), (stream, 1), (cell, 2), (round_, 8), (index, 4))
+    return b"".join(value.to_bytes(size, "little") for value, size in fields)
+
+
+def f(key: bytes, domain: int, stream: int, cell: int, round_: int, n_bytes: int) -> bytes:
+    out = b""
+    for index in range(-(-n_bytes // 16)):
+        aes = Cipher(AES256(key), ECB()).encryptor()  # noqa: S305  one block
+        out += aes.update(block(domain, stream, cell, round_, index))
+    return out[:n_bytes]
+
+
+def xor(a: bytes, b: bytes) -> bytes:
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
+def checks(values: list[int], stream: int, round_: int) -> list[int]:
+    a = f(prf(COHORT, b"qepa/1/cohort/check"), 2, stream, 0, round_, 16 * len(values))
+    return [
+        sum(int.from_bytes(a[16 * j + 8 * k : 16 * j + 8 * k + 8], "little") * m for j, m in enumerate(values)) % 2**64
+        for k in (0, 1)
+    ]
+
+
+def seal(values: list[int], masks: list[bytes], stream: int, round_: int) -> bytes:
+    n = len(values)
+    out = b""
+    for j, m in enumerate(values):
+        word = m + sum(int.from_bytes(mask[4 * j : 4 * j + 4], "little") for mask in masks)
+        out += (word % 2**32).to_bytes(4, "little")
+    for k, check in enumerate(checks(values, stream, round_)):
+        at = 4 * n + 8 * k
+        word = check + sum(int.from_bytes(mask[at : at + 8], "little") for mask in masks)
+        out += (word % 2**64).to_bytes(8, "little")
+    return out
+
+
+def frame(type_: int, seq: int, payload: bytes, *, board: int = BOARD, epoch: int = 7, suite: int = 1) -> bytes:
+    way = b"down" if type_ & 0x40 else b"up"
+    body = bytes([0x51, 1, type_, suite]) + struct.pack("<IIII", board, epoch, seq, len(payload)) + payload
+    return body + prf(prf(LINK, b"qepa/1/link/mac/" + way), body)[:16]
+
+
+def care_key() -> bytes:
+    return prf(prf(END, b"qepa/1/end/care"), CONSENT)
+
+
+def care_sealed(domain: int, seq: int, plain: bytes) -> bytes:
+    body = CONSENT + xor(plain, f(prf(care_key(), b"qepa/1/care/encrypt"), domain, 3, 0, seq, len(plain)))
+    return body + prf(prf(care_key(), b"qepa/1/care/mac"), struct.pack("<BII", domain, BOARD, seq) + body)[:16]
+
+
+def grant(valid_s: int) -> bytes:
+    tag = prf(prf(care_key(), b"qepa/1/care/grant"), struct.pack("<II", BOARD, valid_s) + CONSENT)[:16]
+    return CONSENT + struct.pack("<I", valid_s) + tag
+
+
+def derivations() -> list[dict]:
+    labels = ["link/mask", "link/mac/up", "link/mac/down", "link/alert", "link/ratchet", "end/mask", "end/care"]
+    labels += ["care/encrypt", "care/mac", "care/grant", "pair/mask", "cohort/check"]
+    return [
+        {"key": key.hex(), "label": "qepa/1/" + label, "out": prf(key, b"qepa/1/" + label.encode()).hex()}
+        for key in (bytes(32), LINK)
+        for label in labels
+    ]
+
+
+def ratchets() -> list[dict]:
+    out, key = [], LINK
+    for step in range(101):
+        if step in (0, 1, 2, 100):
+            out.append({"key": LINK.hex(), "steps": step, "out": key.hex()})
+        key = prf(key, b"qepa/1/link/ratchet")
+    return out
+
+
+def keystreams() -> list[dict]:
+    uses = [(1, 1, 0, 0, 16), (1, 2, 0, 1, 33), (1, 2, 517, 2**32 + 5, 48), (2, 1, 0, 3, 64)]
+    uses += [(3, 3, 0, 2**32 - 1, 16), (4, 3, 0, 9, 7), (5, 4, 0, 10, 10), (1, 1, 65535, 2**64 - 1, 1)]
+    return [
+        {
+            "key": LINK.hex(),
+            "use": list(use[:4]),
+            "blocks": b"".join(block(*use[:4], index) for index in range(-(-use[4] // 16))).hex(),
+            "out": f(LINK, *use).hex(),
+        }
+        for use in uses
+    ]
+
+
+def sealed() -> list[dict]:
+    top = 2**31 - 1
+    pseudo = [int.from_bytes(hashlib.sha256(struct.pack("<I", i)).digest()[:3], "little") - 2**23 for i in range(240)]
+    cases = [
+        ("one", [1], 1, 1),
+        ("lowest", [-top], 1, 2),
+        ("extremes and zeros", [top, -top, 0, 0, -1, 1, top, -top] * 2, 2, 3),
+        ("72 words", pseudo[:72], 1, 2**40 + 1),
+        ("240 words", pseudo, 2, 2**64 - 1),
+    ]
+    out = []
+    for name, values, stream, round_ in cases:
+        size = 4 * len(values) + 16
+        link = f(prf(LINK, b"qepa/1/link/mask"), 1, stream, 0, round_, size)
+        end = f(prf(END, b"qepa/1/end/mask"), 1, stream, 0, round_, size)
+        case = {"name": name, "values": values, "stream": stream, "round": round_}
+        case["checks"] = struct.pack("<QQ", *checks(values, stream, round_)).hex()
+        if len(values) <= 16:
+            case["link_mask"], case["end_mask"] = link.hex(), end.hex()
+        case["sealed"] = seal(values, [link, end], stream, round_).hex()
+        out.append(case)
+    return out
+
+
+def blob(version: int, features: int, classes: int, fraction_bits: int, words: Iterable[int]) -> bytes:
+    signed = [word.to_bytes(4, "little", signed=True) for word in words]
+    head = b"QM" + bytes([1, 1]) + version.to_bytes(4, "little") + bytes([features, classes, fraction_bits, 0])
+    return head + len(signed).to_bytes(2, "little") + b"".join(signed)
+
+
+def models() -> list[dict]:
+    shapes = [(1, 1, 2, 0, [0, -1, 2**31 - 1, -(2**31)]), (2**32 - 1, 47, 5, 24, range(-120, 120))]
+    return [
+        {"fields": [*shape[:4], list(shape[4])], "blob": blob(*shape).hex(), "release": _release(blob(*shape)).hex()}
+        for shape in shapes
+    ]
+
+
+def _release(model: bytes) -> bytes:
+    return len(model).to_bytes(2, "little") + model + b"signature"
+
+
+def payloads() -> dict[str, dict]:
+    """Fields and bytes of one payload of each type; seq is 0x01000000 + type for those it is part of."""
+    vector = seal([5, -6], [bytes(24)], 1, 8)
+    care = (123456, 3, 1, 72, 98, 255, 140, 65535)
+    labels = [(3, 36000, 0), (3, 36288, 2), (65535, 2**32 - 1, 4)]
+    alert = (654321, 3, 2, 1, -300)
+    streams = [(1, 72, 25000, 4096, 0), (2, 240, 65536, 1 << 20, 1)]
+    hello = (bytes(range(16)), 4096, 3, 17, 12, 0x0102, 875)
+    return {
+        "hello": {
+            "type": 0x01,
+            "fields": [hello[0].hex(), *hello[1:]],
+            "bytes": (hello[0] + struct.pack("<HHIHHH", *hello[1:])).hex(),
+        },
+        "vector": {
+            "type": 0x02,
+            "fields": [2**33 + 8, 1, 17, 2, vector.hex()],
+            "bytes": (struct.pack("<QBBHI", 2**33 + 8, 1, 0, 2, 17) + vector).hex(),
+        },
+        "care": {
+            "type": 0x03,
+            "fields": list(care),
+            "bytes": care_sealed(3, 0x01000003, struct.pack("<IHBBBBIH", *care)).hex(),
+        },
+        "alert": {
+            "type": 0x04,
+            "fields": list(alert),
+            "bytes": xor(
+                struct.pack("<IHBBh", *alert), f(prf(LINK, b"qepa/1/link/alert"), 5, 4, 0, 0x01000004, 10)
+            ).hex(),
+        },
+        "ack": {"type": 0x41, "fields": [0, 1, 2**32 - 1], "bytes": struct.pack("<III", 0, 1, 2**32 - 1).hex()},
+        "round": {
+            "type": 0x42,
+            "fields": [2**33 + 8, 17, 30000, 2047, [list(stream) for stream in streams]],
+            "bytes": (
+                struct.pack("<QIIHB", 2**33 + 8, 17, 30000, 2047, 2)
+                + b"".join(struct.pack("<BHIIB", *stream) for stream in streams)
+            ).hex(),
+        },
+        "model": {"type": 0x43, "fields": [], "bytes": _release(blob(1, 1, 2, 0, [0, -1, 5, -5])).hex()},
+        "grant": {"type": 0x44, "fields": [3600], "bytes": grant(3600).hex()},
+        "revoke": {"type": 0x45, "fields": [CONSENT.hex()], "bytes": CONSENT.hex()},
+        "labels": {
+            "type": 0x46,
+            "fields": [list(label) for label in labels],
+            "bytes": care_sealed(4, 0x01000046, b"".join(struct.pack("<HIB", *label) for label in labels)).hex(),
+        },
+    }
+
+
+def frames() -> list[dict]:
+    out = []
+    for name, payload in payloads().items():
+        seq = 0x01000000 + payload["type"]
+        whole = frame(payload["type"], seq, bytes.fromhex(payload["bytes"]))
+        out.append({"name": name, "type": payload["type"], "seq": seq, "frame": whole.hex()})
+    return out
+
+
+def refused_frames() -> list[dict]:
+    good = frame(0x04, 5, b"payload")
+
+    def changed(at: int, value: int) -> bytes:
+        return good[:at] + bytes([value]) + good[at + 1 :]
+
+    cases = {
+        "truncated": good[:35],
+        "magic": changed(0, 0x50),
+        "version": changed(1, 2),
+        "type": frame(0x41, 5, bytes(4)),  # down, where up is expected
+        "suite": frame(0x04, 5, b"payload", suite=2),
+        "length": good + b"\0",
+        "mac": changed(len(good) - 1, good[-1] ^ 1),
+    }
+    return [{"reason": reason, "frame": data.hex()} for reason, data in cases.items()]
+
+
+def refused_payloads() -> list[dict]:
+    def stream(number: int) -> bytes:
+        return struct.pack("<BHIIB", number, 72, 1, 1, 0)
+
+    hello = bytes(16) + struct.pack("<HHIHHH", 4097, 0, 0, 0, 0, 1000)
+    order = struct.pack("<QIIH", 1, 1, 1, 1)
+    vector = struct.pack("<QBBHI", 1, 1, 0, 1, 1) + bytes(20)
+    cases = [
+        ("hello", hello),
+        ("hello", hello[:16] + bytes(12) + struct.pack("<H", 1001)),
+        ("hello", hello[:16] + bytes(15)),
+        ("vector", vector + b"\0"),
+        ("vector", vector[:-1]),
+        ("vector", vector[:9] + b"\1" + vector[10:]),
+        ("vector", struct.pack("<QBBHI", 1, 1, 0, 0, 1) + bytes(16)),
+        ("ack", b""),
+        ("ack", bytes(5)),
+        ("ack", bytes(4 * 65)),
+        ("round", order + b"\0"),
+        ("round", order + b"\2" + stream(1) + stream(1)),
+        ("round", order + b"\5" + b"".join(stream(i) for i in range(1, 6))),
+        ("round", order + b"\2" + stream(1)),
+        ("revoke", bytes(15)),
+    ]
+    return [{"decoder": decoder, "bytes": data.hex()} for decoder, data in cases]
+
+
+def quantizers() -> list[dict]:
+    settings = [(1, 1, 1), (10, 5, 100), (3, 2, 7), (1000, 7, 2**28), (65536, 2**20 - 1, 2048), (25000, 4096, 10)]
+    out = []
+    for bound, q_max, n_max in settings:
+        xs = {0, 1, 2, 3, 5, 7, bound // 2, bound - 1, bound, bound + 1, 10 * bound, 2**40, bound * 3 // 7}
+        # Fraction's round is to nearest, ties to even
+        pairs = [[x, round(Fraction(max(-bound, min(bound, x)) * q_max, bound))] for x in sorted(xs | {-x for x in xs})]
+        out.append({"bound": bound, "q_max": q_max, "n_max": n_max, "pairs": pairs})
+    return out
+
+
+def stochastic() -> list[dict]:
+    out = []
+    for bound, q_max, x in [(3, 1, 1), (3, 1, -1), (1000, 7, 333), (1 << 20, 5, -12345), (7, 7, 3)]:
+        exact = Fraction(x * q_max, bound)
+        down = exact.numerator // exact.denominator
+        rest = (x * q_max) % bound
+        first_down = -(-(rest << 64) // bound)
+        for bits in sorted({0, max(first_down - 1, 0), min(first_down, 2**64 - 1), 2**64 - 1}):
+            word = down + (1 if bits < first_down else 0)
+            out.append({"bound": bound, "q_max": q_max, "x": x, "bits": bits, "word": word})
+    return out
+
+
+def signatures() -> list[dict]:
+    """HSS signatures by pyhsslms, its random bytes replaced by a counter so that the file can be made again."""
+    drawn = 0
+
+    def random_bytes(n: int) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        return hashlib.shake_256(b"hss" + drawn.to_bytes(4, "big")).digest(n)
+
+    hsslms.randBytes = random_bytes
+    w1, w2, w4, w8 = (
+        hsslms.lmots_sha256_n32_w1,
+        hsslms.lmots_sha256_n32_w2,
+        hsslms.lmots_sha256_n32_w4,
+        hsslms.lmots_sha256_n32_w8,
+    )
+    out = []
+    for name, types in {"W=8": [w8], "W=4 over W=8": [w4, w8], "W=2": [w2], "W=1": [w1]}.items():
+        trees = [hsslms.LmsPrivateKey(lms_type=hsslms.lms_sha256_m32_h5, lmots_type=w, q=2) for w in types]
+        signed = [trees[i].sign(trees[i + 1].publicKey().serialize()) for i in range(len(trees) - 1)]
+        key = hsslms.HssPrivateKey(
+            levels=len(trees), lms_type=hsslms.lms_sha256_m32_h5, lmots_type=types[-1], prvs=trees, sigs=signed
+        )
+        message = b"qepa/1/model" + name.encode()
+        case = {"name": name, "public": key.publicKey().serialize().hex(), "message": message.hex()}
+        out.append({**case, "signature": key.sign(message).hex()})
+    return out
+
+
+def vectors() -> dict:
+    return {
+        "keys": {
+            "link": LINK.hex(),
+            "end": END.hex(),
+            "cohort": COHORT.hex(),
+            "consent": CONSENT.hex(),
+            "board": BOARD,
+            "epoch": 7,
+            "care": care_key().hex(),
+        },
+        "derive": derivations(),
+        "ratchet": ratchets(),
+        "keystream": keystreams(),
+        "sealed": sealed(),
+        "payloads": payloads(),
+        "frames": frames(),
+        "refused_frames": refused_frames(),
+        "refused_payloads": refused_payloads(),
+        "models": models(),
+        "quantizer": quantizers(),
+        "stochastic": stochastic(),
+        "signatures": signatures(),
+    }
+
+
+def text() -> str:
+    """The content of wire.json: one line for each case."""
+    sections = []
+    for name, section in vectors().items():
+        if isinstance(section, list):
+            lines = ",\n".join("  " + json.dumps(case) for case in section)
+            sections.append(f'"{name}": [\n{lines}\n]')
+        else:
+            lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in section.items())
+            sections.append(f'"{name}": {{\n{lines}\n}}')
+    return "{\n" + ",\n".join(sections) + "\n}\n"
+
+
+if __name__ == "__main__":
+    OUT.write_text(text())
