@@ -1,0 +1,164 @@
+"""The ``qepa`` command."""
+
+import json
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import ToolError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
+server_app = typer.Typer(no_args_is_help=True, help="The hospital server.")
+link_app = typer.Typer(no_args_is_help=True, help="The optical QKD link.")
+app.add_typer(gateway_app, name="gateway")
+app.add_typer(server_app, name="server")
+app.add_typer(link_app, name="link")
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+
+
+class Benchmark(StrEnum):
+    """Names of the benchmarks."""
+
+    LIGHTHE = "lighthe"
+    LINK = "link"
+    GATEWAY = "gateway"
+    BOARD = "board"
+    LEARNING = "learning"
+
+
+def _fail(error: Exception | str) -> NoReturn:
+    """Say one sentence and end with status 2, as every command does for what the user can mend."""
+    print(f"qepa: {error}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+@app.command()
+def ward(
+    *,
+    boards: Annotated[int, typer.Option(help="Virtual boards, one patient each.")] = 12,
+    gateways: Annotated[int, typer.Option(help="Gateways, each with its own optical link.")] = 1,
+    rounds: Annotated[int, typer.Option(help="End after so many rounds; 0 runs until Ctrl-C.")] = 0,
+    speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
+    data: Annotated[Path | None, typer.Option(help="Directory of WFDB records (default: MIT-BIH if found).")] = None,
+    seed: Annotated[int, typer.Option(help="Which patients, where their recordings start, the link's noise.")] = 1,
+    period: Annotated[float, typer.Option(help="Seconds of ward time between rounds.")] = 30.0,
+    state: Annotated[Path | None, typer.Option(help="Folder that survives restarts.")] = None,
+    unplug: Annotated[str | None, typer.Option(help="BOARD@ROUND: that board loses power in that round.")] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the ward page on 127.0.0.1.")] = True,
+    page_port: Annotated[int, typer.Option(help="Port of the page.")] = 8470,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole ward on this machine: real recordings, real firmware, a virtual optical link."""
+    from .ward.plan import Unplug, WardPlan  # noqa: PLC0415  # commands load only what they need
+    from .ward.run import run_ward  # noqa: PLC0415
+
+    try:
+        plan = WardPlan(
+            boards=boards,
+            gateways=gateways,
+            rounds=rounds,
+            speed=speed,
+            data=data,
+            seed=seed,
+            period_s=period,
+            state=state,
+            unplug=Unplug.parse(unplug) if unplug else None,
+            page_port=page_port if page else None,
+        )
+        code = run_ward(plan, as_json=as_json)
+    except ToolError as error:
+        _fail(error)
+    raise typer.Exit(code)
+
+
+@gateway_app.command("run")
+def gateway_run(config: ConfigOption) -> None:
+    """Run a gateway until it is stopped."""
+    from qepa_gateway.main import run  # noqa: PLC0415
+
+    raise typer.Exit(run(config))
+
+
+@server_app.command("run")
+def server_run(config: ConfigOption) -> None:
+    """Run the server until it is stopped."""
+    from qepa_server.main import run  # noqa: PLC0415
+
+    raise typer.Exit(run(config))
+
+
+@link_app.command("virtual", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def link_virtual(context: typer.Context) -> None:
+    """Run the virtual optical bench alone; it prints the paths of its two pseudo-terminals."""
+    from .bench.__main__ import main  # noqa: PLC0415
+
+    raise typer.Exit(main(context.args))
+
+
+@app.command()
+def doctor(
+    data: Annotated[Path | None, typer.Option(help="Directory of WFDB records.")] = None, as_json: JsonOption = False
+) -> None:
+    """Say what this machine lacks and how to get it. Ends with 1 if the ward could not run."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from .doctor import examine  # noqa: PLC0415
+
+    findings = examine(data)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        marks = {"ok": "[green]ok[/]", "optional": "[yellow]optional[/]", "missing": "[red]missing[/]"}
+        table = Table("what", "", "found", "to do", box=None)
+        for finding in findings:
+            table.add_row(finding.what, marks[finding.verdict], finding.found, finding.remedy)
+        Console().print(table)
+    raise typer.Exit(any(finding.verdict == "missing" for finding in findings))
+
+
+@app.command()
+def bench(
+    name: Annotated[Benchmark | None, typer.Argument(help="Which; all there are if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure, as ratios against a peer or the machine's own limit in the same run."""
+    from .benchmarks import lighthe  # noqa: PLC0415
+
+    known: dict[Benchmark, Callable[[], dict[str, object]]] = {Benchmark.LIGHTHE: lighthe.run}
+    if name is not None and name not in known:
+        _fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
+    wanted = [name] if name is not None else list(known)
+    try:
+        with Console(stderr=True).status("measuring ..."):
+            results = [known[each]() for each in wanted]
+    except ToolError as error:
+        _fail(error)
+    if as_json:
+        print(json.dumps(results[0] if name is not None else results))
+        return
+    for result in results:
+        Console().print(_bench_table(result))
+
+
+def _bench_table(result: dict[str, object]) -> Table:
+    rows = result["rows"]
+    assert isinstance(rows, list)  # noqa: S101  # every benchmark returns rows
+    limits = {key: value for key, value in result.items() if key not in ("rows", "benchmark", "what")}
+    caption = ", ".join(f"{key} {value:,.0f}" for key, value in limits.items())
+    table = Table(*rows[0], title=str(result["what"]), caption=caption)
+    for row in rows:
+        table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
+
+
+if __name__ == "__main__":
+    app()

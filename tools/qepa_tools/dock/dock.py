@@ -1,0 +1,147 @@
+"""The key dock: a station with the optical transmitter, a charging cradle and a certificate.
+
+It gives a board its end key (hybrid ML-KEM to the server) and its pads of quantum key (from Alice's KME), and keeps
+neither. What reaches the board goes over USB only: calls on the board's own REPL, as mpremote makes them.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
+from pydantic import ValidationError
+from qepa_qkd.kme_client import QkdKey
+from qepa_uplink.enrolment import (
+    ENROLMENT_CONTEXT,
+    REPLY_CONTEXT,
+    EnrolmentReply,
+    EnrolmentRequest,
+    SignedEnrolment,
+    SignedReply,
+    cohort_info,
+    enrolment_info,
+)
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.identity import Identity, Subject, verify_signature
+from qepa_uplink.sealing import seal_to
+
+from ..errors import ToolError
+
+KEY_BITS = 256
+
+
+class Cradle(Protocol):
+    """A board in the cradle: runs code on its REPL and returns what it printed."""
+
+    async def run(self, code: str) -> str:
+        """Run ``code``; raises ToolError when the board answers with a traceback or not at all."""
+        ...
+
+
+class QuantumKeys(Protocol):
+    """Alice's key-management entity as the dock sees it (ETSI GS QKD 014)."""
+
+    async def enc_keys(self, slave: str, number: int = 1, size: int | None = None) -> list[QkdKey]:
+        """Take ``number`` fresh keys that ``slave`` can fetch by their key_IDs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BoardSettings:
+    """What a board is told besides its keys."""
+
+    broker_host: str
+    broker_port: int
+    fs_hz: int
+    rekey_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoardStatus:
+    """What a board tells the dock."""
+
+    provisioned: bool
+    boots: int
+    epoch: int
+    pads: int
+
+
+class Dock:
+    """Enrols boards and loads their pads."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        server: Subject,
+        http: httpx.AsyncClient,
+        kmes: Mapping[str, QuantumKeys],
+    ) -> None:
+        """``http`` reaches the server; ``kmes`` gives Alice's KME on the link to each gateway."""
+        self._identity, self._server, self._http, self._kmes = identity, server, http, kmes
+
+    async def status(self, cradle: Cradle) -> BoardStatus:
+        """Ask the board in the cradle how it is."""
+        answer = await _call(cradle, "status()")
+        return BoardStatus(
+            bool(answer["provisioned"]), int(answer["boots"]), int(answer["epoch"]), int(answer["pads"])
+        )
+
+    async def enrol(
+        self, cradle: Cradle, *, board: int, patient: str, gateway: str, settings: BoardSettings
+    ) -> None:
+        """Make the end key, give it to the server sealed and to the board over USB, and forget it."""
+        end_key = os.urandom(32)
+        sealed = seal_to(self._server.seal_key, end_key, enrolment_info(board, patient, gateway))
+        request = EnrolmentRequest(board=board, patient=patient, gateway=gateway, sealed_end_key=sealed)
+        reply = await self._post_enrolment(request)
+        cohort_key = self._identity.unseal(reply.sealed_cohort_key, cohort_info(board))
+        provision = {
+            "board": board,
+            "gateway": gateway,
+            "broker": {"host": settings.broker_host, "port": settings.broker_port},
+            "fs_hz": settings.fs_hz,
+            "rekey_s": settings.rekey_s,
+            "end_key": end_key.hex(),
+            "cohort_key": cohort_key.hex(),
+            "model_root": reply.model_root.hex(),
+        }
+        await _call(cradle, f"provision({json.dumps(provision)!r})")
+
+    async def load(self, cradle: Cradle, gateway: str, pads: int) -> None:
+        """Take ``pads`` keys for ``gateway`` from Alice's KME and write them to the board in the cradle."""
+        keys = await self._kmes[gateway].enc_keys(gateway, pads, KEY_BITS)
+        await _call(cradle, f"load({b''.join(key.key_id.bytes + key.key for key in keys).hex()!r})")
+
+    async def _post_enrolment(self, request: EnrolmentRequest) -> EnrolmentReply:
+        body = request.model_dump_json().encode()
+        signed = SignedEnrolment(
+            body=body,
+            certificate=self._identity.certificate,
+            signature=self._identity.sign(body, ENROLMENT_CONTEXT),
+        )
+        response = await self._http.post("/v1/enrolments", content=signed.model_dump_json())
+        if response.status_code != httpx.codes.OK:
+            raise ToolError(f"the server refused to enrol board {request.board:08x}: {response.text[:200]}")
+        try:
+            answer = SignedReply.model_validate_json(response.content)
+            verify_signature(self._server.sign_key, answer.signature, answer.body, REPLY_CONTEXT)
+            reply = EnrolmentReply.model_validate_json(answer.body)
+        except (ValidationError, UplinkError) as error:
+            raise ToolError(f"the answer to enrolling board {request.board:08x} is not the server's") from error
+        if reply.board != request.board:
+            raise ToolError(f"the server answered for board {reply.board:08x}, not {request.board:08x}")
+        return reply
+
+
+async def _call(cradle: Cradle, call: str) -> dict[str, object]:
+    printed = await cradle.run(f"from qepa_board import dock\ndock.{call}")
+    lines = printed.strip().splitlines()
+    try:
+        answer = json.loads(lines[-1])
+    except (IndexError, ValueError) as error:
+        raise ToolError(f"the board did not answer {call.split('(')[0]}") from error
+    if not isinstance(answer, dict) or "error" in answer:
+        raise ToolError(f"the board refused {call.split('(')[0]}: {answer}")
+    return answer

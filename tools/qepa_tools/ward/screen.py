@@ -1,0 +1,116 @@
+"""The terminal: steps while the ward starts, then a live table of boards, rounds, key stock, QBER and alarms."""
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+_STALE_MS = 5000
+_DASHES = "--"
+_SHOWN_ROUNDS = 5
+
+
+def ward_view(state: dict[str, Any], pace: str, notice: str) -> RenderableType:
+    """Return the screen for the server's state; ``pace`` tells real against asked speed, ``notice`` what is simulated."""
+    parts: list[RenderableType] = [Text(notice, style="yellow")]
+    alarms = [alarm for alarm in state["alarms"] if alarm["active"]]
+    if alarms:
+        parts.append(_alarms(alarms))
+    parts.append(_boards(state["boards"]))
+    parts.append(_links(state["gateways"]))
+    parts.append(_rounds(state["rounds"], state["round"]))
+    parts.append(Text(pace, style="dim"))
+    return Group(*parts)
+
+
+def lost_view(reason: str) -> RenderableType:
+    """What to show while the server does not answer: nothing that could pass for a live value."""
+    return Panel(Text(f"no live values: {reason}", style="bold red"))
+
+
+def _alarms(alarms: list[dict[str, Any]]) -> RenderableType:
+    styles = {"high": "bold white on red", "medium": "black on yellow", "low": "cyan", "technical": "cyan"}
+    lines = [
+        Text(f" {alarm['priority'].upper()}  {alarm['kind'].replace('_', ' ')}  board {alarm['board']} ", styles[alarm["priority"]])
+        for alarm in alarms
+    ]
+    return Panel(Group(*lines), title="Alarms", border_style="red")
+
+
+def _boards(boards: list[dict[str, Any]]) -> Table:
+    table = Table(title="Boards", expand=True, pad_edge=False)
+    for name, justify in (("board", "left"), ("patient", "left"), ("gateway", "left"), ("heart rate", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal, ours a str
+    for name in ("quality", "beats", "last beat", "key", "pads", "model"):
+        table.add_column(name, justify="right")
+    for board in boards:
+        table.add_row(
+            board["board"], board["patient"], board["gateway"], _heart_rate(board), *_vitals(board),
+            board["key_source"], str(board["pads"]), f"v{board['model_version']}",
+            style=None if board["online"] else "dim",
+        )
+    return table
+
+
+def _heart_rate(board: dict[str, Any]) -> Text:
+    if not board["online"]:
+        return Text("silent", "red")
+    vitals = board["vitals"]
+    if vitals is None:
+        return Text(_DASHES if board["consent"] else "no consent", "dim")
+    if vitals["age_ms"] > _STALE_MS:
+        return Text(f"{_DASHES} ({vitals['age_ms'] // 1000} s old)", "yellow")
+    if vitals["lead_off"]:
+        return Text("lead off", "cyan")
+    if vitals["asystole"]:
+        return Text("asystole", "bold white on red")
+    return Text(f"{vitals['hr_bpm']}/min" if vitals["hr_bpm"] is not None else _DASHES, "bold green")
+
+
+def _vitals(board: dict[str, Any]) -> tuple[str, str, str]:
+    vitals = board["vitals"]
+    if vitals is None or vitals["age_ms"] > _STALE_MS:
+        return _DASHES, _DASHES, _DASHES
+    return f"{vitals['quality_percent']}%", str(vitals["beats"]), vitals["beat_class"] or _DASHES
+
+
+def _links(gateways: list[dict[str, Any]]) -> Table:
+    table = Table(title="Optical links and gateways", expand=True, pad_edge=False)
+    for name in ("gateway", "link", "QBER", "keys in stock", "bits made", "bits used", "spool", "refused"):
+        table.add_column(name, justify="left" if name in ("gateway", "link", "refused") else "right")
+    for gateway in gateways:
+        link = gateway["link"]
+        refused = ", ".join(f"{reason} {count}" for reason, count in sorted(gateway["refused"].items()))
+        if link is None:
+            shown = ("no answer", _DASHES, _DASHES, _DASHES, _DASHES)
+        else:
+            qber = _DASHES if link["qber"] is None else f"{100 * link['qber']:.2f}%"
+            numbers = (link["stored_keys"], link["bits_produced"], link["bits_consumed"])
+            shown = (link["state"], qber, *(f"{number:,}" for number in numbers))
+        style = None if gateway["online"] else "red"
+        table.add_row(gateway["name"], *shown, str(gateway["spool"]), refused or "none", style=style)
+    return table
+
+
+def _rounds(rounds: list[dict[str, Any]], current: dict[str, Any] | None) -> Table:
+    phase = "" if current is None else f"  (round {current['number']}: {current['phase']})"
+    table = Table(title="Rounds" + phase, expand=True, pad_edge=False)
+    for name in ("round", "cells", "patients", "boards", "mean heart rate", "latency", "model"):
+        table.add_column(name, justify="right")
+    for round_ in rounds[:_SHOWN_ROUNDS]:
+        heart_rate = round_["heart_rate"]
+        shown = _DASHES
+        if heart_rate is not None and heart_rate["mean_bpm"] is not None:
+            shown = f"{heart_rate['mean_bpm']:.0f} ± {heart_rate['sd_bpm']:.0f} /min of {heart_rate['boards']}"
+        reasons = sorted({cell["reason"] for cell in round_["cells"] if cell["reason"]})
+        latency = _DASHES if round_["latency_ms"] is None else f"{round_['latency_ms']:.0f} ms"
+        table.add_row(
+            str(round_["number"]),
+            f"{sum(cell['state'] == 'summed' for cell in round_['cells'])}/{len(round_['cells'])}",
+            str(round_["patients"]), str(round_["contributors"]),
+            f"no sum: {'; '.join(reasons)}" if round_["state"] == "void" else shown,
+            latency, _DASHES if round_["model_version"] is None else f"v{round_['model_version']}",
+        )
+    return table
