@@ -1,0 +1,377 @@
+"""The board's application: boot, then a few tasks that restart each other's failures.
+
+`import qepa_board.app as app; app.main()` runs it (see main.py). The application alone feeds the watchdog, and only
+from the sampling loop: a board that no longer samples restarts.
+"""
+
+import asyncio
+import gc
+import sys
+import time
+from array import array
+
+import machine
+
+from qepa_wire.errors import WireError
+from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, ROUND
+from qepa_wire.payloads import BATTERY_UNKNOWN, Hello, decode_round
+from qepa_wire.topics import board_down, board_up
+
+from .alerts import AlertEdges
+from .care import CareStream
+from .connection import Connection
+from .counters import Counters
+from .drivers.ad8232 import Ad8232
+from .errors import BoardError, CountersLostError
+from .flash import Flash
+from .identity import load_identity
+from .keyring import Keyring
+from .link import Link
+from .models import ModelStore
+from .outbox import Outbox
+from .rounds import Rounds
+from .vitals import Vitals
+
+FIRMWARE = 1
+BLOCKS_PER_S = 10
+WATCHDOG_MS = 8000
+DOCK_POLL_MS = 1000
+RESTART_LONGEST_MS = 30000
+REKEY_PATIENCE = 4  # times rekey_s that unacknowledged frames may hold a rekey back
+ROUND_QUEUE = 4
+ALERT_RETRY_MS = 1000
+NO_KEY = "no link key: load pads at the dock"
+
+
+def say(text):
+    """One line on the console; never a key, never a vital sign."""
+    print("qepa: " + text)
+
+
+class Clock:
+    """Milliseconds since boot that do not wrap; ask at least once a day."""
+
+    def __init__(self):
+        self._last = time.ticks_ms()
+        self._now = 0
+
+    def __call__(self):
+        """Now, in ms."""
+        ticks = time.ticks_ms()
+        self._now += time.ticks_diff(ticks, self._last)
+        self._last = ticks
+        return self._now
+
+
+class App:
+    """One boot of a provisioned board. Without counters it samples, and neither seals nor sends."""
+
+    running = None  # the one of this boot, for whoever looks over the console
+
+    def __init__(self, flash, identity, clock):
+        self.clock = clock
+        self.identity = identity
+        self._flash = flash
+        self.counters = None
+        self.keyring = None
+        self.failures = {}
+        self.timings_ms = {}  # longest so far of each stage
+        self.vitals = Vitals(identity.fs_hz, identity.mains_hz)
+        self.alerts = AlertEdges(flash)
+        self.care = CareStream(identity.board, identity.end_key, flash)
+        self.link = None
+        self.rounds = None
+        self.models = None
+        self.connection = None
+        self._ring = None
+        self._orders = []
+        self._rekeyed_ms = 0
+        self._alert_retry_ms = 0
+        self._busy = False
+
+    # Boot
+
+    def start(self):
+        """Load the counters, count this boot and build what rests on them; raises CountersLostError."""
+        counters = Counters.load(self._flash)
+        counters.start_boot()
+        models = ModelStore(self._flash, counters, self.identity.model_root, self.vitals.shape)
+        link = Link(self.identity.board, counters, Outbox(self._flash))
+        statistics = self.vitals.pipeline.take_statistics
+        self.rounds = Rounds(self.identity, counters, link, models, statistics, self.vitals.update)
+        self.keyring = Keyring(self._flash, counters)
+        self.models = models
+        self.link = link
+        self.counters = counters
+
+    @property
+    def can_send(self):
+        """Whether there are counters and a link key."""
+        return self.link is not None and self.link.epoch is not None
+
+    def _next_epoch(self, must_change):
+        epoch = self.keyring.next_epoch(must_change)
+        if epoch is None:
+            return
+        self._rekeyed_ms = self.clock()
+        self.link.begin(epoch, self._hello)
+        say(
+            "board %08x boot %d epoch %d steps %d pads %d model %d"
+            % (
+                self.identity.board,
+                self.counters.boots,
+                epoch.number,
+                epoch.steps,
+                self.keyring.pads.count(),
+                self.models.version,
+            )
+        )
+
+    def _hello(self):
+        epoch = self.link.epoch
+        return Hello(
+            epoch.key_id,
+            epoch.steps,
+            self.counters.boots & 0xFFFF,
+            self.models.version,
+            self.keyring.pads.count(),
+            FIRMWARE,
+            BATTERY_UNKNOWN,
+        )
+
+    # Tasks
+
+    async def sample(self):
+        """Read the front end block by block, and feed the watchdog after each."""
+        block = self.identity.fs_hz // BLOCKS_PER_S
+        flag = asyncio.ThreadSafeFlag()
+        front_end = Ad8232(self.identity.fs_hz, block, flag)
+        counts = array("h", bytes(2 * block))
+        watchdog = machine.WDT(timeout=WATCHDOG_MS)
+        due = self.vitals.pipeline.n_samples + self.identity.fs_hz
+        front_end.start()
+        try:
+            while True:
+                await flag.wait()
+                while front_end.available >= block:
+                    n = front_end.read(counts)
+                    started = time.ticks_ms()
+                    self.vitals.push(counts, n, None if self.models is None else self.models.words)
+                    self._time("push", started)
+                    lead_off = front_end.lead_off
+                    self._watch(lead_off)
+                    if self.vitals.pipeline.n_samples >= due:
+                        due += self.identity.fs_hz
+                        self._second(lead_off)
+                    watchdog.feed()
+                    await asyncio.sleep(0)
+        finally:
+            front_end.stop()
+
+    def _watch(self, lead_off):
+        """Queue an alert for every edge; while there is no key, or flash refuses, it is offered again."""
+        t_ms = self.vitals.t_ms
+        if not self.can_send or t_ms < self._alert_retry_ms:
+            return
+        try:
+            for kind, active in self.alerts.edges(t_ms, self.vitals.asystole(), lead_off):
+                self.link.send_alert(self.vitals.alert(self.counters.boots, kind, active))
+                self.alerts.confirm(kind, active)
+                say("alert %d %s" % (kind, "starts" if active else "ends"))
+        except BoardError as error:
+            self._alert_retry_ms = t_ms + ALERT_RETRY_MS
+            self._failed("alert", error)
+
+    def _second(self, lead_off):
+        self.vitals.second()
+        try:
+            if self.care.expire(self.vitals.t_ms):
+                self.link.drop_care()
+            if self.care.active and self.connection.ready:
+                record = self.vitals.care(self.counters.boots, self.models.version, self.alerts, lead_off)
+                self.link.send_care(self.care.key, self.care.consent_id, record)
+        except BoardError as error:
+            self._failed("care", error)
+
+    def _failed(self, what, error):
+        self.failures[what] = self.failures.get(what, 0) + 1
+        say("%s failed: %s: %s" % (what, type(error).__name__, error))
+
+    async def keep_key(self):
+        """Wait for what the dock brings, then change the key when its time is over and a pad is there."""
+        said = None
+        while not self.can_send:
+            reason = NO_KEY
+            try:
+                if self.counters is None:
+                    self.start()
+                self._next_epoch(True)
+            except CountersLostError as error:
+                reason = "%s: nothing is sealed until this board is provisioned again" % error
+            if self.can_send:
+                break
+            if reason != said:
+                said = reason
+                say(reason)
+            await asyncio.sleep_ms(DOCK_POLL_MS)
+        while True:
+            await asyncio.sleep_ms(DOCK_POLL_MS)
+            if self._wants_key():
+                self._next_epoch(False)
+
+    def _wants_key(self):
+        """Whether a new epoch is due: its time is over, or a pad can replace a ratcheted key."""
+        age_ms = self.clock() - self._rekeyed_ms
+        rekey_ms = 1000 * self.identity.rekey_s
+        if self._busy or not self.connection.ready or (age_ms < rekey_ms and not self.counters.steps):
+            return False
+        # The gateway forgets an epoch's key when the next begins: let it take what is under way first.
+        return self.link.is_settled() or age_ms >= REKEY_PATIENCE * rekey_ms
+
+    async def connect(self):
+        """Keep the connection to the broker."""
+        while not self.can_send:
+            await asyncio.sleep_ms(DOCK_POLL_MS)
+        await self.connection.run()
+
+    def open_connection(self):
+        """Prepare the connection; connect() runs it."""
+        me = self.identity
+        self.connection = Connection(
+            me.broker_host,
+            me.broker_port,
+            "qepa-%08x" % me.board,
+            board_up(me.gateway, me.board),
+            board_down(me.gateway, me.board),
+            self,
+            self.receive,
+            self.clock,
+            me.broker_user,
+            me.broker_password,
+        )
+
+    def next_frame(self, now_ms):
+        """For the connection: the next frame to publish."""
+        return self.link.next_frame(now_ms)
+
+    def connected(self):
+        """For the connection: it stands."""
+        say("connected, %d frames to deliver" % self.link.backlog())
+        self.link.connected()
+
+    def receive(self, payload):
+        """For the connection: a frame came down. What it holds never raises; it is taken or counted."""
+        started = time.ticks_ms()
+        frame = self.link.receive(payload)
+        if frame is None:
+            return
+        try:
+            self._obey(frame)
+        except (WireError, BoardError) as error:
+            self.link.refuse(error.reason)
+            say("refused type 0x%02x: %s" % (frame.type, error))
+        self._time("down %02x" % frame.type, started)
+
+    def _obey(self, frame):
+        if frame.type == ROUND:
+            order = decode_round(frame.payload)
+            if len(self._orders) >= ROUND_QUEUE:
+                raise BoardError("busy", "%d orders wait" % len(self._orders))
+            self._orders.append((order, self.clock() + order.deadline_ms))
+        elif frame.type == MODEL:
+            if self.models.accept(frame.payload):
+                say("model %d" % self.models.version)
+        elif frame.type == CARE_GRANT:
+            self.care.grant(frame.payload, self.vitals.t_ms)
+        elif frame.type == CARE_REVOKE:
+            self.care.revoke(frame.payload)
+            if not self.care.active:
+                self.link.drop_care()
+        elif frame.type == LABELS:
+            self.vitals.label(self.care.labels(frame.seq, frame.payload, self.counters.boots & 0xFFFF))
+
+    async def answer(self):
+        """Answer round orders, one after the other."""
+        while True:
+            if not self._orders:
+                await asyncio.sleep_ms(20)
+                continue
+            order, deadline_ms = self._orders.pop(0)
+            self._busy = True
+            started = time.ticks_ms()
+            try:
+                if self.clock() >= deadline_ms:
+                    raise BoardError("late", "past its deadline")
+                sealed = await self.rounds.answer(order)
+                say("round %d: %d vectors" % (order.round, sealed))
+            except (WireError, BoardError) as error:
+                self.link.refuse(error.reason)
+                say("refused round %d: %s" % (order.round, error))
+            finally:
+                self._busy = False
+            self._time("round", started)
+            gc.collect()
+
+    def _time(self, stage, started):
+        took_ms = time.ticks_diff(time.ticks_ms(), started)
+        if took_ms > self.timings_ms.get(stage, -1):
+            self.timings_ms[stage] = took_ms
+
+    # Supervision
+
+    async def supervise(self, name, task):
+        """Run the coroutine function ``task`` for ever: a failure costs one line and a pause, not the board."""
+        pause_ms = 500
+        while True:
+            started_ms = self.clock()
+            try:
+                await task()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._failed("task " + name, error)
+                if not isinstance(error, (BoardError, OSError)):
+                    sys.print_exception(error)
+            await asyncio.sleep_ms(pause_ms)
+            lasted = self.clock() - started_ms > RESTART_LONGEST_MS
+            pause_ms = 500 if lasted else min(2 * pause_ms, RESTART_LONGEST_MS)
+
+    async def run(self):
+        """Run all tasks."""
+        self.open_connection()
+        tasks = (
+            ("key", self.keep_key),
+            ("sample", self.sample),
+            ("connect", self.connect),
+            ("rounds", self.answer),
+        )
+        await asyncio.gather(*[self.supervise(name, task) for name, task in tasks])
+
+
+async def _wait_for_identity(flash):
+    said = None
+    while True:
+        try:
+            identity = load_identity(flash)
+            if identity is not None:
+                return identity
+            reason = "not provisioned: put this board on the dock"
+        except BoardError as error:
+            reason = "%s: provision this board again" % error
+        if reason != said:
+            said = reason
+            say(reason)
+        await asyncio.sleep_ms(DOCK_POLL_MS)
+
+
+async def _run():
+    flash = Flash()
+    identity = await _wait_for_identity(flash)
+    gc.collect()
+    App.running = App(flash, identity, Clock())
+    await App.running.run()
+
+
+def main():
+    """Run the application; on an ESP32 it does not return."""
+    asyncio.run(_run())

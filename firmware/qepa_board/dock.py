@@ -1,0 +1,121 @@
+"""What the key dock runs on a board over its USB REPL; every call prints one line of JSON.
+
+The application need not stop: it looks for what it lacks once a second. A change of identity needs a reset, and the
+answer says so. Nothing here prints a key.
+"""
+
+import json
+
+from qepa_wire.errors import WireError
+
+from .counters import Counters
+from .errors import BoardError, CountersLostError
+from .flash import Flash
+from .identity import FILE, load_identity, parse_identity
+from .keyring import PadStore
+from .outbox import PREFIX
+
+_FLOORS = ("boots", "epoch", "seq", "round")
+
+
+def _answer(work):
+    try:
+        record = {"ok": True}
+        record.update(work(Flash()))
+    except (BoardError, WireError) as error:
+        record = {"ok": False, "reason": error.reason, "error": str(error)}
+    print(json.dumps(record))
+
+
+def provision(text):
+    """Store identity.json; counters are created if there never were any, and never erased.
+
+    ``text`` may hold "floors": {"boots", "epoch", "seq", "round"}, above which lost counters start again.
+    """
+    _answer(lambda flash: _provision(flash, text))
+
+
+def _provision(flash, text):
+    identity = parse_identity(text)
+    try:
+        before = load_identity(flash)
+    except BoardError:
+        before = None
+    had_file = flash.read(FILE) is not None
+    try:
+        Counters.load(flash)
+    except CountersLostError as error:
+        floors = json.loads(text).get("floors")
+        fresh = not had_file or (before is not None and before.end_key != identity.end_key)
+        if floors is None and not fresh:
+            raise CountersLostError(
+                "counters", "lost: provision with a new end_key, or with floors above all that was used"
+            ) from error
+        _create(flash, floors)
+    if before is not None and before.board != identity.board:
+        for name in flash.names():
+            if name.startswith(PREFIX):
+                flash.remove(name)
+    # Counters first: an identity without counters means that they were lost.
+    flash.write(FILE, text if isinstance(text, bytes) else text.encode())
+    return {"board": identity.board, "reset": before is not None}
+
+
+def _create(flash, floors):
+    if floors is None:
+        floors = {}
+    if not isinstance(floors, dict):
+        raise BoardError("identity", "floors")
+    values = []
+    for name in _FLOORS:
+        value = floors.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
+            raise BoardError("identity", "floors." + name)
+        values.append(value)
+    Counters.create(flash, *values)
+
+
+def load(pads_hex):
+    """Append QKD pads: 48 bytes each (key_ID, key), in hexadecimal. Known ones are ignored."""
+    _answer(lambda flash: _load(flash, pads_hex))
+
+
+def _load(flash, pads_hex):
+    try:
+        data = bytes.fromhex(pads_hex)
+    except (TypeError, ValueError):
+        raise BoardError("pads", "not hexadecimal") from None
+    store = PadStore(flash)
+    try:
+        current_id = Counters.load(flash).key_id
+    except CountersLostError:
+        current_id = b""
+    loaded, known = store.load(data, current_id)
+    return {"loaded": loaded, "known": known, "pads": store.count()}
+
+
+def status():
+    """Print what this board is and holds; no secrets."""
+    _answer(_status)
+
+
+def _status(flash):
+    record = {"board": None, "gateway": None, "pads": PadStore(flash).count(), "counters": "lost"}
+    identity = load_identity(flash)
+    if identity is None:
+        record["counters"] = "none"
+    else:
+        record["board"] = identity.board
+        record["gateway"] = identity.gateway
+    try:
+        counters = Counters.load(flash)
+        record["counters"] = "kept"
+        record["boots"] = counters.boots
+        record["epoch"] = counters.epoch
+        record["steps"] = counters.steps
+        record["has_key"] = counters.has_key
+        record["round"] = counters.last_round()
+        record["model"] = counters.model
+    except CountersLostError:
+        pass
+    return record

@@ -1,0 +1,77 @@
+"""Who this board is, as the dock provisioned it: identity.json."""
+
+import json
+
+from qepa_wire.keys import KEY_BYTES
+
+from .errors import BoardError
+
+FILE = "identity.json"
+_NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
+_HSS_PUBLIC_BYTES = 60
+_MAX_BOARD = 0xFFFFFFFF
+
+
+class Identity:
+    """A checked identity.json. Raises BoardError("identity") naming the field that does not fit, never its value."""
+
+    def __init__(self, record):
+        if not isinstance(record, dict):
+            raise BoardError("identity", "not an object")
+        self.board = _integer(record, "board", 0, _MAX_BOARD)
+        self.gateway = _text(record, "gateway", 32)
+        if any(c not in _NAME for c in self.gateway) or self.gateway[0] == "-":
+            raise BoardError("identity", "gateway")
+        broker = record.get("broker")
+        if not isinstance(broker, dict):
+            raise BoardError("identity", "broker")
+        self.broker_host = _text(broker, "host", 255)
+        self.broker_port = _integer(broker, "port", 1, 65535)
+        self.broker_user = _text(broker, "user", 64) if "user" in broker else None
+        self.broker_password = _text(broker, "password", 128) if "password" in broker else None
+        self.fs_hz = _integer(record, "fs_hz", 200, 500)
+        self.mains_hz = _integer(record, "mains_hz", 50, 60, 50)
+        self.rekey_s = _integer(record, "rekey_s", 1, 86400 * 7)
+        self.end_key = _hex(record, "end_key", KEY_BYTES)
+        self.cohort_key = _hex(record, "cohort_key", KEY_BYTES)
+        self.model_root = _hex(record, "model_root", _HSS_PUBLIC_BYTES)
+
+
+def _integer(record, name, low, high, default=None):
+    value = record.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise BoardError("identity", name)
+    return value
+
+
+def _text(record, name, longest):
+    value = record.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise BoardError("identity", name)
+    return value
+
+
+def _hex(record, name, size):
+    value = record.get(name)
+    try:
+        data = bytes.fromhex(value)
+    except (TypeError, ValueError, AttributeError):
+        raise BoardError("identity", name) from None
+    if len(data) != size:
+        raise BoardError("identity", name)
+    return data
+
+
+def parse_identity(text):
+    """Identity in JSON ``text`` (str or bytes)."""
+    try:
+        record = json.loads(text)
+    except (ValueError, TypeError):
+        raise BoardError("identity", "not JSON") from None
+    return Identity(record)
+
+
+def load_identity(flash):
+    """Identity in ``flash``, or None if the board was never provisioned."""
+    data = flash.read(FILE)
+    return None if data is None else parse_identity(data)

@@ -1,0 +1,201 @@
+"""Frames between this board and its gateway: numbered, authenticated, sent again until acknowledged. Sans-IO.
+
+Order of sending: what is left of earlier epochs, whose key the gateway keeps until it sees the new HELLO; HELLO, before
+which nothing of this epoch can be read; then alerts, vectors, the newest care record.
+Milliseconds are those of any monotonic clock the caller keeps to.
+"""
+
+from qepa_wire.errors import WireError
+from qepa_wire.frame import (
+    ACK,
+    ALERT,
+    CARE,
+    DOWN_TYPES,
+    HELLO,
+    VECTOR,
+    authenticate,
+    encode,
+    parse,
+)
+from qepa_wire.payloads import decode_ack, encode_alert, encode_care, encode_hello, encode_vector
+
+from .counters import NO_KEY
+from .errors import BoardError
+
+RESEND_FIRST_MS = 2000
+RESEND_LONGEST_MS = 60000
+HELLO_AGAIN_AFTER = 3  # resends of one frame after which the gateway may have forgotten the epoch
+
+
+class Link:
+    """One board's end. ``refused`` counts what came down and was not taken, by reason."""
+
+    def __init__(self, board, counters, outbox):
+        self._board = board
+        self._counters = counters
+        self._outbox = outbox
+        self._epoch = None
+        self._hello_of = None
+        self._hello = None  # (seq, frame) until acknowledged
+        self._care = None
+        self._down_seq = 0
+        self._retries = {}  # seq: [due_ms, resends]
+        self.refused = {}
+        self.sent = 0
+        self.resent = 0
+        self.acknowledged = 0
+        self.care_skipped = 0
+
+    @property
+    def epoch(self):
+        """The current Epoch, or None while there is no key."""
+        return self._epoch
+
+    def begin(self, epoch, hello_of):
+        """Start ``epoch``; ``hello_of()`` returns the Hello that describes the board at that moment."""
+        self._epoch = epoch
+        self._hello_of = hello_of
+        self._down_seq = 0
+        self._care = None
+        self._say_hello()
+
+    def connected(self):
+        """A new connection stands: say HELLO and send everything unacknowledged at once."""
+        self._retries.clear()
+        self._care = None
+        if self._epoch is not None:
+            self._say_hello()
+
+    def _say_hello(self):
+        if self._hello is not None:
+            self._retries.pop(self._hello[0], None)
+        seq = self._counters.next_seq()
+        self._hello = (seq, self._frame(HELLO, seq, encode_hello(self._hello_of())))
+
+    def _frame(self, type_, seq, payload):
+        epoch = self._epoch
+        if epoch is None:
+            raise BoardError("key", "no link key: load pads at the dock")
+        return encode(type_, self._board, epoch.number, seq, payload, epoch.mac_up)
+
+    def send_vector(self, round_, stream, model, sealed):
+        """Queue a sealed vector, durably."""
+        seq = self._counters.next_seq()
+        self._outbox.put(seq, self._frame(VECTOR, seq, encode_vector(round_, stream, model, sealed)))
+
+    def send_alert(self, alert):
+        """Queue an alert, durably."""
+        seq = self._counters.next_seq()
+        if self._epoch is None:
+            raise BoardError("key", "no link key: load pads at the dock")
+        self._outbox.put(seq, self._frame(ALERT, seq, encode_alert(self._epoch.alert_key, seq, alert)))
+
+    def send_care(self, care_key, consent_id, care):
+        """Offer a care record; it replaces one that has not gone out yet."""
+        if self._epoch is None:
+            return
+        if self._care is not None:
+            self.care_skipped += 1
+        seq = self._counters.next_seq()
+        self._care = self._frame(CARE, seq, encode_care(care_key, consent_id, self._board, seq, care))
+
+    def drop_care(self):
+        """Take back the care record that has not gone out yet: its consent has ended."""
+        self._care = None
+
+    def next_frame(self, now_ms):
+        """The next frame to publish now, as bytes, or None."""
+        if self._epoch is None:
+            return None
+        seqs = self._outbox.seqs()
+        hello = self._hello
+        if hello is not None:
+            for seq in seqs:
+                if self._outbox.epoch(seq) != self._epoch.number and seq not in self._retries:
+                    data = self._kept(seq, now_ms)
+                    if data is not None:
+                        return data
+            if self._is_due(hello[0], now_ms):
+                return hello[1]
+        for seq in seqs:
+            data = self._kept(seq, now_ms)
+            if data is not None:
+                return data
+        data = self._care
+        self._care = None
+        if data is not None:
+            self.sent += 1
+        return data
+
+    def _kept(self, seq, now_ms):
+        """Frame ``seq`` of the outbox if it is to be sent now, else None."""
+        return self._outbox.get(seq) if seq in self._outbox and self._is_due(seq, now_ms) else None
+
+    def _is_due(self, seq, now_ms):
+        """Whether frame ``seq`` is to be sent now; if so, when again is noted."""
+        retry = self._retries.get(seq)
+        if retry is None:
+            self._retries[seq] = [now_ms + RESEND_FIRST_MS, 0]
+            self.sent += 1
+            return True
+        if now_ms < retry[0]:
+            return False
+        retry[1] += 1
+        retry[0] = now_ms + min(RESEND_LONGEST_MS, RESEND_FIRST_MS << min(retry[1], 8))
+        self.resent += 1
+        if retry[1] == HELLO_AGAIN_AFTER and self._hello is None:
+            self._say_hello()
+        return True
+
+    def backlog(self):
+        """Frames that wait for an acknowledgement, HELLO aside."""
+        return len(self._outbox)
+
+    def is_settled(self):
+        """Whether the gateway has acknowledged everything."""
+        return self._hello is None and not len(self._outbox)
+
+    def receive(self, data):
+        """Take one frame from the gateway.
+
+        Returns a Frame for the application, or None if it was an acknowledgement or was refused. Never raises for
+        what the frame holds.
+        """
+        try:
+            return self._take(data)
+        except WireError as error:
+            self.refuse(error.reason)
+            return None
+
+    def refuse(self, reason):
+        """Count something that came down and was not taken."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def _take(self, data):
+        frame = parse(data, DOWN_TYPES)
+        epoch = self._epoch
+        if frame.board != self._board:
+            raise WireError("board")
+        if epoch is None:
+            raise WireError("epoch")
+        if frame.epoch == epoch.number:
+            authenticate(data, epoch.mac_down)
+            if frame.seq <= self._down_seq:
+                raise WireError("replay")
+            self._down_seq = frame.seq
+        elif frame.type == ACK and frame.epoch == epoch.number - 1 and self._counters.last_mac_down != NO_KEY:
+            # For frames that went out before HELLO. A repeated one is harmless: it names frames the gateway has.
+            authenticate(data, self._counters.last_mac_down)
+        else:
+            raise WireError("epoch")
+        if frame.type != ACK:
+            return frame
+        for seq in decode_ack(frame.payload):
+            self._retries.pop(seq, None)
+            if seq in self._outbox:
+                self._outbox.remove(seq)
+                self.acknowledged += 1
+            elif self._hello is not None and self._hello[0] == seq:
+                self._hello = None
+                self.acknowledged += 1
+        return None

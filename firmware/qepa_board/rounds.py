@@ -1,0 +1,87 @@
+"""One round: judge the order, then reserve, quantize, seal and queue, stream by stream."""
+
+import asyncio
+import os
+
+from qepa_wire.errors import WireError
+from qepa_wire.keys import COHORT_CHECK, END_MASK, derive
+from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
+from qepa_wire.lighthe import seal
+from qepa_wire.quantizer import Quantizer
+
+STATISTICS_WORDS = 16
+
+
+def random_bits(count):
+    """``count`` uniform bits as an int, from the hardware's generator."""
+    return int.from_bytes(os.urandom((count + 7) // 8), "big") >> (-count % 8)
+
+
+class Rounds:
+    """Answers round orders with sealed vectors.
+
+    counters: durable rounds; link: takes the vectors; models: ModelStore; statistics() -> 16 ints;
+    update(words) -> signed ints, one for each word of the model.
+    """
+
+    def __init__(self, identity, counters, link, models, statistics, update):
+        self._counters = counters
+        self._link = link
+        self._models = models
+        self._statistics = statistics
+        self._update = update
+        self._end_mask = derive(identity.end_key, END_MASK)
+        self._check_key = derive(identity.cohort_key, COHORT_CHECK)
+
+    def judge(self, order):
+        """Check ``order`` without side effects; returns a list of (stream, Quantizer) to be answered.
+
+        Raises WireError with reason replay, stream, length or quantizer. A stream that was reserved before a power
+        cut is left out; one whose model this board does not have is left out and counted as "model".
+        """
+        if order.round < self._counters.last_round():
+            raise WireError("replay", "round %d" % order.round)
+        todo = []
+        spent = False
+        for item in order.streams:
+            expected = self._words(item.stream)
+            quantizer = Quantizer(item.bound, item.q_max, order.n_max, item.rounding, random_bits)
+            if item.stream == STREAM_UPDATE and (expected == 0 or order.model != self._models.version):
+                self._link.refuse("model")
+            elif item.n_words != expected:
+                raise WireError("length", "stream %d of %d words" % (item.stream, item.n_words))
+            elif order.round > self._counters.last_round(item.stream):
+                todo.append((item.stream, quantizer))
+            else:
+                spent = True
+        if spent and not todo:
+            raise WireError("replay", "round %d" % order.round)
+        return todo
+
+    def _words(self, stream):
+        if stream == STREAM_STATISTICS:
+            return STATISTICS_WORDS
+        if stream == STREAM_UPDATE:
+            return 0 if self._models.model is None else len(self._models.words)
+        raise WireError("stream", "%d" % stream)
+
+    async def answer(self, order):
+        """Judge ``order`` and answer it; gives way to the sampling task between the long steps.
+
+        Returns how many vectors were queued.
+        """
+        todo = self.judge(order)
+        model = self._models.version
+        for stream, quantizer in todo:
+            # Reserved before anything is computed: whatever happens from here on, this pair is spent.
+            self._counters.reserve_round(stream, order.round)
+            values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models.words)
+            await asyncio.sleep(0)
+            words = [quantizer.quantize(value) for value in values]
+            await asyncio.sleep(0)
+            # No await between taking the epoch's key and queueing: a rekey must not come between.
+            keys = (self._link.epoch.mask_key, self._end_mask)
+            sealed = seal(words, keys, self._check_key, stream, order.round)
+            self._link.send_vector(order.round, stream, model, sealed)
+            await asyncio.sleep(0)
+        return len(todo)

@@ -1,0 +1,112 @@
+"""The sampling side of the application: samples in, beats, alerts and one care record a second out."""
+
+from array import array
+
+from qepa_wire.payloads import (
+    ALERT_ASYSTOLE,
+    ALERT_LEAD_OFF,
+    CARE_ASYSTOLE,
+    CARE_HR_VALID,
+    CARE_LEAD_OFF,
+    NO_BEAT_CLASS,
+    Alert,
+    Care,
+)
+
+from .ecg import BEATS, EcgPipeline
+from .learn import Learner, ModelShape, predict
+from .quality import FLATLINE, GOOD, SATURATED
+
+_LABEL_PATIENCE_S = 10  # a label may be here before its beat is measured
+_MAX_WAITING_LABELS = 64
+_QUALITY_PERCENT = {GOOD: 100, SATURATED: 0, FLATLINE: 0}
+_POOR_PERCENT = 30
+
+
+class Vitals:
+    """What this board knows of its patient. Times are sample time: milliseconds of samples since boot."""
+
+    def __init__(self, fs_hz, mains_hz):
+        self._fs_hz = fs_hz
+        self.pipeline = EcgPipeline(fs_hz, mains_hz)
+        self.shape = ModelShape()
+        self._learner = Learner(self.shape)
+        self._scores = array("i", bytes(4 * self.shape.classes))
+        self._delta = array("i", bytes(4 * self.shape.words))
+        self._waiting = []  # (sample, beat_class, give up at sample)
+        self.beat_class = NO_BEAT_CLASS
+        self.labels_taken = 0
+        self.labels_lost = 0
+
+    @property
+    def t_ms(self):
+        """Sample time."""
+        return self.pipeline.n_samples * 1000 // self._fs_hz
+
+    def push(self, block, n, words):
+        """Take samples; classify new beats with the model ``words`` (array('i') or None)."""
+        new = self.pipeline.push(block, n)
+        if new and words is not None:
+            beat = self.pipeline.beats[(self.pipeline.n_beats - 1) % BEATS]
+            self.beat_class = predict(self.shape, words, beat.features, self._scores)
+
+    def asystole(self):
+        """True or False, or None while there is no telling: no heart rate yet, or a bad signal."""
+        if self.pipeline.asystole():
+            return True
+        return None if self.pipeline.hr_bpm() is None else False
+
+    def second(self):
+        """To be called about once a second of sample time: offers waiting labels again."""
+        now = self.pipeline.n_samples
+        keep = []
+        for sample, beat_class, until in self._waiting:
+            if self.pipeline.label(sample, beat_class):
+                self.labels_taken += 1
+            elif now < until:
+                keep.append((sample, beat_class, until))
+            else:
+                self.labels_lost += 1
+        self._waiting = keep
+
+    def label(self, labels):
+        """Take a clinician's labels."""
+        until = self.pipeline.n_samples + _LABEL_PATIENCE_S * self._fs_hz
+        for label in labels:
+            if label.beat_class < self.shape.classes and len(self._waiting) < _MAX_WAITING_LABELS:
+                self._waiting.append((label.sample, label.beat_class, until))
+            else:
+                self.labels_lost += 1
+        self.second()
+
+    def update(self, words):
+        """What learning from the beats labelled since the last call adds to ``words``: array('i'), clipped."""
+        features, labels = self.pipeline.training_set()
+        self._learner.local_update(words, features, labels, self._delta)
+        return self._delta
+
+    def care(self, boots, model, alerts, lead_off):
+        """The care record of this moment."""
+        hr_bpm = self.pipeline.hr_bpm()
+        flags = 0
+        if hr_bpm is not None:
+            flags |= CARE_HR_VALID
+        if lead_off or alerts.is_active(ALERT_LEAD_OFF):
+            flags |= CARE_LEAD_OFF
+        if alerts.is_active(ALERT_ASYSTOLE):
+            flags |= CARE_ASYSTOLE
+        return Care(
+            self.t_ms & 0xFFFFFFFF,
+            boots & 0xFFFF,
+            flags,
+            min(hr_bpm or 0, 255),
+            _QUALITY_PERCENT.get(self.pipeline.quality(), _POOR_PERCENT),
+            self.beat_class,
+            self.pipeline.n_beats,
+            model & 0xFFFF,
+        )
+
+    def alert(self, boots, kind, active):
+        """The alert for an edge; its value is the heart rate known then, 0 for none."""
+        hr_bpm = self.pipeline.hr_bpm() or 0
+        return Alert(self.t_ms & 0xFFFFFFFF, boots & 0xFFFF, kind, 1 if active else 0, hr_bpm)
