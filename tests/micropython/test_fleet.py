@@ -2,10 +2,12 @@
 
 import asyncio
 import struct
+import sys
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qepa_tools.fleet.events import Boot, Exit, Log, Pace, Probe, ProgramError
@@ -52,8 +54,10 @@ async def watching(fleet: Fleet):
     seen = []
     news = asyncio.Condition()
 
+    events = fleet.events()
+
     async def collect():
-        async for event in fleet.events():
+        async for event in events:
             async with news:
                 seen.append(event)
                 news.notify_all()
@@ -67,7 +71,6 @@ async def watching(fleet: Fleet):
         return next(event for event in seen if condition(event))
 
     task = asyncio.create_task(collect())
-    await asyncio.sleep(0)
     try:
         yield seen, until
     finally:
@@ -195,6 +198,12 @@ async def test_a_watchdog_that_is_not_fed_resets_the_board(fleet, tmp_path):
         await fleet.start_board(spec(tmp_path, main=main))
         await until(lambda e: e == Exit(BOARD, "watchdog"))
         await until(lambda e: e == Boot(BOARD, 0, "watchdog"))
+
+
+async def test_a_board_that_hangs_before_its_first_sample_is_reset_too(fleet, tmp_path):
+    async with watching(fleet) as (_, until):
+        await fleet.start_board(spec(tmp_path, main="import machine\nmachine.WDT(timeout=20)\nwhile True: pass"))
+        await until(lambda e: e == Exit(BOARD, "watchdog"))
 
 
 async def test_sockets_talk_to_a_real_server(fleet, tmp_path):
@@ -365,7 +374,7 @@ async def test_the_ward_waits_for_a_slow_board_and_says_so(fleet, tmp_path, reco
             lambda e: isinstance(e, Pace) and e.lagging and e.samples[BOARD] > first.samples[BOARD] + 720
         )
     assert last.asked == 8.0
-    assert 1.0 < last.real < 2.5
+    assert 0.3 < last.real < 2.5
     slow, fast = (last.samples[board] - first.samples[board] for board in (BOARD, "0000002b"))
     assert abs(fast - slow) <= 360, "the ward keeps one clock, from which a board is at most half a second away"
 
@@ -385,7 +394,7 @@ async def test_the_persons_heart_beats_on_while_the_board_is_off(fleet, tmp_path
     await asyncio.sleep(0.5)
     boot = await fleet.start_board(board)
     elapsed = (time.monotonic() - started) * 360
-    assert elapsed * 0.7 < boot.ecg_index - 5 <= elapsed + 60
+    assert elapsed * 0.4 < boot.ecg_index - 5 <= elapsed + 60
     await until_true(fleet, "len(seen) > 10")
     first = int(await fleet.exec(BOARD, "print(seen[0])"))
     assert first == COUNTS[boot.ecg_index % len(COUNTS)]
@@ -446,3 +455,62 @@ async def test_stopping_leaves_no_process(tmp_path, runtime):
     assert not Path(f"/proc/{pid}").exists()
     with pytest.raises(FleetError, match="has stopped"):
         await fleet.exec(BOARD, "1")
+
+
+async def test_no_board_outlives_a_controller_that_is_killed(tmp_path, runtime):
+    controller = f"""
+import asyncio
+from pathlib import Path
+from qepa_tools.fleet.fleet import BoardSpec, Fleet
+async def main():
+    async with Fleet(runtime=Path({str(runtime)!r})) as fleet:
+        await fleet.start_board(BoardSpec(board={BOARD!r}, flash=Path({str(tmp_path)!r}), main="while True: pass"))
+        print(fleet.pid, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", controller, stdout=asyncio.subprocess.PIPE)
+    node = int(await process.stdout.readline())
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(5):
+        while psutil.pid_exists(node) and psutil.Process(node).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.05)
+
+
+async def test_timer_callbacks_may_schedule_and_set_flags(fleet, tmp_path):
+    main = """
+import asyncio, machine, micropython
+wdt = machine.WDT(timeout=60000)
+flag = asyncio.ThreadSafeFlag()
+scheduled = blocks = callbacks = 0
+def later(n):
+    global scheduled
+    scheduled += 1
+def sample(timer):
+    global callbacks
+    callbacks += 1
+    if callbacks % 36 == 0:
+        micropython.schedule(later, 0)
+        flag.set()
+async def main():
+    global blocks
+    while True:
+        await flag.wait()
+        blocks += 1
+        wdt.feed()
+timer = machine.Timer(0, freq=360, callback=sample)
+asyncio.run(main())
+"""
+    await fleet.start_board(spec(tmp_path, main=main, speed=4.0))
+    await until_true(fleet, "blocks > 10 and scheduled > 10")
+    callbacks, scheduled = eval(await fleet.exec(BOARD, "print((callbacks, scheduled))"))  # noqa: S307
+    assert scheduled == callbacks // 36
+
+
+async def test_a_failing_callback_is_logged_and_its_timer_goes_on(fleet, tmp_path):
+    main = RING.replace("seen.append(adc.read_u16())", "seen.append(1)\n    if len(seen) == 50: 1 // 0")
+    async with watching(fleet) as (_, until):
+        await fleet.start_board(spec(tmp_path, main=main, speed=4.0))
+        await until(lambda e: isinstance(e, Log) and "ZeroDivisionError" in e.line)
+        await until_true(fleet, "len(seen) > 400")

@@ -107,10 +107,10 @@ function advanceClock() {
   for (const [board, entry] of boards) {
     const feeds = Atomics.load(entry.slots, FEEDS);
     const running = Atomics.load(entry.slots, RUNNING);
-    if (feeds !== entry.feeds || !running) Object.assign(entry, { feeds, fedMs: now });
+    const watchdogMs = Atomics.load(entry.slots, WATCHDOG_MS);
+    if (feeds !== entry.feeds || !(running || watchdogMs)) Object.assign(entry, { feeds, fedMs: now });
     const silentMs = now - entry.fedMs;
     if (running && silentMs < STALLED_MS) next = Math.min(next, Atomics.load(entry.slots, POSITION_MS) + AHEAD_MS);
-    const watchdogMs = Atomics.load(entry.slots, WATCHDOG_MS);
     if (watchdogMs && silentMs > watchdogMs * WATCHDOG_STRETCH && !entry.ending) {
       end(board, 'watchdog', WATCHDOG_RESET);
     }

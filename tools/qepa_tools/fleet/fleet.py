@@ -1,7 +1,20 @@
 """Controls a fleet of virtual boards: one node process, spoken to in JSON lines.
 
-Commands, one object a line on node's stdin (`op`): start, kill, exec, lead_off, stop. Events, one a line on its
-stdout: see qepa_tools.fleet.events. When stdin ends, node ends, so no board outlives its controller.
+Commands are objects with `op`, one a line on node's stdin:
+
+    start     board, flash, firmware: [directories], main, ecg: {path, fs, index} or null, speed, probe -> boot
+    kill      board                   -> exit
+    exec      board, id, code         -> executed (id, out, error)
+    lead_off  board, on
+    stop                              -> an exit for each board, then stopped; node ends
+
+What makes no sense is answered by refused (op, board, id, message). Events are objects with `event`, one a line on
+node's stdout, as qepa_tools.fleet.events parses them. When stdin ends, node ends: no board outlives its controller.
+
+Time: the ward has one clock, in milliseconds of virtual time. It runs at the asked speed, but never more than half a
+second ahead of the slowest board that has fed its watchdog in the last two real seconds; time lost so is not
+made up. machine.Timer callbacks run on it, in bursts of about 36 samples; a board is sent at most half a second of
+samples beyond its last WDT.feed(), which stands for all samples delivered up to it. time and asyncio are real time.
 """
 
 import asyncio
@@ -147,7 +160,11 @@ class Fleet:
         ready = self._expect(("ready", None), None)
         self._stderr_task = asyncio.create_task(self._read_stderr(_pipe(process.stderr)))
         self._events_task = asyncio.create_task(self._read_events(process))
-        await ready
+        try:
+            await ready
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(
@@ -202,10 +219,15 @@ class Fleet:
         await asyncio.gather(*(task for task in (self._events_task, self._stderr_task) if task is not None))
         self._process = None
 
-    async def events(self) -> AsyncIterator[Event]:
-        """Every event from now on; ends when the fleet stops."""
+    def events(self) -> AsyncIterator[Event]:
+        """Every event from this call on; ends when the fleet stops. Events wait in memory until they are taken."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        if self._failure is not None:
+            queue.put_nowait(None)
         self._queues.append(queue)
+        return self._drain(queue)
+
+    async def _drain(self, queue: asyncio.Queue[Event | None]) -> AsyncIterator[Event]:
         try:
             while (event := await queue.get()) is not None:
                 yield event

@@ -30,7 +30,7 @@ export class Sampler {
   attach(buffer, burst) {
     Object.assign(this, { buffer, burst });
     const speed = Math.max(1, Atomics.load(this.ward, SPEED_PERMILLE) / 1000);
-    this.interval = setInterval(() => this.deliver(), Math.min(50, Math.max(5, Math.round(100 / speed))));
+    this.interval = setInterval(() => this.deliver(), Math.min(100, Math.max(5, Math.round(100 / speed))));
   }
 
   run(running) {
