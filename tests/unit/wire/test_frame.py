@@ -156,9 +156,19 @@ def test_no_acknowledgement_is_made_that_a_board_would_refuse(seqs):
     assert refusal(payloads.encode_ack, seqs) == "payload"
 
 
-def test_more_labels_than_fit_are_refused():
+def test_more_labels_than_fit_are_refused(monkeypatch):
     too_many = [payloads.Label(0, 0, 0)] * 65
     assert refusal(payloads.encode_labels, b"k" * 32, bytes(16), 1, 1, too_many) == "payload"
+    with monkeypatch.context() as patch:
+        patch.setattr(payloads, "MAX_LABELS", 65)
+        data = payloads.encode_labels(b"k" * 32, bytes(16), 1, 1, too_many)
+    assert refusal(payloads.decode_labels, b"k" * 32, 1, 1, data) == "payload"
+
+
+def test_a_model_with_bytes_left_over_is_refused():
+    blob = model.encode_model(model.Model(1, model.SOFTMAX, 1, 2, 16, (1, 2, 3, 4)))
+    model.decode_model(blob)
+    assert refusal(model.decode_model, blob + bytes(4)) == "model"
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,11 @@ def test_verifier_and_pyhsslms_agree(vectors):
             assert not accepts(theirs, message, damaged)
             with pytest.raises(WireError, match="signature"):
                 lms.verify(public, message, damaged)
+
+
+def test_a_leaf_that_the_tree_has_not_is_refused(vectors):
+    case = vectors["signatures"][0]
+    public, message, signature = (bytes.fromhex(case[name]) for name in ("public", "message", "signature"))
+    beyond = signature[:4] + (32).to_bytes(4, "big") + signature[8:]
+    with pytest.raises(WireError, match="leaf number out of range"):
+        lms.verify(public, message, beyond)
