@@ -1,0 +1,94 @@
+/** One tile a board: the heart rate to be read across the room, and beside it what the number rests on. */
+import { element, setAttributes, setText } from "./elements.js";
+import { reading } from "./freshness.js";
+import { drawTrend, Trend } from "./trend.js";
+import { alarmKind, beatName, count, duration, keySource } from "./words.js";
+
+const QUALITY_STEPS = [20, 40, 60, 80];
+
+export class BoardTile {
+  #board = null;
+  #trend = new Trend();
+
+  constructor({ board }) {
+    const field = (name) => element("dd", { "data-testid": `${name}-${board}` });
+    this.patient = element("h3", { class: "patient", "data-testid": `patient-${board}` });
+    this.id = element("span", { class: "board-id" });
+    this.alarm = element("p", { class: "tile-alarm", "data-testid": `tile-alarm-${board}`, hidden: true });
+    this.hr = element("span", { class: "hr", "data-testid": `hr-${board}` });
+    this.why = element("span", { class: "why", "data-testid": `why-${board}` });
+    this.age = element("span", { class: "age", "data-testid": `age-${board}` });
+    this.canvas = element("canvas", { class: "trend", role: "img", "aria-label": "Heart rate, last 3 minutes", "data-testid": `trend-${board}` });
+    this.bars = element("span", { class: "bars", "aria-hidden": "true" }, ...QUALITY_STEPS.map(() => element("i")));
+    this.qualityText = element("span");
+    this.beat = field("beat");
+    this.lead = field("lead");
+    this.key = field("key");
+    this.pads = field("pads");
+    this.model = field("model");
+    this.gateway = field("gateway");
+    const quality = element("dd", { "data-testid": `quality-${board}` }, this.bars, this.qualityText);
+    const fact = (label, value) => element("div", {}, element("dt", {}, label), value);
+    this.root = element("li", { class: "tile", "data-testid": `tile-${board}` },
+      element("div", { class: "tile-head" }, this.patient, this.id),
+      this.alarm,
+      element("div", { class: "number-row" },
+        element("span", { class: "hr-box" }, this.hr, element("span", { class: "unit" }, "bpm")),
+        element("span", { class: "number-side" }, this.why, this.age)),
+      this.canvas,
+      element("dl", { class: "facts vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
+      element("dl", { class: "facts key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
+  }
+
+  /** A new state came: remember it and let the trend have its reading. */
+  update({ board, alarm, heldMs, nowMs }) {
+    this.#board = board;
+    const shown = reading(board, heldMs, false);
+    if (!board.consent) this.#trend.clear();
+    else this.#trend.add(shown.live ? nowMs - shown.ageMs : nowMs, shown.live ? board.vitals.hrBpm : null);
+    setText(this.patient, board.patient || "no patient");
+    setAttributes(this.patient, { title: board.patient });
+    setText(this.id, board.board);
+    setAttributes(this.alarm, { hidden: !alarm, class: `tile-alarm ${alarm ? alarm.look : ""}` });
+    setAttributes(this.root, { "data-alarm": alarm ? alarm.level : null });
+    setText(this.alarm, alarm ? `${alarm.mark} ${alarmKind(alarm.kind)}${alarm.acknowledged ? " (acknowledged)" : ""}` : "");
+  }
+
+  /** Shows the board as it is now; called several times a second, so that nothing freezes between two states. */
+  tick({ heldMs, lost }) {
+    const board = this.#board;
+    const shown = reading(board, heldMs, lost);
+    const state = shown.live ? "live" : !board.consent ? "no-consent" : lost ? "lost" : "stale";
+    setAttributes(this.root, { "data-state": state });
+    setText(this.hr, shown.hr);
+    setText(this.why, shown.why);
+    setText(this.age, shown.ageMs === null || !Number.isFinite(shown.ageMs) ? "" : `${duration(shown.ageMs)} ago`);
+
+    const vitals = shown.why === "connection lost" || shown.why === "no current value" ? null : board.vitals;
+    this.#showQuality(vitals?.qualityPercent ?? null);
+    setText(this.lead, !vitals ? "--" : vitals.leadOff ? "OFF" : "on");
+    setAttributes(this.lead, { "data-warn": Boolean(vitals?.leadOff) });
+    const beat = shown.live ? vitals.beatClass : "";
+    setText(this.beat, beat ? `${beat} ${beatName(beat)}` : "--");
+    setAttributes(this.beat, { "data-warn": beat === "V" || beat === "F" });
+
+    setText(this.key, lost ? "--" : keySource(board.keySource));
+    setAttributes(this.key, { "data-key": lost ? null : board.keySource });
+    setText(this.pads, lost ? "--" : count(board.pads));
+    setAttributes(this.pads, { "data-warn": !lost && board.pads === 0 });
+    setText(this.model, lost || board.modelVersion === null ? "--" : `v${board.modelVersion}`);
+    setText(this.gateway, lost ? "--" : board.online ? board.gateway || "none" : `${board.gateway || "none"}, offline`);
+    setAttributes(this.gateway, { "data-warn": !lost && !board.online });
+  }
+
+  draw(nowMs) {
+    drawTrend(this.canvas, this.#trend, nowMs);
+  }
+
+  #showQuality(percent) {
+    const filled = percent === null ? 0 : QUALITY_STEPS.filter((step) => percent >= step).length;
+    setAttributes(this.bars, { "data-filled": filled });
+    [...this.bars.children].forEach((bar, index) => setAttributes(bar, { class: index < filled ? "on" : null }));
+    setText(this.qualityText, percent === null ? "--" : `${Math.round(percent)} %`);
+  }
+}

@@ -1,0 +1,79 @@
+/** Codes of the state in words a nurse and an engineer both read. Unknown codes are shown as they came. */
+
+const ALARM_KINDS = { asystole: "No heartbeat detected", lead_off: "Electrode off" };
+const PRIORITIES = { high: "High priority", medium: "Medium priority", low: "Low priority", technical: "Technical" };
+const BEATS = { N: "normal", S: "supraventricular", V: "ventricular", F: "fusion", Q: "unknown" };
+const KEY_SOURCES = { qkd: "QKD", ratchet: "ratchet", none: "no key" };
+const PHASES = { idle: "waiting", ready: "asking who is there", collect: "collecting", settle: "summing" };
+const ROUND_STATES = { running: "running", done: "done", void: "void" };
+
+const VOID_REASONS = [
+  [/small|few|min_?group|floor|patients/i, "too few patients: nothing is opened below the smallest group"],
+  [/silent|timeout|late|missing|no answer|gone/i, "a gateway fell silent: its cell is not summed a second time"],
+  [/certif/i, "a member has no valid certificate"],
+  [/check/i, "the check value does not fit: the sum was altered"],
+  [/range|bound|overflow/i, "the sum lies outside what is possible"],
+  [/replay|twice|repeat/i, "the same data was offered twice"],
+  [/signature|mac|seal/i, "a message was not authentic"],
+  [/restart/i, "a party restarted while the round ran"],
+];
+
+const REFUSALS = {
+  mac: "not authentic", seal: "not authentic", signature: "bad signature", replay: "replayed", truncated: "cut short",
+  length: "wrong length", magic: "not ours", version: "unknown version", suite: "unknown cipher suite", type: "unknown type",
+  board: "wrong board", epoch: "wrong key epoch", key: "no key", session: "no session", schema: "malformed", payload: "malformed",
+  certificate: "no valid certificate", consent: "no consent", stream: "wrong stream", shape: "wrong shape", identity: "wrong identity",
+  sender: "wrong sender", check: "check value does not fit", downgrade: "older than what is held", quantizer: "quantizer does not agree",
+  model: "wrong model", cells: "bad cells", boots: "another boot",
+};
+
+const own = (table, code) => (Object.hasOwn(table, code) ? table[code] : null);
+const plain = (code) => code.replaceAll("_", " ");
+
+export const alarmKind = (code) => own(ALARM_KINDS, code) ?? (plain(code) || "Alarm of unknown kind");
+export const alarmPriority = (code) => own(PRIORITIES, code) ?? (plain(code) || "Unknown priority");
+export const beatName = (code) => own(BEATS, code) ?? "unknown";
+export const keySource = (code) => own(KEY_SOURCES, code) ?? (code || "unknown");
+export const roundPhase = (code) => own(PHASES, code) ?? plain(code);
+export const roundState = (code) => own(ROUND_STATES, code) ?? plain(code);
+export const refusal = (code) => own(REFUSALS, code) ?? plain(code);
+export const linkState = (code) => plain(code) || "unknown";
+
+/** A void cell's reason as a sentence, with the code behind it in parentheses where it says more. */
+export function voidReason(code) {
+  const known = VOID_REASONS.find(([pattern]) => pattern.test(code));
+  if (!code) return "no reason given";
+  return known ? `${known[1]} (${plain(code)})` : plain(code);
+}
+
+/** An age or duration: "3 s", "4 min", "2 h". */
+export function duration(ms) {
+  if (ms === null || !Number.isFinite(ms)) return "unknown";
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h`;
+}
+
+const counts = new Intl.NumberFormat("en-GB");
+export const count = (value) => (value === null ? "--" : counts.format(value));
+export const clockTime = (ms) => (ms === null ? "--" : new Date(ms).toLocaleTimeString("en-GB"));
+
+// Edges of the boards' heart-rate histogram: firmware/qepa_board/vital_statistics.py, HR_EDGES_BPM.
+const HR_EDGES_BPM = [40, 50, 60, 75, 90, 110, 130];
+
+/** What a histogram bin covers, in bpm; its place where the histogram is not the one known here. */
+export function binName(index, bins) {
+  if (bins !== HR_EDGES_BPM.length + 1) return `bin ${index + 1}`;
+  if (index === 0) return `below ${HR_EDGES_BPM[0]}`;
+  if (index === bins - 1) return `${HR_EDGES_BPM[index - 1]} and up`;
+  return `${HR_EDGES_BPM[index - 1]}-${HR_EDGES_BPM[index] - 1}`;
+}
+
+/** The banner of a simulated ward: it never calls synthetic heartbeats real. */
+export function simulationNotice(dataSource) {
+  const source = dataSource || "not stated";
+  return /synthetic|ecgsyn/i.test(source)
+    ? `Simulated ward: synthetic heartbeats, no real people (source ${source}), virtual optical link`
+    : `Simulated ward: recordings of real people (source ${source}), virtual optical link`;
+}

@@ -1,0 +1,542 @@
+"""The ward page in a real Chromium, against a small server that says what each test needs said."""
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+playwright_sync = pytest.importorskip("playwright.sync_api") if os.environ.get("CI") != "true" else None
+if playwright_sync is None:
+    from playwright import sync_api as playwright_sync
+expect = playwright_sync.expect
+
+WEB = Path(__file__).resolve().parents[2] / "server" / "web"
+SHOTS = os.environ.get("QEPA_SHOTS")  # a directory: the tests leave pictures of what they saw there
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'"
+
+
+def board(number: int, hr_bpm: int | None, **changes: Any) -> dict[str, Any]:
+    vitals = {
+        "hr_bpm": hr_bpm,
+        "quality_percent": 92,
+        "lead_off": False,
+        "asystole": False,
+        "beat_class": "N",
+        "beats": 812,
+        "age_ms": 300,
+    }
+    whole = {
+        "board": f"{number:08x}",
+        "patient": f"patient {number}",
+        "gateway": "gw-1",
+        "online": True,
+        "last_seen_ms": 0,
+        "epoch": 3,
+        "key_source": "qkd",
+        "pads": 118,
+        "model_version": 7,
+        "consent": True,
+        "vitals": vitals | changes.pop("vitals", {}),
+    }
+    return whole | changes
+
+
+def alarm(name: str, priority: str, kind: str = "asystole", **changes: Any) -> dict[str, Any]:
+    whole = {
+        "id": name,
+        "board": "00000001",
+        "patient": "patient 1",
+        "kind": kind,
+        "priority": priority,
+        "active": True,
+        "acknowledged": False,
+        "since_ms": int(time.time() * 1000) - 4000,
+        "ended_ms": None,
+    }
+    return whole | changes
+
+
+def summed_round(number: int) -> dict[str, Any]:
+    return {
+        "number": number,
+        "state": "done",
+        "contributors": 12,
+        "patients": 12,
+        "cells": [{"id": "c0", "gateways": ["gw-1", "gw-2"], "state": "summed", "reason": None}],
+        "heart_rate": {"boards": 12, "mean_bpm": 77.4, "sd_bpm": 11.25, "histogram": [0, 0, 1, 5, 4, 2, 0, 0]},
+        "latency_ms": 1840,
+        "model_version": 7,
+    }
+
+
+def void_round(number: int) -> dict[str, Any]:
+    cells = [{"id": "c0", "gateways": ["gw-1"], "state": "void", "reason": "too few patients: 9 of 10"}]
+    return summed_round(number) | {"state": "void", "cells": cells, "heart_rate": None, "latency_ms": None}
+
+
+LINK = {"state": "distilling", "qber": 0.0213, "stored_keys": 412, "bits_produced": 1843200, "bits_consumed": 921600}
+
+
+class Ward:
+    """The fake server's state, and what the page asked of it. Threads only replace whole values."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {
+            "simulated": True,
+            "data_source": "MIT-BIH Arrhythmia Database",
+            "model": {"version": 7, "rounds_trained": 7},
+            "round": {"number": 9, "phase": "collect", "since_ms": 0},
+            "rounds": [summed_round(8), void_round(7)],
+            "boards": [board(1, 72), board(2, 88)],
+            "gateways": [
+                {
+                    "name": "gw-1",
+                    "online": True,
+                    "last_seen_ms": 0,
+                    "link": LINK,
+                    "refused": {"replay": 3, "mac": 1},
+                    "spool": 0,
+                }
+            ],
+            "alarms": [],
+            "refused": {"signature": 2},
+        }
+        self.silent = False  # keeps connections open and says nothing
+        self.refusing = False  # answers 503
+        self.without_events = False  # as behind a proxy that knows no server-sent events
+        self.stuck_ms: int | None = None  # repeats one old moment, as a cache would
+        self.acknowledged: list[str] = []
+
+    def body(self) -> str:
+        return json.dumps({"now_ms": self.stuck_ms or int(time.time() * 1000)} | self.state)
+
+    def change(self, **changes: Any) -> None:
+        self.state = deepcopy(self.state) | changes
+
+
+class Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, directory=str(WEB), **kwargs)
+
+    @property
+    def ward(self) -> Ward:
+        return self.server.ward  # type: ignore[attr-defined,no-any-return]
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not worth a line each."""
+
+    def end_headers(self) -> None:
+        self.send_header("Content-Security-Policy", POLICY)
+        super().end_headers()
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/api/"):
+            super().do_GET()
+        elif self.ward.refusing or (self.ward.without_events and self.path == "/api/events"):
+            self.answer(503, b"")
+        elif self.path == "/api/events":
+            self.stream()
+        else:
+            while self.ward.silent:
+                time.sleep(0.1)
+            self.answer(200, self.ward.body().encode())
+
+    def do_POST(self) -> None:
+        found = re.fullmatch(r"/api/alarms/([^/]+)/acknowledge", self.path)
+        if not found or self.ward.refusing:
+            self.answer(503, b"")
+            return
+        self.ward.acknowledged.append(found[1])
+        alarms = [one | {"acknowledged": one["acknowledged"] or one["id"] == found[1]} for one in self.ward.state["alarms"]]
+        self.ward.change(alarms=alarms)
+        self.answer(200, b"{}")
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        try:
+            while not self.ward.refusing:
+                if not self.ward.silent:
+                    self.wfile.write(f"data: {self.ward.body()}\n\n".encode())
+                time.sleep(0.2)
+        except OSError:
+            return  # the page has gone
+
+
+@pytest.fixture
+def ward() -> Iterator[Ward]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    server.ward = Ward()  # type: ignore[attr-defined]
+    server.ward.url = f"http://127.0.0.1:{server.server_address[1]}/"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield server.ward  # type: ignore[attr-defined]
+    server.ward.silent, server.ward.refusing = False, True  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        missing = "NO CHROMIUM on this machine: the ward page was not tested"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with playwright_sync.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, ward: Any) -> Iterator[Any]:
+    """An open ward page. At the end of a test nothing may have gone wrong in it, the policy's refusals included."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda line: faults.append(line.text) if "Content Security" in line.text else None)
+    opened.goto(ward.url)
+    yield opened
+    context.close()
+    assert faults == []
+
+
+def shoot(page: Any, name: str) -> None:
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
+
+
+def hr(page: Any, number: int) -> Any:
+    return page.get_by_test_id(f"hr-{number:08x}")
+
+
+def test_heart_rates_change(page: Any, ward: Ward) -> None:
+    expect(hr(page, 1)).to_have_text("72")
+    expect(hr(page, 2)).to_have_text("88")
+    ward.change(boards=[board(1, 75), board(2, 61)])
+    expect(hr(page, 1)).to_have_text("75")
+    expect(hr(page, 2)).to_have_text("61")
+    expect(page.get_by_test_id("connection")).to_have_text("live")
+    expect(page.get_by_test_id("connection-banner")).to_be_hidden()
+    expect(page.get_by_test_id("board-count")).to_have_text("2 of 2 live")
+
+
+def test_tile_says_what_the_number_rests_on(page: Any, ward: Ward) -> None:
+    ward.change(boards=[board(1, 72, key_source="ratchet", pads=1204, vitals={"quality_percent": 45, "beat_class": "V"})])
+    for name, shown in {
+        "quality": "45 %",
+        "beat": "V ventricular",
+        "key": "ratchet",
+        "pads": "1,204",
+        "model": "v7",
+        "gateway": "gw-1",
+        "lead": "on",
+    }.items():
+        expect(page.get_by_test_id(f"{name}-00000001")).to_have_text(shown)
+
+
+@pytest.mark.parametrize(
+    ("vitals", "why", "age"),
+    [
+        ({"hr_bpm": 72, "age_ms": 7300}, "no current value", re.compile(r"[789] s ago")),  # a server that forgets the rule
+        ({"hr_bpm": None, "age_ms": 300}, "no heart rate", "0 s ago"),
+        ({"hr_bpm": 72, "lead_off": True}, "electrode off", "0 s ago"),
+        ({"hr_bpm": "72"}, "no heart rate", "0 s ago"),
+        ({"hr_bpm": 72, "age_ms": None}, "no current value", ""),
+    ],
+)
+def test_no_number_without_a_current_one(page: Any, ward: Ward, vitals: dict[str, Any], why: str, age: Any) -> None:
+    expect(hr(page, 1)).to_have_text("72")
+    ward.change(boards=[board(1, 72, vitals=vitals)])
+    expect(hr(page, 1)).to_have_text("--")
+    expect(page.get_by_test_id("why-00000001")).to_have_text(why)
+    expect(page.get_by_test_id("age-00000001")).to_have_text(age)
+
+
+def test_value_grows_stale_between_states(page: Any, ward: Ward) -> None:
+    """The server says 4 s each time it speaks, and then is slow: the page's own clock has to notice."""
+    ward.change(boards=[board(1, 72, vitals={"age_ms": 4000})])
+    expect(page.get_by_test_id("age-00000001")).to_have_text("4 s ago")
+    ward.silent = True
+    expect(page.get_by_test_id("why-00000001")).to_have_text("no current value", timeout=2500)
+    expect(hr(page, 1)).to_have_text("--")
+
+
+def test_states_that_waited_in_a_queue_are_old(page: Any, ward: Ward) -> None:
+    expect(hr(page, 1)).to_have_text("72")
+    age = page.get_by_test_id("age-00000001")
+    ward.stuck_ms = int(time.time() * 1000) - 20_000
+    expect(age).to_have_text(re.compile(r"2\d s ago"))
+    expect(hr(page, 1)).to_have_text("--")
+
+
+def test_without_consent_nothing_is_shown(page: Any, ward: Ward) -> None:
+    """Even where a faulty server sends the value."""
+    ward.change(boards=[board(1, 72, consent=False)])
+    expect(page.get_by_test_id("why-00000001")).to_have_text("no consent: not monitored here")
+    expect(hr(page, 1)).to_have_text("--")
+    expect(page.get_by_test_id("beat-00000001")).to_have_text("--")
+    expect(page.get_by_test_id("knows")).to_contain_text("consent is valid")
+
+
+@pytest.mark.parametrize("fault", ["silent", "refusing", "stuck"])
+def test_lost_connection_turns_everything_to_dashes(page: Any, ward: Ward, fault: str) -> None:
+    expect(hr(page, 1)).to_have_text("72")
+    if fault == "stuck":
+        ward.stuck_ms = int(time.time() * 1000)
+    else:
+        setattr(ward, fault, True)
+    began = time.monotonic()
+    expect(page.get_by_test_id("connection-banner")).to_be_visible(timeout=5000)
+    assert 2.0 < time.monotonic() - began < 4.5
+    for dashed in ("hr-00000001", "hr-00000002", "quality-00000001", "pads-00000001", "server-time", "link-qber-gw-1"):
+        expect(page.get_by_test_id(dashed)).to_have_text("--")
+    expect(page.get_by_test_id("connection-banner")).to_contain_text("Nothing on this page is current")
+    expect(page.get_by_test_id("speak-now")).to_contain_text("Connection to the server lost")
+    expect(page.get_by_test_id("simulated-banner")).to_be_visible()
+    shoot(page, f"lost-{fault}")
+
+    ward.silent, ward.refusing, ward.stuck_ms = False, False, None
+    expect(hr(page, 1)).to_have_text("72", timeout=8000)
+    expect(page.get_by_test_id("connection-banner")).to_be_hidden()
+
+
+def test_answers_that_are_no_state_are_no_news(page: Any, ward: Ward) -> None:
+    expect(hr(page, 1)).to_have_text("72")
+    ward.change(boards="none")
+    expect(page.get_by_test_id("connection-banner")).to_contain_text("no boards", timeout=5000)
+    expect(hr(page, 1)).to_have_text("--")
+
+
+def test_polls_where_events_do_not_come(browser: Any, ward: Any) -> None:
+    ward.without_events = True
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(ward.url)
+        expect(hr(page, 1)).to_have_text("72")
+        ward.change(boards=[board(1, 99)])
+        expect(hr(page, 1)).to_have_text("99")
+
+
+def flashes_per_second(alarm_row: Any) -> list[float]:
+    timings = alarm_row.evaluate("row => row.getAnimations().map(one => one.effect.getComputedTiming().duration)")
+    return [1000 / duration for duration in timings]
+
+
+def test_alarms_come_in_the_order_of_their_priority_and_flash(page: Any, ward: Ward) -> None:
+    ward.change(
+        alarms=[
+            alarm("t", "technical", "lead_off"),
+            alarm("l", "low", "lead_off"),
+            alarm("m", "medium", "lead_off"),
+            alarm("h", "high"),
+            alarm("e", "high", active=False, ended_ms=int(time.time() * 1000)),
+        ]
+    )
+    expect(page.get_by_test_id("alarm-h")).to_contain_text("No heartbeat detected")
+    levels = page.get_by_test_id("alarms").locator("> li").evaluate_all("rows => rows.map(row => row.dataset.level)")
+    assert levels == ["high", "medium", "low"]
+    expect(page.get_by_test_id("alarms-technical").get_by_test_id("alarm-t")).to_be_visible()
+    (high,) = flashes_per_second(page.get_by_test_id("alarm-h"))
+    (medium,) = flashes_per_second(page.get_by_test_id("alarm-m"))
+    assert 1.4 <= high <= 2.8
+    assert 0.4 <= medium <= 0.8
+    assert flashes_per_second(page.get_by_test_id("alarm-l")) == []
+    shades = page.get_by_test_id("alarm-h").evaluate(
+        """row => new Promise(done => {
+            const seen = new Set();
+            const look = setInterval(() => seen.add(getComputedStyle(row).backgroundColor), 40);
+            setTimeout(() => { clearInterval(look); done(seen.size); }, 1100);
+        })"""
+    )
+    assert shades == 2
+    expect(page.get_by_test_id("tile-alarm-00000001")).to_contain_text("No heartbeat detected")
+    expect(page.get_by_test_id("speak-now")).to_have_text("High priority: No heartbeat detected, patient 1, board 00000001")
+    expect(page.get_by_test_id("alarms-ended")).to_contain_text("No heartbeat detected")
+    shoot(page, "alarm-order")
+
+
+def test_acknowledged_alarm_stops_flashing_and_stays(page: Any, ward: Ward) -> None:
+    ward.change(alarms=[alarm("a/1", "high")])
+    row = page.get_by_test_id("alarm-a/1")
+    button = page.get_by_test_id("acknowledge-a/1")
+    button.focus()
+    page.wait_for_timeout(600)  # some states later the focus is still there: a nurse with a keyboard reaches the button
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("acknowledged-a/1")).to_be_visible()
+    expect(button).to_be_hidden()
+    assert ward.acknowledged == ["a%2F1"]
+    ward.change(alarms=[alarm("a/1", "high", acknowledged=True)])
+    expect(row).to_be_visible()
+    expect(page.get_by_test_id("acknowledged-a/1")).to_contain_text("audio paused")
+    assert flashes_per_second(row) == []
+    ward.change(alarms=[])
+    expect(row).to_have_count(0)
+    expect(page.get_by_test_id("no-alarms")).to_have_text("No active alarms.")
+
+
+def test_acknowledgement_that_fails_says_so(page: Any, ward: Ward) -> None:
+    ward.change(alarms=[alarm("a1", "high")])
+    button = page.get_by_test_id("acknowledge-a1")
+    expect(button).to_be_visible()
+    page.route("**/acknowledge", lambda route: route.fulfill(status=500))
+    button.click()
+    expect(page.get_by_test_id("alarm-problem")).to_contain_text("Not acknowledged")
+    expect(button).to_be_enabled()
+
+
+def test_reduced_motion_does_not_flash(browser: Any, ward: Any) -> None:
+    ward.change(alarms=[alarm("a1", "high")])
+    with browser.new_context(reduced_motion="reduce") as context:
+        page = context.new_page()
+        page.goto(ward.url)
+        row = page.get_by_test_id("alarm-a1")
+        expect(row).to_be_visible()
+        assert flashes_per_second(row) == []
+        expect(row).to_have_css("background-color", re.compile(r"rgb\(1[6-9]\d|rgb\(2\d\d"))
+
+
+def test_rounds_say_what_was_opened_and_why_not(page: Any) -> None:
+    expect(page.get_by_test_id("round-8-heart-rate")).to_have_text("77.4 ± 11.3 bpm (12 boards)")
+    expect(page.get_by_test_id("round-8-histogram").locator("svg")).to_have_attribute("aria-label", re.compile("60-74 bpm: 5"))
+    expect(page.get_by_test_id("round-8-latency")).to_have_text("1,840 ms")
+    expect(page.get_by_test_id("round-7-cells")).to_contain_text("too few patients: nothing is opened below the smallest group")
+    expect(page.get_by_test_id("round-7-heart-rate")).to_have_text("nothing opened")
+
+
+def test_links_and_refusals(page: Any, ward: Ward) -> None:
+    expect(page.get_by_test_id("link-qber-gw-1")).to_have_text("2.13 %")
+    expect(page.get_by_test_id("link-stored-gw-1")).to_have_text("412")
+    expect(page.get_by_test_id("link-produced-gw-1")).to_have_text("1,843,200")
+    expect(page.get_by_test_id("refused-gw-1")).to_contain_text("replayed (replay): 3")
+    expect(page.get_by_test_id("refused-server")).to_contain_text("bad signature (signature): 2")
+    ward.change(gateways=[ward.state["gateways"][0] | {"link": None}])
+    expect(page.get_by_test_id("link-gw-1")).to_contain_text("keys come from the post-quantum ratchet")
+    expect(page.get_by_test_id("link-qber-gw-1")).to_have_text("--")
+
+
+def test_simulation_is_said_and_synthetic_is_not_called_real(page: Any, ward: Ward) -> None:
+    banner = page.get_by_test_id("simulated-banner")
+    expect(banner).to_have_text(
+        "Simulated ward: recordings of real people (source MIT-BIH Arrhythmia Database), virtual optical link"
+    )
+    ward.change(data_source="synthetic ECG (ECGSYN)")
+    expect(banner).to_contain_text("no real people")
+    ward.change(simulated=False)
+    expect(banner).to_be_hidden()
+
+
+def test_names_never_become_markup(page: Any, ward: Ward) -> None:
+    rounds = [void_round(7) | {"state": HOSTILE, "cells": [{"id": HOSTILE, "gateways": [HOSTILE], "state": "void", "reason": HOSTILE}]}]
+    gateways = [ward.state["gateways"][0] | {"name": HOSTILE, "link": LINK | {"state": HOSTILE}, "refused": {HOSTILE: 1}}]
+    ward.change(
+        boards=[board(1, 72, patient=HOSTILE, gateway=HOSTILE, key_source=HOSTILE, vitals={"beat_class": HOSTILE})],
+        alarms=[alarm(HOSTILE, HOSTILE, HOSTILE, patient=HOSTILE), alarm("constructor", "__proto__", "toString")],
+        rounds=rounds,
+        gateways=gateways,
+        refused={HOSTILE: 1, "__proto__": 2},
+        data_source=HOSTILE,
+    )
+    expect(page.get_by_test_id("patient-00000001")).to_have_text(HOSTILE)
+    expect(page.get_by_test_id("simulated-banner")).to_contain_text(HOSTILE)
+    expect(page.get_by_test_id("round-7-cells")).to_contain_text(HOSTILE)
+    expect(page.get_by_test_id(f"alarm-{HOSTILE}")).to_have_attribute("data-level", "high")
+    assert page.evaluate("document.querySelectorAll('img, body script').length") == 0
+    assert page.evaluate("window.hacked") is None
+
+
+def test_trend_shows_a_gap_as_a_gap(page: Any) -> None:
+    runs = page.evaluate(
+        """async () => {
+            const { Trend } = await import("/js/trend.js");
+            const trend = new Trend();
+            for (const t of [0, 1000, 2000]) trend.add(t, 70);
+            trend.add(3000, null);
+            for (const t of [4000, 5000]) trend.add(t, 71);
+            trend.add(30000, 72);
+            trend.add(30000, 73);
+            return trend.runs().map(run => run.map(point => point.hrBpm));
+        }"""
+    )
+    assert runs == [[70, 70, 70], [71, 71], [72]]
+
+
+def test_trend_is_drawn(page: Any) -> None:
+    expect(hr(page, 1)).to_have_text("72")
+    painted = page.get_by_test_id("trend-00000001").evaluate(
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0)"
+    )
+    assert painted
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desktop", "phone"])
+def test_fits_the_screen(browser: Any, ward: Any, scheme: str, size: tuple[int, int]) -> None:
+    rates = [72, 88, 61, 104, 95, 58, 77, 83, None, 69, 131, 90]
+    boards = [board(number, rate) for number, rate in enumerate(rates, 1)]
+    boards[3]["consent"] = False
+    boards[4]["vitals"] |= {"hr_bpm": None, "age_ms": 12_400}
+    boards[5] |= {"key_source": "ratchet", "pads": 0}
+    boards[8]["vitals"] |= {"lead_off": True, "quality_percent": 8}
+    boards[9]["patient"] = "Maximiliane-Alexandra von und zu Hohenwaldeck-Unterfrauenfeld"
+    boards[10]["vitals"] |= {"beat_class": "V", "quality_percent": 38}
+    ward.change(
+        boards=boards,
+        alarms=[
+            alarm("h", "high", board="00000005", patient="patient 5"),
+            alarm("m", "medium", "lead_off", board="00000009", patient="patient 9", acknowledged=True),
+            alarm("t", "technical", "lead_off", board="00000009", patient="patient 9"),
+        ],
+        gateways=[ward.state["gateways"][0], ward.state["gateways"][0] | {"name": "gw-2", "link": None, "refused": {}}],
+    )
+    width, height = size
+    with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:
+        page = context.new_page()
+        page.goto(ward.url)
+        expect(hr(page, 1)).to_have_text("72")
+        if SHOTS:
+            for step in range(40):
+                ward.change(boards=[board(1, 72 + step % 7), *ward.state["boards"][1:]])
+                page.wait_for_timeout(150)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert float(hr(page, 1).evaluate("node => parseFloat(getComputedStyle(node).fontSize)")) >= 64
+        shoot(page, f"{'desktop' if width > 600 else 'phone'}-{scheme}")
