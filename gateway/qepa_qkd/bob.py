@@ -1,0 +1,171 @@
+"""Bob: the receiver terminal and its KME. `python -m qepa_qkd.bob --config FILE`."""
+
+import asyncio
+import contextlib
+import secrets
+from typing import Final
+
+import numpy as np
+
+from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
+from qepa_qkd.config import LinkConfig, split_address
+from qepa_qkd.distill_bob import BobDistiller
+from qepa_qkd.errors import QkdError, TransientError
+from qepa_qkd.link_end import (
+    CONTROLLER_CHECK_S,
+    RETRY_S,
+    SILENCE_LIMIT_S,
+    LinkEnd,
+    OnReady,
+    keep_alive,
+    logger,
+    main,
+    run_session,
+    watch,
+)
+from qepa_qkd.messages import KeepAlive, Pause, RunReady, RunStart, decode, encode
+from qepa_qkd.serial_protocol import Detections
+from qepa_qkd.terminal import Terminal
+
+REPORT_INTERVAL_S: Final = 0.2
+REPORT_EVENTS: Final = 50_000
+"""Detections after which a report is sent early."""
+MOST_RETRY_S: Final = 5.0
+RETAINED_QUOTAS: Final = 4
+"""Bob keeps at most this many quotas: what Alice handed out long ago and nobody redeemed is destroyed, oldest first."""
+
+
+async def run_bob(config: LinkConfig, on_ready: OnReady = lambda _: None) -> None:
+    """Run until cancelled. Raises ConfigError, CorruptError or SecurityError when it cannot start."""
+    end = LinkEnd(config, "bob")
+    await end.open_terminal_once()
+    kme = asyncio.ensure_future(end.kme_server.serve())
+    link = asyncio.ensure_future(_keep_connected(end))
+    try:
+        await end.kme_server.wait_started()
+        on_ready({"ready": True, "role": "bob", "kme": end.kme_server.url, "classical": config.connect})
+        done, _ = await asyncio.wait([kme, link], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (link, kme):
+            task.cancel()
+            await asyncio.wait([task])
+        end.vault.close()
+
+
+async def _keep_connected(end: LinkEnd) -> None:
+    host, port = split_address(end.config.connect or "")
+    delay_s = RETRY_S
+    while True:
+        end.status.state = "no key: Alice is not reachable"
+        with contextlib.suppress(OSError, TimeoutError):
+            connecting = asyncio.open_connection(host.strip("[]"), port)
+            reader, writer = await asyncio.wait_for(connecting, HANDSHAKE_TIMEOUT_S)
+            try:
+                if await _serve(end, reader, writer):
+                    delay_s = RETRY_S
+            finally:
+                writer.close()
+        await asyncio.sleep(delay_s)
+        delay_s = min(MOST_RETRY_S, 1.5 * delay_s)
+
+
+async def _serve(end: LinkEnd, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """One connection; returns whether Alice agreed to it."""
+    terminal: Terminal | None = None
+    agreed = False
+    try:
+        nonce = secrets.token_bytes(32)
+        channel = await ClassicalChannel.open(reader, writer, "bob", end.secret.channel_key, nonce)
+        channel.send(end.hello())
+        await end.agree(channel, decode(await channel.receive(SILENCE_LIMIT_S)))
+        agreed = True
+        session = _BobSession(end, channel)
+        terminal = await end.wait_for_terminal(session.detected)
+        await run_session(session.serve(terminal), session.control(terminal), keep_alive(channel), watch(terminal))
+    except QkdError as error:
+        logger.error("connection ends: %s", error)
+    finally:
+        if terminal is not None:
+            if not terminal.closed.done():
+                with contextlib.suppress(QkdError):
+                    await terminal.command("STOP")
+            terminal.close()
+    return agreed
+
+
+class _BobSession:
+    """One connection with Alice: reports what the receiver detects and follows her through the blocks."""
+
+    def __init__(self, end: LinkEnd, channel: ClassicalChannel) -> None:
+        self._end, self._channel = end, channel
+        rng = np.random.default_rng(secrets.randbits(128))
+        self._distiller = BobDistiller(end.environment, end.secret, rng)
+        self._loop = asyncio.get_running_loop()
+        self._run: int | None = None
+        self._running = asyncio.Event()
+        self._gathered: list[Detections] = []
+        self._last_report_s = 0.0
+
+    def detected(self, detections: Detections) -> None:
+        """Gather a block of detections; report when enough time or events have come together."""
+        if detections.run != self._run:
+            return
+        self._gathered.append(detections)
+        now_s = self._loop.time()
+        count = sum(len(d.slots) for d in self._gathered)
+        if not count or (now_s - self._last_report_s < REPORT_INTERVAL_S and count < REPORT_EVENTS):
+            return
+        slots = np.concatenate([d.slots for d in self._gathered])
+        detectors = np.concatenate([d.detectors for d in self._gathered])
+        self._gathered.clear()
+        self._last_report_s = now_s
+        report = self._distiller.report(detections.run, slots, detectors)
+        if report is not None:
+            with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
+                self._channel.send(report)
+
+    async def serve(self, terminal: Terminal) -> None:
+        """Answer Alice's messages, in order."""
+        while True:
+            raw = await self._channel.receive(SILENCE_LIMIT_S)
+            match message := decode(raw):
+                case KeepAlive():
+                    continue
+                case RunStart(run):
+                    await self._start(terminal, run)
+                case Pause(state):
+                    self._running.clear()
+                    self._run = None
+                    self._end.status.state = state
+                    logger.info("%s", state)
+                    await terminal.command("STOP")
+                case _:
+                    for payload in self._distiller.on_message(message, raw):
+                        self._channel.send(payload)
+            if self._distiller.outcomes:
+                self._end.record(self._distiller.outcomes)
+                self._end.vault.keys.prune(RETAINED_QUOTAS * self._end.config.store.quota_bits)
+
+    async def control(self, terminal: Terminal) -> None:
+        """While a run lasts, keep the receiver's watchdog quiet and notice when it stopped by itself."""
+        while True:
+            await self._running.wait()
+            await asyncio.sleep(CONTROLLER_CHECK_S)
+            if self._running.is_set() and "state=running" not in await terminal.command("STATUS?"):
+                raise TransientError("the receiver stopped by itself")
+            self._end.status.frames_lost = terminal.frames_lost
+
+    async def _start(self, terminal: Terminal, run: int) -> None:
+        self._gathered.clear()
+        self._distiller.restart_filling()
+        self._run = run
+        await terminal.command(f"START run={run:08x}")
+        self._running.set()
+        self._end.status.state = "running"
+        self._channel.send(encode(RunReady(run)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main("bob", run_bob, None))

@@ -1,0 +1,157 @@
+"""Configuration of Alice and Bob: TOML, checked whole before anything starts.
+
+Relative paths are relative to the file. `load(path, role)` raises ConfigError with one sentence.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from qepa_qkd.decoy import PROOFS, EpsilonBudget, SourceSettings
+from qepa_qkd.distillation import LinkSettings
+from qepa_qkd.errors import ConfigError
+
+Role = Literal["alice", "bob"]
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    return (info.context or {}).get("directory", Path()) / path
+
+
+def _host_and_port(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("an address looks like 127.0.0.1:9000")
+    return address
+
+
+FilePath = Annotated[Path, AfterValidator(_resolve)]
+Address = Annotated[str, AfterValidator(_host_and_port)]
+Triple = tuple[float, float, float]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProtocolSection(_Section):
+    """What both ends must have alike."""
+
+    pulse_rate_hz: float = Field(1e6, ge=1e3, le=1e8)
+    intensities: Triple = (0.5, 0.2, 0.002)
+    intensity_probabilities: Triple = (0.4, 0.3, 0.3)
+    key_basis_probability: float = Field(0.7, gt=0, lt=1)
+    block_bits: int = Field(120_000, ge=1_000, le=4_000_000)
+    qber_threshold: float = Field(0.08, gt=0, le=0.11)
+    epsilon_correctness: float = Field(1e-15, gt=0, lt=1e-6)
+    epsilon_secrecy: float = Field(1e-10, gt=0, lt=1e-6)
+    proof: str = "Lim2014"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        SourceSettings(self.intensities, self.intensity_probabilities)
+        if self.proof not in PROOFS:
+            raise ValueError(f"proof is one of {', '.join(PROOFS)}")
+        return self
+
+
+class StoreSection(_Section):
+    """The encrypted key store."""
+
+    path: FilePath
+    kek: FilePath
+    signing_key: FilePath
+    quota_bits: int = Field(1_000_000, ge=10_000)
+    low_water_bits: int = Field(500_000, ge=0)
+
+    @model_validator(mode="after")
+    def _low_below_quota(self) -> Self:
+        if self.low_water_bits >= self.quota_bits:
+            raise ValueError("low_water_bits must be below quota_bits")
+        return self
+
+
+class SaePair(_Section):
+    """An application pair: the master takes keys at Alice's KME, the slave redeems them at Bob's."""
+
+    master: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    slave: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+
+
+class KmeSection(_Section):
+    """The ETSI GS QKD 014 server."""
+
+    listen: Address
+    id: str = Field(min_length=1)
+    peer_id: str = Field(min_length=1)
+    certificate: FilePath
+    private_key: FilePath
+    client_ca: FilePath
+    key_size_bits: int = Field(256, ge=64, multiple_of=8)
+    max_key_size_bits: int = Field(8192, ge=64, multiple_of=8)
+    max_keys_per_request: int = Field(128, ge=1, le=1024)
+    # One link serves one pair: an identifier says where key lies, not for whom, so a second pair could redeem the first's.
+    sae: list[SaePair] = Field(min_length=1, max_length=1)
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        if self.key_size_bits > self.max_key_size_bits:
+            raise ValueError("key_size_bits must not exceed max_key_size_bits")
+        return self
+
+
+class LinkConfig(_Section):
+    """One end of a link."""
+
+    link: str = Field(min_length=1, max_length=64)
+    serial_port: FilePath
+    initial_secret: FilePath
+    listen: Address | None = None
+    """Alice: where Bob connects."""
+    connect: Address | None = None
+    """Bob: where Alice listens."""
+    store: StoreSection
+    kme: KmeSection
+    protocol: ProtocolSection = ProtocolSection()
+
+    def settings(self) -> LinkSettings:
+        """The part that both ends compare."""
+        p = self.protocol
+        return LinkSettings(
+            link=self.link,
+            source=SourceSettings(p.intensities, p.intensity_probabilities),
+            pulse_rate_hz=p.pulse_rate_hz,
+            key_basis_probability=p.key_basis_probability,
+            block_bits=p.block_bits,
+            qber_threshold=p.qber_threshold,
+            epsilon=EpsilonBudget(p.epsilon_correctness, p.epsilon_secrecy),
+            proof=p.proof,
+        )
+
+
+def load(path: Path, role: Role) -> LinkConfig:
+    """Read the configuration of `role`. Raises ConfigError."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Configuration {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise ConfigError(f"Configuration {path} is not TOML: {error}.") from None
+    try:
+        config = LinkConfig.model_validate(document, context={"directory": path.parent})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise ConfigError(f"Configuration {path}, {where}: {first['msg'].removeprefix('Value error, ')}.") from None
+    wanted = "listen" if role == "alice" else "connect"
+    if getattr(config, wanted) is None:
+        raise ConfigError(f"Configuration {path}, {wanted}: {role} needs this address.")
+    return config
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return (host, port) of a checked address."""
+    host, _, port = address.rpartition(":")
+    return host, int(port)

@@ -1,0 +1,180 @@
+"""Alice's half of distillation: verdicts, parities, verification, privacy amplification."""
+
+from typing import Final
+
+from qepa_qkd.authentication import TAG_BYTES, InitialSecret
+from qepa_qkd.cascade import CascadeReference, Ranges
+from qepa_qkd.decoy import KeyLength
+from qepa_qkd.distillation import (
+    Block,
+    BlockOutcome,
+    Environment,
+    amplify,
+    check_error_rate,
+    final_length,
+    make_passport,
+)
+from qepa_qkd.errors import NoKey, ProtocolError, SecurityError
+from qepa_qkd.key_id import BLOCK_ID_BITS
+from qepa_qkd.messages import (
+    Abort,
+    Amplify,
+    Corrected,
+    Message,
+    ParityReply,
+    ParityRequest,
+    Reconcile,
+    Report,
+    Sift,
+    Stored,
+    Tag,
+    Verified,
+    Verify,
+    encode,
+)
+from qepa_qkd.serial_protocol import Nibbles
+from qepa_qkd.sifting import judge
+from qepa_qkd.verification import KEY_BYTES, make_tag
+
+PAD_TARGET: Final = 200
+"""Tags to keep in stock for each direction; below it every block renews more than it spends."""
+RENEWAL_BYTES: Final = 4 * TAG_BYTES
+
+
+class _AliceBlock(Block):
+    """Adds what only Alice holds; `expects` is the one message type that may come next."""
+
+    expects: type[Message] = ParityRequest
+    reference: CascadeReference | None = None
+    bounds: KeyLength | None = None
+    key = b""
+    authentication_bytes = 0
+
+
+class AliceDistiller:
+    """All blocks of one connection at Alice's end. `outcomes` collects how blocks ended, for the caller to take."""
+
+    def __init__(self, environment: Environment, secret: InitialSecret) -> None:
+        self._environment = environment
+        self._settings = environment.settings
+        self._secret = secret
+        self._digest = environment.settings.digest()
+        self._next_number = 1
+        self._closed: dict[int, _AliceBlock] = {}
+        self.outcomes: list[BlockOutcome] = []
+        self._filling = self._new_block()
+
+    def restart_filling(self) -> None:
+        """Forget the block that is filling; a new run begins at both ends."""
+        self._filling = self._new_block()
+
+    def on_report(self, report: Report, raw: bytes, states: Nibbles) -> list[bytes]:
+        """Judge a report, given the states sent in its slots; close the block when it is full."""
+        block = self._filling
+        verdicts = judge(report.symbols, states)
+        block.heard.absorb(raw)
+        block.sifted.add(states & 1, verdicts, report.symbols)
+        last = len(block.sifted) >= self._settings.block_bits
+        out = [block.say(Sift(report.batch, block.number, last, verdicts))]
+        if last:
+            self._filling = self._new_block()
+            out += self._close(block)
+        return out
+
+    def on_message(self, message: Message, raw: bytes) -> list[bytes]:
+        """Continue the block that `message` is about. Raises ProtocolError or SecurityError: drop the connection."""
+        number = getattr(message, "block", None)
+        if number is None:
+            raise ProtocolError("a message that is about no block")
+        block = self._closed.get(number)
+        if block is None:
+            # Aborts cross: what Bob said before he heard of ours is of no interest any more.
+            return []
+        if isinstance(message, Abort):
+            return self._end(block, message.reason)
+        if not isinstance(message, block.expects) and not (
+            isinstance(message, Corrected) and block.expects is ParityRequest
+        ):
+            raise ProtocolError(f"a {type(message).__name__} message out of turn")
+        if not isinstance(message, Tag):
+            block.heard.absorb(raw)
+        try:
+            return self._advance(block, message)
+        except NoKey as reason:
+            return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
+
+    def _new_block(self) -> _AliceBlock:
+        block = _AliceBlock(
+            self._next_number, self._digest, self._secret.hash_key_to_bob, self._secret.hash_key_to_alice
+        )
+        self._next_number += 1
+        return block
+
+    def _close(self, block: _AliceBlock) -> list[bytes]:
+        self._closed[block.number] = block
+        try:
+            check_error_rate(block.counts.qber_z, self._settings)
+            final_length(block, self._settings)
+        except NoKey as reason:
+            return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
+        random = self._environment.random_bytes
+        block.block_id = int.from_bytes(random(8), "little") >> (64 - BLOCK_ID_BITS)
+        seed = random(16)
+        block.reference = CascadeReference(block.sifted.key_bits(), seed)
+        error_rate = max(block.counts.qber_z, 1e-3)
+        return [block.say(Reconcile(block.number, block.block_id, seed, error_rate))]
+
+    def _advance(self, block: _AliceBlock, message: Message) -> list[bytes]:
+        match message:
+            case ParityRequest(_, pass_index, starts, ends) if block.reference is not None:
+                parities = block.reference.answer(Ranges(pass_index, starts, ends))
+                return [block.say(ParityReply(block.number, parities))]
+            case Corrected(_, errors, leak_bits) if block.reference is not None:
+                if leak_bits != block.reference.leak_bits:
+                    raise ProtocolError("the two ends count different leaks")
+                block.leak_bits, block.errors = leak_bits, errors
+                check_error_rate(block.qber_x, self._settings)
+                block.expects = Verified
+                tag = make_tag(self._environment.random_bytes(KEY_BYTES), block.sifted.key_bits())
+                return [block.say(Verify(block.number, tag.key, tag.value))]
+            case Verified():
+                return self._amplify(block)
+            case Tag(_, segment, position, value):
+                return self._finish(block, segment, position, value)
+            case _:
+                raise ProtocolError(f"a {type(message).__name__} message out of turn")
+
+    def _amplify(self, block: _AliceBlock) -> list[bytes]:
+        pads = self._environment.vault.pads
+        block.bounds = final_length(block, self._settings)
+        block.authentication_bytes = RENEWAL_BYTES if min(pads.pads_left()) < PAD_TARGET else 0
+        key_bits = block.bounds.bits // 8 * 8
+        bits = block.sifted.key_bits()
+        seed = self._environment.random_bytes(-(-(len(bits) + key_bits - 1) // 8))
+        pad = pads.spend_own_pad()
+        block.key = amplify(bits, seed, key_bits)
+        block.expects = Tag
+        said = block.say(Amplify(block.number, key_bits, block.authentication_bytes, seed))
+        return [said, encode(Tag(block.number, pad.segment, pad.position, block.said.tag(pad)))]
+
+    def _finish(self, block: _AliceBlock, segment: int, position: int, value: bytes) -> list[bytes]:
+        if block.bounds is None:
+            raise ProtocolError("a tag before there is a key")
+        vault = self._environment.vault
+        if not block.heard.verify(value, vault.pads.spend_peer_pad(segment, position)):
+            self._end(block, "authentication failed")
+            raise SecurityError("Bob's tag does not fit what was heard from him")
+        passport = make_passport(
+            block, self._environment, "alice", block.bounds, 8 * len(block.key), block.authentication_bytes
+        )
+        vault.store_block(block.block_id, block.key, block.authentication_bytes, passport, live=True)
+        del self._closed[block.number]
+        key_bits = 8 * (len(block.key) - block.authentication_bytes)
+        self.outcomes.append(BlockOutcome(block.number, block.qber_x, block.counts.qber_z, key_bits, None))
+        return [encode(Stored(block.number))]
+
+    def _end(self, block: _AliceBlock, reason: str) -> list[bytes]:
+        del self._closed[block.number]
+        qber_x = block.qber_x if block.errors else None
+        self.outcomes.append(BlockOutcome(block.number, qber_x, block.counts.qber_z, 0, reason))
+        return []

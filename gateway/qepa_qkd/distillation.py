@@ -1,0 +1,175 @@
+"""Distillation of blocks: what both ends share. `distill_alice` and `distill_bob` hold the two halves.
+
+Sans-IO: messages in, messages out, randomness and clock passed in. Messages about a block are hashed as they are said and
+heard; each end sends one Wegman-Carter tag over what it said, checked before key is kept. Checking late is sound here
+because a forger has to commit first: Bob's report holds his random basis choices before Alice shows any of hers, so who
+wants Alice's bases early must guess thousands of choices that Bob's authentic tag will contradict.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
+from qepa_qkd import __version__
+from qepa_qkd.authentication import PadLedger, Transcript
+from qepa_qkd.decoy import PROOFS, BlockCounts, EpsilonBudget, KeyLength, SourceSettings
+from qepa_qkd.errors import NoKey
+from qepa_qkd.messages import Message, encode
+from qepa_qkd.passport import Passport
+from qepa_qkd.privacy_amplification import seed_bits, toeplitz_hash
+from qepa_qkd.sifting import SiftedBlock
+from qepa_qkd.verification import TAG_BITS, failure_probability
+
+Bits = npt.NDArray[np.uint8]
+
+PROTOCOL_VERSION: Final = 1
+_LEAST_KEY_BITS: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """What both ends must agree on; a difference is found when they connect."""
+
+    link: str
+    source: SourceSettings
+    pulse_rate_hz: float
+    key_basis_probability: float
+    block_bits: int
+    qber_threshold: float
+    epsilon: EpsilonBudget
+    proof: str
+
+    def digest(self) -> bytes:
+        """SHA-256 of the settings and the protocol version."""
+        text = json.dumps([PROTOCOL_VERSION, asdict(self)], sort_keys=True)
+        return hashlib.sha256(text.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOutcome:
+    """How a block ended: `key_bits` for the store, or none and the `reason`."""
+
+    block: int
+    qber_x: float | None
+    qber_z: float
+    key_bits: int
+    reason: str | None
+
+
+class BlockVault(Protocol):
+    """Where finished blocks go, and where pads come from."""
+
+    @property
+    def pads(self) -> PadLedger:
+        """The ledger of authentication key."""
+        ...
+
+    def store_block(self, block_id: int, key: bytes, authentication_bytes: int, passport: str, *, live: bool) -> None:
+        """Store a block durably, keys and pads together."""
+        ...
+
+    def settle(self, block_id: int, *, live: bool) -> None:
+        """End the pending state of a block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a distiller needs from outside."""
+
+    settings: LinkSettings
+    vault: BlockVault
+    signer: MLDSA65PrivateKey
+    random_bytes: Callable[[int], bytes]
+    """Cryptographically secure, `n` bytes."""
+    unix_time_s: Callable[[], float]
+
+
+class Block:
+    """A block at one end, from its first sifted batch to its last tag."""
+
+    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
+        self.number = number
+        self.sifted = SiftedBlock.empty()
+        self.said = Transcript(own_hash_key)
+        self.heard = Transcript(peer_hash_key)
+        for transcript in (self.said, self.heard):
+            transcript.absorb(settings_digest)
+        self.block_id = 0
+        self.leak_bits = 0
+        self.errors = 0
+
+    def say(self, message: Message) -> bytes:
+        """Encode a message about this block and count it as said."""
+        data = encode(message)
+        self.said.absorb(data)
+        return data
+
+    @property
+    def counts(self) -> BlockCounts:
+        """Counts both ends agree on."""
+        return self.sifted.counts
+
+    @property
+    def qber_x(self) -> float:
+        """Error rate of the key basis, known once errors are corrected."""
+        return self.errors / len(self.sifted)
+
+
+def check_error_rate(rate: float, settings: LinkSettings) -> None:
+    """Raise NoKey when `rate` is over the threshold."""
+    if rate > settings.qber_threshold:
+        raise NoKey(f"QBER {100 * rate:.1f} % is over the threshold of {100 * settings.qber_threshold:.1f} %")
+
+
+def final_length(block: Block, settings: LinkSettings) -> KeyLength:
+    """What the proof grants this block. Raises NoKey when it is too little to be worth a key."""
+    if failure_probability(len(block.sifted)) > settings.epsilon.correctness:
+        raise NoKey("the verification hash is too short for the correctness asked for")
+    length = PROOFS[settings.proof].key_length(
+        block.counts, settings.source, settings.epsilon, block.leak_bits, TAG_BITS
+    )
+    if length.bits < _LEAST_KEY_BITS:
+        raise NoKey("the finite-key bound leaves no secret bits")
+    return length
+
+
+def amplify(bits: Bits, seed: bytes, key_bits: int) -> bytes:
+    """Hash corrected bits down to `key_bits`, a multiple of 8. Raises ValueError on a seed of the wrong size."""
+    needed = seed_bits(len(bits), key_bits)
+    if len(seed) != -(-needed // 8):
+        raise ValueError("a Toeplitz seed of the wrong size")
+    seed_array = np.unpackbits(np.frombuffer(seed, np.uint8), count=needed)
+    return np.packbits(toeplitz_hash(bits, seed_array, key_bits)).tobytes()
+
+
+def make_passport(
+    block: Block, environment: Environment, role: str, bounds: KeyLength, key_bits: int, authentication_bytes: int
+) -> str:
+    """Return the signed passport of a finished block."""
+    settings = environment.settings
+    return Passport(
+        block_id=block.block_id,
+        role=role,
+        link=settings.link,
+        made_s=environment.unix_time_s(),
+        software=__version__,
+        proof=settings.proof,
+        source=settings.source,
+        counts=block.counts,
+        qber_x=block.qber_x,
+        qber_z=block.counts.qber_z,
+        epsilon=settings.epsilon,
+        verification_epsilon=failure_probability(len(block.sifted)),
+        leak_bits=block.leak_bits,
+        verification_bits=TAG_BITS,
+        bounds=bounds,
+        key_bits=key_bits,
+        authentication_bits=8 * authentication_bytes,
+    ).signed(environment.signer)

@@ -1,0 +1,181 @@
+"""What Alice's and Bob's programs share: opening files and ports, agreeing with the peer, running until told to end."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
+from qepa_qkd import __version__
+from qepa_qkd.authentication import InitialSecret
+from qepa_qkd.channel import ClassicalChannel
+from qepa_qkd.config import LinkConfig, Role, load
+from qepa_qkd.distillation import BlockOutcome, Environment
+from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, SecurityError, TransientError
+from qepa_qkd.kme import Kme, KmeServer, make_app
+from qepa_qkd.link_status import LinkStatus
+from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
+from qepa_qkd.serial_protocol import Detections
+from qepa_qkd.store_database import read_secret_file, write_secret_file
+from qepa_qkd.terminal import Terminal
+from qepa_qkd.vault import Vault
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S: Final = 5.0
+SILENCE_LIMIT_S: Final = 15.0
+RETRY_S: Final = 0.5
+CONTROLLER_CHECK_S: Final = 2.0
+
+OnReady = Callable[[dict[str, Any]], None]
+
+
+class LinkEnd:
+    """One end of a link, opened: secrets, store, KME. Raises ConfigError, CorruptError or SecurityError on opening."""
+
+    def __init__(self, config: LinkConfig, role: Role) -> None:
+        self.config, self.role = config, role
+        self.settings = config.settings()
+        self.secret = InitialSecret.parse(read_secret_file(config.initial_secret, "Initial secret"))
+        self.vault = Vault(config.store.path, config.store.kek, self.secret, is_alice=role == "alice")
+        self.status = LinkStatus()
+        self.environment = Environment(
+            settings=self.settings,
+            vault=self.vault,
+            signer=_signing_key(config.store.signing_key),
+            random_bytes=secrets.token_bytes,
+            unix_time_s=time.time,
+        )
+        kme = Kme(config.kme, role, self.vault, self.status, config.store.quota_bits)
+        self.kme_server = KmeServer(config.kme, make_app(kme))
+
+    async def open_terminal_once(self) -> None:
+        """Check that the controller answers before anything is promised. Raises ConfigError."""
+        try:
+            (await Terminal.open(str(self.config.serial_port))).close()
+        except (TransientError, ProtocolError) as error:
+            raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
+
+    async def wait_for_terminal(self, on_detections: Callable[[Detections], None] | None = None) -> Terminal:
+        """Return an open terminal; tries until there is one."""
+        while True:
+            try:
+                return await Terminal.open(str(self.config.serial_port), on_detections)
+            except (TransientError, ProtocolError) as error:
+                self.status.state = "no key: the optical controller does not answer"
+                logger.warning("%s", error)
+                await asyncio.sleep(RETRY_S)
+
+    def hello(self) -> bytes:
+        """This end's first message."""
+        pads = self.vault.pads.positions()
+        return encode(Hello(self.settings.digest(), __version__, pads, self.vault.keys.pending()))
+
+    async def agree(self, channel: ClassicalChannel, hello: Message) -> None:
+        """Compare settings and settle blocks left pending, given the peer's first message (ours is sent)."""
+        if isinstance(hello, Refuse):
+            raise ProtocolError(f"the peer refuses: {hello.reason}")
+        if not isinstance(hello, Hello):
+            raise ProtocolError("the peer does not begin with hello")
+        if hello.settings_digest != self.settings.digest():
+            reason = "link name or [protocol] settings differ between Alice and Bob"
+            channel.send(encode(Refuse(reason)))
+            self.status.state = f"no key: {reason}"
+            raise ProtocolError(reason)
+        self.vault.pads.advance(hello.pads)
+        pending = self.vault.keys.pending()
+        channel.send(encode(Settle(self.vault.keys.known(hello.pending))))
+        settle = decode(await channel.receive(SILENCE_LIMIT_S))
+        if not isinstance(settle, Settle):
+            raise ProtocolError("the peer does not settle pending blocks")
+        for block_id in pending:
+            self.vault.settle(block_id, live=block_id in settle.have)
+
+    def record(self, outcomes: list[BlockOutcome]) -> None:
+        """Take finished blocks into the status and the log; empties the list."""
+        for outcome in outcomes:
+            self.status.qber = outcome.qber_z if outcome.qber_x is None else outcome.qber_x
+            self.status.blocks += 1
+            if outcome.reason is None:
+                self.status.state = "running"
+                logger.info("block %d: %d key bits, QBER %.4f", outcome.block, outcome.key_bits, self.status.qber)
+            else:
+                self.status.blocks_without_key += 1
+                self.status.last_reason = outcome.reason
+                self.status.state = f"no key: {outcome.reason}"
+                logger.warning("block %d: no key: %s", outcome.block, outcome.reason)
+        outcomes.clear()
+
+
+async def keep_alive(channel: ClassicalChannel) -> None:
+    """Say something every few seconds, so that the peer knows a dead connection from a quiet one."""
+    while True:
+        await asyncio.sleep(KEEP_ALIVE_S)
+        channel.send(encode(KeepAlive()))
+
+
+async def watch(terminal: Terminal) -> None:
+    """Raise TransientError once the terminal is lost."""
+    raise TransientError(await asyncio.shield(terminal.closed))
+
+
+async def run_session(*parts: Awaitable[None]) -> None:
+    """Run the parts of a connection until one of them fails; log why. Cancelling cancels all."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(_as_coroutine(part))
+    except* (TransientError, ProtocolError, SecurityError) as failures:
+        for failure in failures.exceptions:
+            level = logging.WARNING if isinstance(failure, TransientError) else logging.ERROR
+            logger.log(level, "connection ends: %s", failure)
+
+
+def main(role: Role, run: Callable[[LinkConfig, OnReady], Awaitable[None]], arguments: Sequence[str] | None) -> int:
+    """Command line of both programs: exit status 0 after a signal, 2 with one sentence when it cannot start."""
+    parser = argparse.ArgumentParser(prog=f"python -m qepa_qkd.{role}")
+    parser.add_argument("--config", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{role} %(levelname)s %(message)s")
+    try:
+        return asyncio.run(_until_signal(run(load(options.config, role), _print_ready)))
+    except (ConfigError, CorruptError, SecurityError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _print_ready(document: dict[str, Any]) -> None:
+    print(json.dumps(document), flush=True)
+
+
+async def _until_signal(running: Awaitable[None]) -> int:
+    task = asyncio.ensure_future(running)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return 0
+
+
+async def _as_coroutine(part: Awaitable[None]) -> None:
+    await part
+
+
+def _signing_key(path: Path) -> MLDSA65PrivateKey:
+    try:
+        if not path.exists():
+            write_secret_file(path, secrets.token_bytes(32))
+        return MLDSA65PrivateKey.from_seed_bytes(read_secret_file(path, "Signing key"))
+    except OSError as error:
+        raise ConfigError(f"Signing key {path} cannot be created: {error.strerror}.") from None
+    except ValueError:
+        raise CorruptError(f"Signing key {path} is not a 32-byte ML-DSA-65 seed.") from None
