@@ -1,6 +1,6 @@
 """The board's application: boot, then a few tasks that restart each other's failures.
 
-`import qepa_board.app as app; app.main()` runs it (see main.py). The application alone feeds the watchdog, and only
+`from qepa_board.app import run; run()` runs it (see main.py). The application alone feeds the watchdog, and only
 from the sampling loop: a board that no longer samples restarts.
 """
 
@@ -372,6 +372,6 @@ async def _run():
     await App.running.run()
 
 
-def main():
+def run():
     """Run the application; on an ESP32 it does not return."""
     asyncio.run(_run())

@@ -100,22 +100,25 @@ def status():
 
 
 def _status(flash):
-    record = {"board": None, "gateway": None, "pads": PadStore(flash).count(), "counters": "lost"}
-    identity = load_identity(flash)
-    if identity is None:
-        record["counters"] = "none"
-    else:
-        record["board"] = identity.board
-        record["gateway"] = identity.gateway
+    """A board whose counters are lost is as good as not provisioned: it needs a new end key."""
+    try:
+        identity = load_identity(flash)
+    except BoardError:
+        identity = None
     try:
         counters = Counters.load(flash)
-        record["counters"] = "kept"
-        record["boots"] = counters.boots
-        record["epoch"] = counters.epoch
-        record["steps"] = counters.steps
-        record["has_key"] = counters.has_key
-        record["round"] = counters.last_round()
-        record["model"] = counters.model
     except CountersLostError:
-        pass
-    return record
+        counters = None
+    return {
+        "provisioned": identity is not None and counters is not None,
+        "board": None if identity is None else identity.board,
+        "gateway": None if identity is None else identity.gateway,
+        "pads": PadStore(flash).count(),
+        "counters": counters is not None,
+        "boots": 0 if counters is None else counters.boots,
+        "epoch": 0 if counters is None else counters.epoch,
+        "steps": 0 if counters is None else counters.steps,
+        "has_key": counters is not None and counters.has_key,
+        "round": 0 if counters is None else counters.last_round(),
+        "model": 0 if counters is None else counters.model,
+    }

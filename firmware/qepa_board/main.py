@@ -1,5 +1,5 @@
 """What the flash's main.py holds: start the application."""
 
-from qepa_board.app import main
+from qepa_board.app import run
 
-main()
+run()

@@ -1,0 +1,272 @@
+"""The gateway's side of the wire, small and by the wire's own codecs, with an embedded broker, for tests of the board."""
+
+import asyncio
+import contextlib
+import json
+import os
+import struct
+from array import array
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiomqtt
+import pyhsslms.pyhsslms as hsslms
+from amqtt.broker import Broker
+
+from qepa_tools.fleet.fleet import BoardSpec, Ecg, Fleet
+from qepa_wire import frame as wire
+from qepa_wire import keys, lighthe, model, payloads, topics
+from qepa_wire.errors import WireError
+from qepa_wire.keystream import DOMAIN_MASK, keystream
+
+FS_HZ = 360
+GATEWAY = "gw-1"
+FIRMWARE = Path(__file__).parents[2] / "firmware"
+PACKAGES = (FIRMWARE / "qepa_wire", FIRMWARE / "qepa_board")
+MAIN = "from qepa_board.app import run\nrun()\n"
+FEATURES, CLASSES = 17, 4
+STATISTICS = payloads.StreamOrder(1, 16, 90000, 90000, 0)
+UPDATE = payloads.StreamOrder(2, (FEATURES + 1) * CLASSES, 1024, 1024, 0)
+
+
+def synthetic_ecg(path: Path, seconds: int = 60, bpm: int = 75, fs_hz: int = FS_HZ) -> Path:
+    """Triangular QRS complexes of 1 mV with a T wave: enough for a detector, no claim to be a heart."""
+    counts = array("H")
+    period = fs_hz * 60 // bpm
+    for n in range(seconds * 60 // 60 * fs_hz // period * period):
+        phase = n % period
+        value = 0
+        if phase < 18:
+            value = 400 * (9 - abs(phase - 9)) // 9
+        elif 90 <= phase < 150:
+            value = 80 * (30 - abs(phase - 120)) // 30
+        counts.append((2048 + value) << 4)
+    path.write_bytes(counts.tobytes())
+    return path
+
+
+@dataclass
+class LinkKeys:
+    mask: bytes
+    up: bytes
+    down: bytes
+    alert: bytes
+
+
+def link_keys(key: bytes) -> LinkKeys:
+    labels = (keys.LINK_MASK, keys.LINK_MAC_UP, keys.LINK_MAC_DOWN, keys.LINK_ALERT)
+    return LinkKeys(*(keys.derive(key, label) for label in labels))
+
+
+@dataclass
+class Peer:
+    """What the gateway (and, for the end key, the server) knows of one board."""
+
+    board: int
+    end_key: bytes = field(default_factory=lambda: os.urandom(32))
+    pads: dict[bytes, bytes] = field(default_factory=dict)
+    epochs: dict[int, LinkKeys] = field(default_factory=dict)
+    hellos: list[tuple[int, payloads.Hello]] = field(default_factory=list)
+    references: list[tuple[bytes, int]] = field(default_factory=list)
+    vectors: dict[tuple[int, int], tuple[int, payloads.Vector]] = field(default_factory=dict)
+    sealed: dict[tuple[int, int], set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    frames: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    alerts: list[payloads.Alert] = field(default_factory=list)
+    cares: list[payloads.Care] = field(default_factory=list)
+    consents: dict[bytes, bytes] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    acknowledging: bool = True
+    down_seq: int = 0
+
+    @property
+    def epoch(self) -> int:
+        return max(self.epochs)
+
+
+class Gateway:
+    """Embedded broker plus a client that answers boards."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.cohort_key = os.urandom(32)
+        self.hss = hsslms.HssPrivateKey(
+            levels=1, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w4
+        )
+        self.peers: dict[int, Peer] = {}
+        self.news = asyncio.Condition()
+
+    async def __aenter__(self) -> "Gateway":
+        await self.start_broker()
+        self._task = asyncio.create_task(self._serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self.stop_broker()
+
+    async def start_broker(self) -> None:
+        self.broker = Broker(
+            {
+                "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}},
+                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            }
+        )
+        await self.broker.start()
+
+    async def stop_broker(self) -> None:
+        await self.broker.shutdown()
+
+    async def _serve(self) -> None:
+        while True:
+            with contextlib.suppress(aiomqtt.MqttError):
+                async with aiomqtt.Client("127.0.0.1", self.port, identifier="gateway") as client:
+                    self.client = client
+                    await client.subscribe(topics.all_boards_up(GATEWAY))
+                    async for message in client.messages:
+                        await self._take(bytes(message.payload))
+            await asyncio.sleep(0.2)
+
+    async def _take(self, data: bytes) -> None:
+        parsed = wire.parse(data, wire.UP_TYPES)
+        peer = self.peers[parsed.board]
+        async with self.news:
+            try:
+                await self._handle(peer, parsed, data)
+            except WireError as error:
+                peer.refused.append(str(error))
+            self.news.notify_all()
+
+    async def _handle(self, peer: Peer, parsed: wire.Frame, data: bytes) -> None:
+        if parsed.type == wire.HELLO and parsed.epoch not in peer.epochs:
+            hello = payloads.decode_hello(parsed.payload)
+            candidate = link_keys(keys.ratchet(peer.pads[hello.key_id], hello.steps))
+            wire.authenticate(data, candidate.up)
+            assert not peer.epochs or parsed.epoch > peer.epoch
+            assert (hello.key_id, hello.steps) not in peer.references, "a link key was used twice"
+            peer.references.append((hello.key_id, hello.steps))
+            peer.epochs[parsed.epoch] = candidate
+            peer.down_seq = max(peer.down_seq, 0)
+        if parsed.epoch not in peer.epochs:
+            raise WireError("epoch", f"{parsed.epoch}, frame type {parsed.type}")
+        of_epoch = peer.epochs[parsed.epoch]
+        wire.authenticate(data, of_epoch.up)
+        peer.frames[parsed.seq].add(data)
+        assert len(peer.frames[parsed.seq]) == 1, "one sequence number, two frames"
+        if parsed.type == wire.HELLO:
+            peer.hellos.append((parsed.epoch, payloads.decode_hello(parsed.payload)))
+        elif parsed.type == wire.VECTOR:
+            vector = payloads.decode_vector(parsed.payload)
+            key = (vector.stream, vector.round)
+            peer.sealed[key].add(vector.sealed)
+            peer.vectors[key] = (parsed.epoch, vector)
+        elif parsed.type == wire.ALERT:
+            peer.alerts.append(payloads.decode_alert(of_epoch.alert, parsed.seq, parsed.payload))
+        else:
+            care_key = peer.consents[payloads.care_consent(parsed.payload)]
+            peer.cares.append(payloads.decode_care(care_key, peer.board, parsed.seq, parsed.payload))
+        if parsed.type != wire.CARE and peer.acknowledging:
+            await self.send(peer, wire.ACK, payloads.encode_ack([parsed.seq]))
+
+    def frame(self, peer: Peer, type_: int, payload: bytes) -> bytes:
+        peer.down_seq += 1
+        return wire.encode(type_, peer.board, peer.epoch, peer.down_seq, payload, peer.epochs[peer.epoch].down)
+
+    async def send(self, peer: Peer, type_: int, payload: bytes) -> bytes:
+        data = self.frame(peer, type_, payload)
+        await self.publish(peer, data)
+        return data
+
+    async def publish(self, peer: Peer, data: bytes) -> None:
+        await self.client.publish(topics.board_down(GATEWAY, peer.board), data)
+
+    async def order(self, peer: Peer, round_: int, *streams: payloads.StreamOrder, version: int = 0) -> bytes:
+        order = payloads.RoundOrder(round_, version, 60000, 100, streams or (STATISTICS, UPDATE))
+        return await self.send(peer, wire.ROUND, payloads.encode_round(order))
+
+    def release(self, version: int, words: list[int] | None = None) -> bytes:
+        blob = model.encode_model(
+            model.Model(version, model.SOFTMAX, FEATURES, CLASSES, 12, words or [version] * UPDATE.n_words)
+        )
+        return model.encode_release(blob, self.hss.sign(model.CONTEXT + blob))
+
+    async def until(self, condition, what: str, timeout_s: float = 20) -> None:
+        try:
+            async with asyncio.timeout(timeout_s), self.news:
+                await self.news.wait_for(condition)
+        except TimeoutError:
+            raise AssertionError(f"did not happen: {what}; refused: {[p.refused for p in self.peers.values()]}") from None
+
+    def open(self, peers: list[Peer], stream: int, round_: int) -> list[int]:
+        """Sum the peers' vectors, strip every mask, verify the check values; returns the signed sum."""
+        total = None
+        for peer in peers:
+            epoch, vector = peer.vectors[stream, round_]
+            masks = (peer.epochs[epoch].mask, keys.derive(peer.end_key, keys.END_MASK))
+            words = list(struct.unpack(f"<{vector.n_words}I2Q", vector.sealed))
+            for key in masks:
+                pad = struct.unpack(
+                    f"<{vector.n_words}I2Q", keystream(key, DOMAIN_MASK, stream, 0, round_, len(vector.sealed))
+                )
+                words = [a - b for a, b in zip(words, pad, strict=True)]
+            total = words if total is None else [a + b for a, b in zip(total, words, strict=True)]
+        signed = [(word + 2**31) % 2**32 - 2**31 for word in total[:-2]]
+        check_key = keys.derive(self.cohort_key, keys.COHORT_CHECK)
+        assert tuple(word % 2**64 for word in total[-2:]) == lighthe.check_values(signed, check_key, stream, round_)
+        return signed
+
+
+class Ward:
+    """Virtual boards that are docked with a Gateway."""
+
+    def __init__(self, fleet: Fleet, gateway: Gateway, tmp_path: Path) -> None:
+        self.fleet, self.gateway, self.tmp_path = fleet, gateway, tmp_path
+        self.ecg = synthetic_ecg(tmp_path / "ecg.u16")
+
+    def spec(self, board: int, speed: float = 1.0) -> BoardSpec:
+        return BoardSpec(
+            board=f"{board:08x}",
+            flash=self.tmp_path / f"flash-{board:08x}",
+            firmware=PACKAGES,
+            main=MAIN,
+            ecg=Ecg(path=self.ecg, fs_hz=FS_HZ),
+            speed=speed,
+        )
+
+    def identity(self, peer: Peer, **changes: object) -> str:
+        record = {
+            "board": peer.board,
+            "gateway": GATEWAY,
+            "broker": {"host": "127.0.0.1", "port": self.gateway.port},
+            "fs_hz": FS_HZ,
+            "rekey_s": 3600,
+            "end_key": peer.end_key.hex(),
+            "cohort_key": self.gateway.cohort_key.hex(),
+            "model_root": self.gateway.hss.publicKey().serialize().hex(),
+        }
+        return json.dumps(record | changes)
+
+    async def dock(self, board: int, call: str) -> dict:
+        printed = await self.fleet.exec(f"{board:08x}", f"from qepa_board import dock\ndock.{call}")
+        return json.loads(printed.strip().splitlines()[-1])
+
+    async def load(self, peer: Peer, count: int) -> dict:
+        pads = [(os.urandom(16), os.urandom(32)) for _ in range(count)]
+        peer.pads.update(pads)
+        return await self.dock(peer.board, f"load({b''.join(i + k for i, k in pads).hex()!r})")
+
+    async def admit(self, board: int, pads: int = 4, speed: float = 1.0, **changes: object) -> Peer:
+        """Start a board, dock it, wait for its HELLO."""
+        peer = self.gateway.peers[board] = Peer(board)
+        await self.fleet.start_board(self.spec(board, speed))
+        assert (await self.dock(board, f"provision({self.identity(peer, **changes)!r})"))["ok"]
+        assert (await self.load(peer, pads))["loaded"] == pads
+        await self.gateway.until(lambda: peer.hellos, "HELLO")
+        return peer
+
+    async def power_cycle(self, peer: Peer) -> None:
+        """Cut the power in whatever the board was doing, and put it on again."""
+        await self.fleet.kill(f"{peer.board:08x}")
+        await self.fleet.start_board(self.spec(peer.board))

@@ -1,0 +1,279 @@
+"""The unmodified board application on real MicroPython interpreters, against a broker and a gateway's codecs."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from board_gateway import STATISTICS, UPDATE, Gateway, Peer, Ward
+
+from qepa_tools.fleet.events import Log, ProgramError
+from qepa_wire import frame as wire
+from qepa_wire import keys, payloads
+
+BOARD = 0x2A
+# Keeps what the board is about to seal, so that opened sums can be compared with it.
+WATCH_PLAIN = """
+from qepa_board.app import App
+plain = []
+def watch(name):
+    inner = getattr(App.running.rounds, name)
+    def outer(*args):
+        values = inner(*args)
+        plain.append(list(values))
+        return values
+    setattr(App.running.rounds, name, outer)
+watch("_statistics")
+watch("_update")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+async def ward(fleet, tmp_path) -> AsyncIterator[Ward]:
+    logs = []
+    task = asyncio.create_task(_collect(fleet, logs))
+    async with Gateway(free_port()) as gateway:
+        ward = Ward(fleet, gateway, tmp_path)
+        ward.logs = logs
+        yield ward
+        failed = [event for event in logs if isinstance(event, ProgramError) or "failed" in event.line]
+        assert not failed, failed
+    task.cancel()
+
+
+async def _collect(fleet, logs):
+    async for event in fleet.events():
+        if isinstance(event, Log | ProgramError):
+            logs.append(event)
+
+
+def refused(ward: Ward, board: int = BOARD):
+    code = "import json\nfrom qepa_board.app import App\nprint(json.dumps(App.running.link.refused))"
+    return _json(ward, board, code)
+
+
+async def _json(ward, board, code):
+    return json.loads(await ward.fleet.exec(f"{board:08x}", code))
+
+
+async def until_refused(ward: Ward, reason: str, count: int = 1) -> None:
+    async with asyncio.timeout(20):
+        while (await refused(ward)).get(reason, 0) < count:  # noqa: ASYNC110  the board has no event to wait for
+            await asyncio.sleep(0.05)
+
+
+async def test_an_undocked_board_says_so_and_notices_the_dock_by_itself(ward):
+    peer = ward.gateway.peers[BOARD] = Peer(BOARD)
+    await ward.fleet.start_board(ward.spec(BOARD))
+    await asyncio.sleep(0.3)
+    assert [event.line for event in ward.logs] == ["qepa: not provisioned: put this board on the dock"]
+    assert (await ward.dock(BOARD, "status()"))["provisioned"] is False
+    assert (await ward.dock(BOARD, f"provision({ward.identity(peer)!r})"))["ok"]
+    await asyncio.sleep(2.5)
+    assert ward.logs[-1].line == "qepa: no link key: load pads at the dock"
+    samples = await _json(
+        ward, BOARD, "from qepa_board.app import App\nprint(App.running.vitals.pipeline.n_samples)"
+    )
+    assert samples > 100
+    assert not peer.frames
+    assert await ward.load(peer, 2) == {"ok": True, "loaded": 2, "known": 0, "pads": 2}
+    await ward.gateway.until(lambda: peer.hellos, "HELLO")
+    epoch, hello = peer.hellos[0]
+    assert (epoch, hello.steps, hello.boots, hello.pads) == (1, 0, 1, 1)
+
+
+async def test_two_boards_vectors_open_to_the_sum_of_their_plain_values(ward):
+    peers = [await ward.admit(board) for board in (BOARD, BOARD + 1)]
+    for peer in peers:
+        await ward.gateway.send(peer, wire.MODEL, ward.gateway.release(1))
+        await ward.fleet.exec(f"{peer.board:08x}", WATCH_PLAIN)
+    await asyncio.sleep(9)
+    for peer in peers:
+        await ward.gateway.order(peer, 1, STATISTICS._replace(), UPDATE, version=1)
+    await ward.gateway.until(lambda: all(len(peer.vectors) == 2 for peer in peers), "both vectors of both boards")
+    plain = [await _json(ward, peer.board, "import json\nprint(json.dumps(plain))") for peer in peers]
+    for stream in (1, 2):
+        expected = [a + b for a, b in zip(plain[0][stream - 1], plain[1][stream - 1], strict=True)]
+        assert ward.gateway.open(peers, stream, 1) == expected
+    valid, hr_bpm = ward.gateway.open(peers, 1, 1)[:2]
+    assert valid == 2
+    assert hr_bpm == 150
+
+
+async def test_model_and_order_are_refused_when_forged_old_or_replayed(ward):
+    peer = await ward.admit(BOARD)
+    gateway = ward.gateway
+    release = gateway.release(2)
+    await gateway.send(peer, wire.MODEL, release[:-1] + bytes([release[-1] ^ 1]))
+    await until_refused(ward, "signature")
+    await gateway.send(peer, wire.MODEL, release)
+    await gateway.send(peer, wire.MODEL, release)
+    await gateway.send(peer, wire.MODEL, gateway.release(1))
+    await until_refused(ward, "downgrade")
+    first = await gateway.order(peer, 5, version=2)
+    await gateway.until(lambda: len(peer.vectors) == 2, "both vectors")
+    await gateway.publish(peer, first)
+    await until_refused(ward, "replay")
+    await gateway.order(peer, 5, version=2)
+    await until_refused(ward, "replay", 2)
+    await gateway.order(peer, 4, version=2)
+    await until_refused(ward, "replay", 3)
+    await gateway.order(peer, 6, STATISTICS._replace(q_max=1 << 30), version=2)
+    await until_refused(ward, "quantizer")
+    await gateway.order(peer, 6, STATISTICS._replace(n_words=15), version=2)
+    await until_refused(ward, "length")
+    await gateway.order(peer, 6, UPDATE, version=1)
+    await until_refused(ward, "model")
+    tampered = bytearray(gateway.frame(peer, wire.ROUND, b"x" * 31))
+    tampered[25] ^= 1
+    await gateway.publish(peer, bytes(tampered))
+    await until_refused(ward, "mac")
+    await gateway.publish(peer, b"garbage")
+    await until_refused(ward, "truncated")
+    assert len(peer.vectors) == 2
+    assert not peer.refused
+
+
+async def test_a_power_cut_loses_no_vector_and_no_round_is_sealed_twice(ward):
+    peer = await ward.admit(BOARD, pads=2)
+    gateway = ward.gateway
+    peer.acknowledging = False
+    await gateway.order(peer, 1, STATISTICS)
+    await gateway.until(lambda: (1, 1) in peer.vectors, "the vector")
+    for pause_s in (0.0, 0.002, 0.005, 0.01):
+        hellos = len(peer.hellos)
+        await gateway.order(peer, 1 + len(peer.references), STATISTICS)
+        await asyncio.sleep(pause_s)
+        await ward.power_cycle(peer)
+        await gateway.until(lambda before=hellos: len(peer.hellos) > before, "HELLO after the power cut")
+        # A gateway that does not know whether the board took the order asks again.
+        for round_ in range(1, len(peer.references) + 1):
+            await gateway.order(peer, round_, STATISTICS)
+    before = len(peer.frames)
+    peer.acknowledging = True
+    await ward.power_cycle(peer)
+    code = "from qepa_board.app import App\nprint(App.running.link.backlog() if App.running else -1)"
+    async with asyncio.timeout(20):
+        while await _json(ward, BOARD, code) != 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert len(peer.frames) > before
+    assert all(len(sealed) == 1 for sealed in peer.sealed.values()), "a (stream, round) was sealed twice"
+    assert [hello.steps for _, hello in peer.hellos][-1] == 4
+    assert not peer.refused
+
+
+async def test_care_streams_only_under_a_grant_and_ends_for_good(ward):
+    peer = await ward.admit(BOARD, speed=4)
+    gateway = ward.gateway
+    consent = b"consent-number-1"
+    care_key = peer.consents[consent] = keys.care_key(peer.end_key, consent)
+    await asyncio.sleep(0.5)
+    assert not peer.cares
+    grant = payloads.encode_grant(care_key, BOARD, consent, 3600)
+    await gateway.send(peer, wire.CARE_GRANT, grant[:16] + b"\xff\xff\xff\x00" + grant[20:])
+    await until_refused(ward, "mac")
+    await gateway.send(peer, wire.CARE_GRANT, grant)
+    await gateway.until(lambda: peer.cares and peer.cares[-1].hr_bpm == 75, "a heart rate")
+    times = [care.t_ms for care in peer.cares]
+    assert all(900 <= b - a <= 1200 for a, b in zip(times, times[1:], strict=False)), times
+    await gateway.send(peer, wire.CARE_REVOKE, consent)
+    await asyncio.sleep(0.5)
+    count = len(peer.cares)
+    await gateway.send(peer, wire.CARE_GRANT, grant)
+    await until_refused(ward, "consent")
+    await asyncio.sleep(1)
+    assert len(peer.cares) == count
+    short = b"consent-number-2"
+    peer.consents[short] = keys.care_key(peer.end_key, short)
+    await gateway.send(
+        peer, wire.CARE_GRANT, payloads.encode_grant(peer.consents[short], BOARD, short, 2)
+    )
+    await asyncio.sleep(2)
+    assert len(peer.cares) - count in (1, 2)
+
+
+async def test_labels_reach_the_learner(ward):
+    peer = await ward.admit(BOARD, speed=4)
+    gateway = ward.gateway
+    consent = b"consent-number-1"
+    care_key = peer.consents[consent] = keys.care_key(peer.end_key, consent)
+    await gateway.send(peer, wire.MODEL, gateway.release(1))
+    await gateway.send(peer, wire.CARE_GRANT, payloads.encode_grant(care_key, BOARD, consent, 3600))
+    await gateway.until(lambda: peer.cares and peer.cares[-1].beats > 12, "beats")
+    get = "from qepa_board.app import App\np = App.running.vitals.pipeline\n"
+    sample = await _json(ward, BOARD, get + "print(p.beats[p.n_beats - 2].sample_index)")
+    boots = peer.hellos[-1][1].boots
+
+    async def send_labels(labels):
+        seq = peer.down_seq + 1
+        await gateway.send(peer, wire.LABELS, payloads.encode_labels(care_key, consent, BOARD, seq, labels))
+
+    await send_labels([payloads.Label(boots + 1, sample, 2)])
+    await until_refused(ward, "boots")
+    await send_labels([payloads.Label(boots, sample + 5, 2)])
+    async with asyncio.timeout(10):
+        while not await _json(ward, BOARD, get + "print(App.running.vitals.labels_taken)"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await gateway.order(peer, 1, UPDATE, version=1)
+    await gateway.until(lambda: (2, 1) in peer.vectors, "the update")
+    assert any(gateway.open([peer], 2, 1))
+
+
+async def test_alerts_start_and_end_each_once_and_survive_a_power_cut(ward):
+    peer = await ward.admit(BOARD, speed=4)
+    gateway = ward.gateway
+    name = f"{BOARD:08x}"
+    peer.acknowledging = False
+    await ward.fleet.lead_off(name, on=True)
+    await gateway.until(lambda: peer.alerts, "lead-off alert")
+    assert (peer.alerts[0].kind, peer.alerts[0].active) == (payloads.ALERT_LEAD_OFF, 1)
+    hellos = len(peer.hellos)
+    peer.acknowledging = True
+    await ward.power_cycle(peer)
+    await ward.fleet.lead_off(name, on=False)
+    await gateway.until(lambda: len(peer.hellos) > hellos, "HELLO")
+    await gateway.until(lambda: len({a for a in peer.alerts}) == 2, "end of the alert")
+    assert [(a.kind, a.active) for a in dict.fromkeys(peer.alerts)] == [(2, 1), (2, 0)]
+
+
+async def test_rekeys_with_fresh_pads_and_outlives_the_broker(ward):
+    peer = await ward.admit(BOARD, pads=3, rekey_s=1)
+    gateway = ward.gateway
+    await gateway.until(lambda: len(peer.references) == 3, "three epochs")
+    assert [steps for _, steps in peer.references] == [0, 0, 0]
+    assert len({key_id for key_id, _ in peer.references}) == 3
+    await gateway.stop_broker()
+    await asyncio.sleep(0.5)
+    await gateway.start_broker()
+    hellos = len(peer.hellos)
+    await gateway.until(lambda: len(peer.hellos) > hellos, "HELLO on the new connection")
+    await gateway.order(peer, 1, STATISTICS)
+    await gateway.until(lambda: peer.vectors, "a vector")
+    assert not peer.refused
+
+
+async def test_lost_counters_seal_nothing_until_provisioned_anew(ward):
+    peer = await ward.admit(BOARD)
+    await ward.fleet.kill(f"{BOARD:08x}")
+    flash = ward.spec(BOARD).flash / "qepa"
+    counters = flash / "counters"
+    counters.write_bytes(counters.read_bytes()[:-1] + b"?")
+    frames = len(peer.frames)
+    await ward.fleet.start_board(ward.spec(BOARD))
+    await asyncio.sleep(1.5)
+    assert len(peer.frames) == frames
+    assert "nothing is sealed" in ward.logs[-1].line
+    answer = await ward.dock(BOARD, f"provision({ward.identity(peer)!r})")
+    assert not answer["ok"]
+    assert (await ward.dock(BOARD, "status()"))["provisioned"] is False
+    floors = {"boots": 10, "epoch": 10, "seq": 10000, "round": 10}
+    assert (await ward.dock(BOARD, f"provision({ward.identity(peer, floors=floors)!r})"))["ok"]
+    await ward.gateway.until(lambda: len(peer.references) == 2, "HELLO")
+    assert peer.epoch == 11
