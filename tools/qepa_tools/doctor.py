@@ -94,7 +94,10 @@ def _state_directory() -> Finding:
     existing = next(path for path in (base, *base.parents) if path.exists())
     good = os.access(existing, os.W_OK)
     return Finding(
-        "place for state", "ok" if good else "missing", str(base), "" if good else "set XDG_STATE_HOME or use --state DIR"
+        "place for state",
+        "ok" if good else "missing",
+        str(base),
+        "" if good else "set XDG_STATE_HOME or use --state DIR",
     )
 
 

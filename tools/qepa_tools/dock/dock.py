@@ -8,10 +8,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 from pydantic import ValidationError
+
 from qepa_qkd.kme_client import QkdKey
 from qepa_uplink.enrolment import (
     ENROLMENT_CONTEXT,
@@ -84,14 +85,13 @@ class Dock:
     async def status(self, cradle: Cradle) -> BoardStatus:
         """Ask the board in the cradle how it is."""
         answer = await _call(cradle, "status()")
-        return BoardStatus(
-            bool(answer["provisioned"]), int(answer["boots"]), int(answer["epoch"]), int(answer["pads"])
-        )
+        return BoardStatus(bool(answer["provisioned"]), answer["boots"], answer["epoch"], answer["pads"])
 
-    async def enrol(
-        self, cradle: Cradle, *, board: int, patient: str, gateway: str, settings: BoardSettings
-    ) -> None:
-        """Make the end key, give it to the server sealed and to the board over USB, and forget it."""
+    async def enrol(self, cradle: Cradle, *, board: int, patient: str, gateway: str, settings: BoardSettings) -> bool:
+        """Make the end key, give it to the server sealed and to the board over USB, and forget it.
+
+        Returns whether the board must be reset to take up a changed identity.
+        """
         end_key = os.urandom(32)
         sealed = seal_to(self._server.seal_key, end_key, enrolment_info(board, patient, gateway))
         request = EnrolmentRequest(board=board, patient=patient, gateway=gateway, sealed_end_key=sealed)
@@ -107,12 +107,13 @@ class Dock:
             "cohort_key": cohort_key.hex(),
             "model_root": reply.model_root.hex(),
         }
-        await _call(cradle, f"provision({json.dumps(provision)!r})")
+        answer = await _call(cradle, f"provision({json.dumps(provision)!r})")
+        return bool(answer["reset"])
 
     async def load(self, cradle: Cradle, gateway: str, pads: int) -> None:
         """Take ``pads`` keys for ``gateway`` from Alice's KME and write them to the board in the cradle."""
         keys = await self._kmes[gateway].enc_keys(gateway, pads, KEY_BITS)
-        await _call(cradle, f"load({b''.join(key.key_id.bytes + key.key for key in keys).hex()!r})")
+        await _call(cradle, f"load({b''.join(key.key_id.bytes + key.value for key in keys).hex()!r})")
 
     async def _post_enrolment(self, request: EnrolmentRequest) -> EnrolmentReply:
         body = request.model_dump_json().encode()
@@ -135,13 +136,13 @@ class Dock:
         return reply
 
 
-async def _call(cradle: Cradle, call: str) -> dict[str, object]:
+async def _call(cradle: Cradle, call: str) -> dict[str, Any]:
     printed = await cradle.run(f"from qepa_board import dock\ndock.{call}")
     lines = printed.strip().splitlines()
     try:
         answer = json.loads(lines[-1])
     except (IndexError, ValueError) as error:
-        raise ToolError(f"the board did not answer {call.split('(')[0]}") from error
-    if not isinstance(answer, dict) or "error" in answer:
-        raise ToolError(f"the board refused {call.split('(')[0]}: {answer}")
+        raise ToolError(f"the board did not answer {call.split('(', maxsplit=1)[0]}") from error
+    if not isinstance(answer, dict) or not answer.get("ok"):
+        raise ToolError(f"the board refused {call.split('(', maxsplit=1)[0]}: {answer}")
     return answer

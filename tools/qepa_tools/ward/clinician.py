@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 from qepa_wire.payloads import MAX_LABELS, Label
 
+from ..recordings.recording import UNCLASSIFIED, BeatLabel
+
 LABEL_DELAY_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Annotated:
-    """A recording as the clinician knows it: ``(sample, class)`` in order, and how long it is before it repeats."""
+    """A recording as the clinician knows it: its labels in order, and how long it is before it repeats."""
 
-    beats: Sequence[tuple[int, int]]
+    beats: Sequence[BeatLabel]
     n_samples: int
     fs_hz: int
 
@@ -26,7 +28,7 @@ class Labeller:
 
     def __init__(self, recording: Annotated) -> None:
         self._recording = recording
-        self._samples = [sample for sample, _ in recording.beats]
+        self._samples = [beat.sample for beat in recording.beats]
         self._start = 0
         self._boots = 0
         self._done = 0
@@ -53,8 +55,9 @@ class Labeller:
             last = first + room
             end = self._samples[last]
         labels = [
-            Label(self._boots, self._done + sample - position, class_)
-            for sample, class_ in self._recording.beats[first:last]
+            Label(self._boots, self._done + beat.sample - position, beat.aami)
+            for beat in self._recording.beats[first:last]
+            if beat.aami != UNCLASSIFIED
         ]
         self._done += end - position
         return labels

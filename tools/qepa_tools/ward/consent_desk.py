@@ -4,6 +4,7 @@ import os
 import time
 
 import httpx
+
 from qepa_uplink.enrolment import CONSENT_CONTEXT, WITHDRAWAL_CONTEXT, SignedWithdrawal, Withdrawal
 from qepa_uplink.identity import Identity
 from qepa_uplink.messages import Consent, SignedConsent

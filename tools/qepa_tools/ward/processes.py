@@ -74,7 +74,7 @@ async def start(name: str, module: str, arguments: Sequence[str], *, logs: Path)
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is for the ward, which ends its children in order
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  # calls one function of libc, takes no lock
+            preexec_fn=_die_with_parent,  # calls one function of libc, takes no lock
             env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
     return Child(name, process, log)

@@ -33,7 +33,10 @@ def lost_view(reason: str) -> RenderableType:
 def _alarms(alarms: list[dict[str, Any]]) -> RenderableType:
     styles = {"high": "bold white on red", "medium": "black on yellow", "low": "cyan", "technical": "cyan"}
     lines = [
-        Text(f" {alarm['priority'].upper()}  {alarm['kind'].replace('_', ' ')}  board {alarm['board']} ", styles[alarm["priority"]])
+        Text(
+            f" {alarm['priority'].upper()}  {alarm['kind'].replace('_', ' ')}  board {alarm['board']} ",
+            styles[alarm["priority"]],
+        )
         for alarm in alarms
     ]
     return Panel(Group(*lines), title="Alarms", border_style="red")
@@ -47,8 +50,14 @@ def _boards(boards: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for board in boards:
         table.add_row(
-            board["board"], board["patient"], board["gateway"], _heart_rate(board), *_vitals(board),
-            board["key_source"], str(board["pads"]), f"v{board['model_version']}",
+            board["board"],
+            board["patient"],
+            board["gateway"],
+            _heart_rate(board),
+            *_vitals(board),
+            board["key_source"],
+            str(board["pads"]),
+            f"v{board['model_version']}",
             style=None if board["online"] else "dim",
         )
     return table
@@ -109,8 +118,10 @@ def _rounds(rounds: list[dict[str, Any]], current: dict[str, Any] | None) -> Tab
         table.add_row(
             str(round_["number"]),
             f"{sum(cell['state'] == 'summed' for cell in round_['cells'])}/{len(round_['cells'])}",
-            str(round_["patients"]), str(round_["contributors"]),
+            str(round_["patients"]),
+            str(round_["contributors"]),
             f"no sum: {'; '.join(reasons)}" if round_["state"] == "void" else shown,
-            latency, _DASHES if round_["model_version"] is None else f"v{round_['model_version']}",
+            latency,
+            _DASHES if round_["model_version"] is None else f"v{round_['model_version']}",
         )
     return table
