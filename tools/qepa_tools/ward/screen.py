@@ -13,7 +13,7 @@ _SHOWN_ROUNDS = 5
 
 
 def ward_view(state: dict[str, Any], pace: str, notice: str) -> RenderableType:
-    """Return the screen for the server's state; ``pace`` tells real against asked speed, ``notice`` what is simulated."""
+    """Return the screen for the server's state; ``pace``: real against asked speed, ``notice``: what is simulated."""
     parts: list[RenderableType] = [Text(notice, style="yellow")]
     alarms = [alarm for alarm in state["alarms"] if alarm["active"]]
     if alarms:
