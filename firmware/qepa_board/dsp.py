@@ -92,7 +92,7 @@ class EcgFilter:
         sum1, sum2, sum_short, sum_long, height = self._sums
         i = self.n
         if i == 0 and n > 0:
-            self._baseline = counts[0] << (1 + _BASELINE_SHIFT)
+            self._baseline = max(-2048, min(2047, counts[0])) << (1 + _BASELINE_SHIFT)
         base = self._baseline
         rails = 0
         residual = 0

@@ -10,13 +10,12 @@ from array import array
 
 from .dsp import EcgFilter
 from .features import N_FEATURES, BeatFeatures
-from .learn import UNLABELLED
+from .learn import REHEARSED, UNLABELLED, Rehearsal
 from .quality import FLATLINE, GOOD, SATURATED, HeartRate, SignalQuality
 from .rpeak import RPeakDetector
 from .vital_statistics import RoundStatistics
 
 BEATS = 128  # beats remembered for their labels: over 25 s at 300 bpm
-REHEARSED = 8  # latest labelled beats kept of each class but N
 MATCH_MS = 150  # a label belongs to the nearest beat within this (ANSI/AAMI EC57)
 MAX_BLOCK = 512
 
@@ -39,7 +38,7 @@ class EcgPipeline:
     beats[(n_beats - 1) % BEATS] is the latest of n_beats measured beats.
     """
 
-    def __init__(self, fs_hz, mains_hz=50, rehearse=True):
+    def __init__(self, fs_hz, mains_hz=50, rehearsed=REHEARSED):
         self.fs_hz = fs_hz
         self._filter = EcgFilter(fs_hz, mains_hz)
         self._detector = RPeakDetector(self._filter)
@@ -50,8 +49,7 @@ class EcgPipeline:
         self._envelope = array("i", bytes(4 * MAX_BLOCK))
         self._previous = -1  # R peak before the pending one
         self._pending = -1  # R peak that waits for its following RR
-        self._rehearsed = []
-        self._rehearse = rehearse
+        self._rehearsal = Rehearsal(rehearsed)
         self.beats = [Beat() for _ in range(BEATS)]
         self.n_beats = 0
         self.n_peaks = 0
@@ -147,33 +145,19 @@ class EcgPipeline:
     def training_set(self):
         """(features, labels): lists over the beats labelled since the last call, oldest first, which this forgets.
 
-        They are preceded by the latest REHEARSED earlier beats of each class but N, so that rare beats are learnt
-        more than once. The feature arrays of new beats are the ring's own: use them before pushing more.
+        They are preceded by what learn.Rehearsal kept of earlier calls. The feature arrays of new beats are the
+        ring's own: use them before pushing more.
         """
-        features = [x for x, _ in self._rehearsed]
-        labels = [label for _, label in self._rehearsed]
+        features = list(self._rehearsal.features)
+        labels = list(self._rehearsal.labels)
         for k in range(max(0, self.n_beats - BEATS), self.n_beats):
             beat = self.beats[k % BEATS]
             if beat.label != UNLABELLED and not beat.taken:
                 beat.taken = True
                 features.append(beat.features)
                 labels.append(beat.label)
-                if self._rehearse and beat.label != 0:
-                    self._remember(beat)
+                self._rehearsal.add(beat.features, beat.label)
         return features, labels
-
-    def _remember(self, beat):
-        kept = self._rehearsed
-        same = 0
-        oldest = -1
-        for k in range(len(kept)):
-            if kept[k][1] == beat.label:
-                if oldest < 0:
-                    oldest = k
-                same += 1
-        if same >= REHEARSED:
-            kept.pop(oldest)
-        kept.append((array("h", beat.features), beat.label))
 
     def take_statistics(self):
         """The round window's vital-sign statistics, see vital_statistics.NAMES, and begin the next window."""

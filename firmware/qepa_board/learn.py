@@ -36,6 +36,7 @@ SERVER_RATE = (4, 1)
 DELTA_LIMIT = 1024  # +-0.25 a word
 DELTA_NORM_LIMIT = 4096  # 1.0 over the whole update
 EPOCHS = 2
+REHEARSED = 8  # beats of a class
 RATE_SHIFT = 5  # step size 1/32
 
 _EXP_STEP_SHIFT = 5  # table step: 32 of Q10, i.e. 1/32
@@ -132,6 +133,34 @@ def clip_norm(words, limit):
         for k in range(len(words)):
             v = words[k]
             words[k] = v * limit // norm if v >= 0 else -(-v * limit // norm)
+
+
+class Rehearsal:
+    """The latest labelled beats of each class but the first (N), to be learnt again in later rounds.
+
+    In half a minute most boards see no rare beat; without rehearsal their updates unlearn what others saw.
+    """
+
+    def __init__(self, kept=REHEARSED):
+        self._kept = kept
+        self.features = []
+        self.labels = []
+
+    def add(self, features, label):
+        """Keep a copy of a beat's features unless it is of class 0; the oldest of its class may give way."""
+        if label <= 0 or self._kept == 0:
+            return
+        same = 0
+        oldest = 0
+        for k in range(len(self.labels) - 1, -1, -1):
+            if self.labels[k] == label:
+                same += 1
+                oldest = k
+        if same >= self._kept:
+            self.features.pop(oldest)
+            self.labels.pop(oldest)
+        self.features.append(array("h", features))
+        self.labels.append(label)
 
 
 class Learner:
