@@ -11,6 +11,7 @@ from copy import deepcopy
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -32,7 +33,7 @@ FLAGS = [
     "--disable-sync",
 ]
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'"
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'"
 
 
 def board(number: int, hr_bpm: int | None, **changes: Any) -> dict[str, Any]:
@@ -169,8 +170,9 @@ class Handler(SimpleHTTPRequestHandler):
             self.answer(503, b"")
             return
         self.ward.acknowledged.append(found[1])
-        alarms = [one | {"acknowledged": one["acknowledged"] or one["id"] == found[1]} for one in self.ward.state["alarms"]]
-        self.ward.change(alarms=alarms)
+        name = unquote(found[1])
+        alarms = self.ward.state["alarms"]
+        self.ward.change(alarms=[one | ({"acknowledged": True} if one["id"] == name else {}) for one in alarms])
         self.answer(200, b"{}")
 
     def answer(self, status: int, body: bytes) -> None:
@@ -260,7 +262,9 @@ def test_heart_rates_change(page: Any, ward: Ward) -> None:
 
 
 def test_tile_says_what_the_number_rests_on(page: Any, ward: Ward) -> None:
-    ward.change(boards=[board(1, 72, key_source="ratchet", pads=1204, vitals={"quality_percent": 45, "beat_class": "V"})])
+    ward.change(
+        boards=[board(1, 72, key_source="ratchet", pads=1204, vitals={"quality_percent": 45, "beat_class": "V"})]
+    )
     for name, shown in {
         "quality": "45 %",
         "beat": "V ventricular",
@@ -276,7 +280,8 @@ def test_tile_says_what_the_number_rests_on(page: Any, ward: Ward) -> None:
 @pytest.mark.parametrize(
     ("vitals", "why", "age"),
     [
-        ({"hr_bpm": 72, "age_ms": 7300}, "no current value", re.compile(r"[789] s ago")),  # a server that forgets the rule
+        # a server that forgets the rule of five seconds
+        ({"hr_bpm": 72, "age_ms": 7300}, "no current value", re.compile(r"[789] s ago")),
         ({"hr_bpm": None, "age_ms": 300}, "no heart rate", "0 s ago"),
         ({"hr_bpm": 72, "lead_off": True}, "electrode off", "0 s ago"),
         ({"hr_bpm": "72"}, "no heart rate", "0 s ago"),
@@ -389,7 +394,9 @@ def test_alarms_come_in_the_order_of_their_priority_and_flash(page: Any, ward: W
     )
     assert shades == 2
     expect(page.get_by_test_id("tile-alarm-00000001")).to_contain_text("No heartbeat detected")
-    expect(page.get_by_test_id("speak-now")).to_have_text("High priority: No heartbeat detected, patient 1, board 00000001")
+    expect(page.get_by_test_id("speak-now")).to_have_text(
+        "High priority: No heartbeat detected, patient 1, board 00000001"
+    )
     expect(page.get_by_test_id("alarms-ended")).to_contain_text("No heartbeat detected")
     shoot(page, "alarm-order")
 
@@ -437,9 +444,13 @@ def test_reduced_motion_does_not_flash(browser: Any, ward: Any) -> None:
 
 def test_rounds_say_what_was_opened_and_why_not(page: Any) -> None:
     expect(page.get_by_test_id("round-8-heart-rate")).to_have_text("77.4 ± 11.3 bpm (12 boards)")
-    expect(page.get_by_test_id("round-8-histogram").locator("svg")).to_have_attribute("aria-label", re.compile("60-74 bpm: 5"))
+    expect(page.get_by_test_id("round-8-histogram").locator("svg")).to_have_attribute(
+        "aria-label", re.compile("60-74 bpm: 5")
+    )
     expect(page.get_by_test_id("round-8-latency")).to_have_text("1,840 ms")
-    expect(page.get_by_test_id("round-7-cells")).to_contain_text("too few patients: nothing is opened below the smallest group")
+    expect(page.get_by_test_id("round-7-cells")).to_contain_text(
+        "too few patients: nothing is opened below the smallest group"
+    )
     expect(page.get_by_test_id("round-7-heart-rate")).to_have_text("nothing opened")
 
 
@@ -466,8 +477,13 @@ def test_simulation_is_said_and_synthetic_is_not_called_real(page: Any, ward: Wa
 
 
 def test_names_never_become_markup(page: Any, ward: Ward) -> None:
-    rounds = [void_round(7) | {"state": HOSTILE, "cells": [{"id": HOSTILE, "gateways": [HOSTILE], "state": "void", "reason": HOSTILE}]}]
-    gateways = [ward.state["gateways"][0] | {"name": HOSTILE, "link": LINK | {"state": HOSTILE}, "refused": {HOSTILE: 1}}]
+    rounds = [
+        void_round(7)
+        | {"state": HOSTILE, "cells": [{"id": HOSTILE, "gateways": [HOSTILE], "state": "void", "reason": HOSTILE}]}
+    ]
+    gateways = [
+        ward.state["gateways"][0] | {"name": HOSTILE, "link": LINK | {"state": HOSTILE}, "refused": {HOSTILE: 1}}
+    ]
     ward.change(
         boards=[board(1, 72, patient=HOSTILE, gateway=HOSTILE, key_source=HOSTILE, vitals={"beat_class": HOSTILE})],
         alarms=[alarm(HOSTILE, HOSTILE, HOSTILE, patient=HOSTILE), alarm("constructor", "__proto__", "toString")],
@@ -503,7 +519,8 @@ def test_trend_shows_a_gap_as_a_gap(page: Any) -> None:
 def test_trend_is_drawn(page: Any) -> None:
     expect(hr(page, 1)).to_have_text("72")
     painted = page.get_by_test_id("trend-00000001").evaluate(
-        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0)"
+        """canvas => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+            .data.some(value => value > 0)"""
     )
     assert painted
 

@@ -32,12 +32,11 @@ export class BoardTile {
     this.root = element("li", { class: "tile", "data-testid": `tile-${board}` },
       element("div", { class: "tile-head" }, this.patient, this.id),
       this.alarm,
-      element("div", { class: "number-row" },
-        element("span", { class: "hr-box" }, this.hr, element("span", { class: "unit" }, "bpm")),
-        element("span", { class: "number-side" }, this.why, this.age)),
-      this.canvas,
-      element("dl", { class: "facts vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
-      element("dl", { class: "facts key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
+      this.hr,
+      element("div", { class: "number-side" }, element("span", { class: "unit" }, "bpm"), this.why, this.age),
+      element("div", { class: "trend-box" }, this.canvas),
+      element("dl", { class: "stacked vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
+      element("dl", { class: "stacked key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
   }
 
   /** A new state came: remember it and let the trend have its reading. */
