@@ -1,0 +1,5 @@
+"""``python -m qepa_gateway``."""
+
+from .main import main
+
+main()

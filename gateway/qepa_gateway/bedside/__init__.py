@@ -1,0 +1,1 @@
+"""The local page and API at the bedside."""

@@ -1,0 +1,92 @@
+"""Bedside API and page. Reading needs the token unless the page is on the loopback interface; writing always does."""
+
+import hmac
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core import Gateway
+from ..errors import Refused
+from ..transport import Clock
+from .metrics import prometheus_text
+from .state import bedside_state
+
+_PAGE = Path(__file__).with_name("page.html")
+_LOOPBACK_NAMES = ["localhost", "127.0.0.1", "[::1]"]
+
+
+class LabelIn(BaseModel):
+    """A clinician's class for the beat at ``sample``."""
+
+    model_config = ConfigDict(extra="forbid")
+    sample: int = Field(ge=0, le=0xFFFFFFFF)
+    beat_class: int = Field(ge=0, le=3)
+
+
+class LabelsIn(BaseModel):
+    """Labels of one boot of one board."""
+
+    model_config = ConfigDict(extra="forbid")
+    board: int = Field(ge=1, le=0xFFFFFFFF)
+    boots: int = Field(ge=0, le=0xFFFFFFFF)
+    labels: list[LabelIn] = Field(min_length=1, max_length=512)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def make_app(gateway: Gateway, token: str, clock: Clock, *, host: str, wake: Callable[[], None]) -> FastAPI:
+    """Return the ASGI application; ``wake`` makes the daemon send what a request has queued."""
+    app = FastAPI(title="QEPA bedside", docs_url=None, redoc_url=None, openapi_url=None)
+    local = _is_loopback(host)
+    # Against DNS rebinding: a page of another site must not read the bedside through the nurse's browser.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK_NAMES if local else [host, *_LOOPBACK_NAMES])
+
+    def check_token(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+            raise HTTPException(401, "bearer token missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+    def check_reader(request: Request) -> None:
+        if not local:
+            check_token(request)
+
+    reader = [Depends(check_reader)]
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        return {"ok": True, "name": gateway.name, "session": gateway.link.welcomed}
+
+    @app.get("/api/state", dependencies=reader)
+    async def state() -> dict[str, Any]:
+        return bedside_state(gateway, clock())
+
+    @app.get("/metrics", dependencies=reader)
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(prometheus_text(gateway, clock()), media_type="text/plain; version=0.0.4")
+
+    @app.post("/api/labels", status_code=202)
+    async def labels(body: LabelsIn, _: Annotated[None, Depends(check_token)]) -> dict[str, Any]:
+        try:
+            gateway.care.label(body.board, body.boots, [(each.sample, each.beat_class) for each in body.labels])
+        except Refused as error:
+            raise HTTPException(409, str(error)) from error
+        wake()
+        return {"accepted": len(body.labels)}
+
+    @app.get("/", response_class=HTMLResponse)
+    async def page() -> HTMLResponse:
+        policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+        return HTMLResponse(_PAGE.read_text(), headers={"Content-Security-Policy": policy})
+
+    return app

@@ -1,0 +1,63 @@
+"""What the bedside page shows. A value older than five seconds is no value: null with its age."""
+
+from typing import Any
+
+from qepa_wire.payloads import CARE_ASYSTOLE, CARE_HR_VALID, CARE_LEAD_OFF, NO_BEAT_CLASS
+
+from ..boards import Board
+from ..care import Vitals
+from ..core import Gateway
+
+STALE_MS = 5000
+BEAT_CLASSES = "NSVF"
+
+
+def bedside_state(gateway: Gateway, now_ms: int) -> dict[str, Any]:
+    """JSON of the whole bedside."""
+    link = gateway.optical_link
+    return {
+        "now_ms": now_ms,
+        "gateway": gateway.name,
+        "session": gateway.link.welcomed,
+        "model_version": gateway.models.version,
+        "rounds": {str(number): phase for number, phase in gateway.rounds.phases().items()},
+        "boards": [_board(gateway, board, now_ms) for board in gateway.boards.served()],
+        "link": None if link is None else link.model_dump(),
+        "refused": gateway.refusals.snapshot(),
+        "spool": len(gateway.link.outbox),
+    }
+
+
+def _board(gateway: Gateway, board: Board, now_ms: int) -> dict[str, Any]:
+    vitals = gateway.care.vitals(board.number)
+    return {
+        "board": f"{board.number:08x}",
+        "patient": board.row.patient,
+        "online": board.is_online(now_ms),
+        "last_seen_ms": board.row.last_seen_ms,
+        "boots": board.row.boots,
+        "epoch": board.ring.highest,
+        "key_source": board.key_source,
+        "pads": board.row.pads,
+        "model_version": board.row.model,
+        "consent": gateway.care.has_consent(board.number),
+        "vitals": None if vitals is None else _vitals(vitals, now_ms),
+        "alerts": [{"kind": alert.kind, "since_ms": alert.since_ms} for alert in gateway.alerts.of(board.number)],
+    }
+
+
+def _vitals(vitals: Vitals, now_ms: int) -> dict[str, Any]:
+    care, age_ms = vitals.care, max(0, now_ms - vitals.received_ms)
+    usable = age_ms <= STALE_MS and care.flags & CARE_HR_VALID
+    known_class = care.beat_class != NO_BEAT_CLASS and care.beat_class < len(BEAT_CLASSES)
+    return {
+        "hr_bpm": care.hr_bpm if usable else None,
+        "quality_percent": care.quality_percent,
+        "lead_off": bool(care.flags & CARE_LEAD_OFF),
+        "asystole": bool(care.flags & CARE_ASYSTOLE),
+        "beat_class": BEAT_CLASSES[care.beat_class] if known_class else None,
+        "beats": care.beats,
+        "boots": care.boots,
+        "t_ms": care.t_ms,
+        "age_ms": age_ms,
+    }

@@ -1,0 +1,118 @@
+"""The gateway's TOML file, checked as a whole before anything starts."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.identity import Certificate, Identity, verify_certificate
+
+from .core import Trusted
+from .errors import ConfigError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Broker(_Section):
+    """The MQTT broker; transport only."""
+
+    host: str = Field(min_length=1)
+    port: Port
+    username: str | None = None
+    password_file: Path | None = None
+
+
+class KmeAddress(_Section):
+    """Bob's KME; ``master_sae`` is the key dock."""
+
+    url: str
+    ca: Path
+    cert: Path
+    key: Path
+    master_sae: str = "dock"
+
+
+class Bedside(_Section):
+    """The local page and API."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    token_file: Path
+
+
+class Config(_Section):
+    """Everything in the file; relative paths are relative to it. Without ``kme`` there is no optical link."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    state_dir: Path
+    identity: Path
+    root_key: Path
+    server_certificate: Path
+    min_group: int = Field(default=10, ge=5, le=65535)
+    broker: Broker
+    kme: KmeAddress | None = None
+    bedside: Bedside
+
+
+_PATHS = {
+    None: ("state_dir", "identity", "root_key", "server_certificate"),
+    "broker": ("password_file",),
+    "kme": ("ca", "cert", "key"),
+    "bedside": ("token_file",),
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read and check ``path``; raises ConfigError with one sentence."""
+    try:
+        record = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    for section, names in _PATHS.items():
+        table = record if section is None else record.get(section)
+        if isinstance(table, dict):
+            for name in names:
+                if isinstance(table.get(name), str):
+                    table[name] = path.parent / table[name]
+    try:
+        return Config.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+
+
+def load_trusted(config: Config, *, now_s: float) -> Trusted:
+    """Read identity, root key and the server's certificate; raises ConfigError with one sentence."""
+    try:
+        identity = Identity.load(config.identity)
+    except UplinkError as error:
+        raise ConfigError(str(error)) from error
+    root_key = _read(config.root_key)
+    try:
+        certificate = Certificate.model_validate_json(_read(config.server_certificate))
+    except ValidationError as error:
+        raise ConfigError(f"{config.server_certificate} is no certificate") from error
+    try:
+        own = verify_certificate(identity.certificate, root_key, role="gateway", now_s=now_s)
+        server = verify_certificate(certificate, root_key, role="server", now_s=now_s)
+    except UplinkError as error:
+        raise ConfigError(f"the root in {config.root_key} does not vouch for gateway or server: {error}") from error
+    if own.name != config.name:
+        raise ConfigError(f"{config.identity} is the identity of {own.name}, not of {config.name}")
+    return Trusted(identity, root_key, server)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error

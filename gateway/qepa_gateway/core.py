@@ -1,0 +1,169 @@
+"""The gateway without sockets: arrivals in, outgoing messages and key requests out, everything durable in between.
+
+The caller hands in what arrives, then calls :meth:`Gateway.step`, then publishes :meth:`Gateway.drain`. Nothing is
+drained before the transaction that it was made in is committed. A SpoolError ends the gateway: the state in memory
+may be ahead of the disk, so the process starts again from the spool.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qepa_uplink.identity import Identity, Subject
+from qepa_uplink.messages import BoardStatus, LinkStatus, ModelRelease, Status, Welcome
+from qepa_uplink.topics import to_gateway
+from qepa_wire.frame import ALERT, CARE, VECTOR, Frame
+from qepa_wire.payloads import BATTERY_UNKNOWN
+
+from .aggregation import Aggregation
+from .alerts import Alerts
+from .boards import Board, Boards
+from .care import CareStreams
+from .domain.keyring import EpochKeys
+from .errors import Refused
+from .intake import Intake
+from .models import Models
+from .pairs import PairKeys
+from .refusals import Refusals
+from .server_link import ServerLink
+from .spool.boards import BoardStore
+from .spool.database import Spool
+from .spool.trust import TrustStore
+from .transport import Clock, Outgoing
+
+STATUS_EVERY_MS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Who the gateway is and whom it trusts; ``server`` is certified by the root."""
+
+    identity: Identity
+    root_key: bytes
+    server: Subject
+
+
+class Gateway:
+    """One gateway over one spool. Not thread-safe: one event loop calls it."""
+
+    def __init__(self, trusted: Trusted, spool: Spool, clock: Clock, *, min_group: int) -> None:
+        self.name = trusted.identity.name
+        self.refusals = Refusals()
+        self.optical_link: LinkStatus | None = None
+        self._spool = spool
+        self._clock = clock
+        self._out: list[Outgoing] = []
+        self._frames: list[tuple[str, bytes]] = []
+        self._messages: list[bytes] = []
+        self._keys: list[tuple[bytes, bytes]] = []
+        self._status_at_ms = 0
+        self.last_frame_ms = clock()
+        store = BoardStore(spool)
+        self.boards = Boards(store, self.name, self._out.append, clock)
+        self.link = ServerLink(
+            trusted.identity, trusted.server, trusted.root_key, spool, self._out.append, self.refusals, clock
+        )
+        self.models = Models(spool, self.boards, clock)
+        pairs = PairKeys(self.link, TrustStore(spool), clock)
+        self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
+        self.care = CareStreams(spool, self.boards, self.link, clock)
+        self.alerts = Alerts(self.link, clock)
+        self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet)
+        self.intake.handlers = {VECTOR: self.rounds.take_vector, CARE: self.care.take, ALERT: self.alerts.take}
+        self.link.handlers[Welcome] = self._take_welcome
+        self.link.handlers[ModelRelease] = self.models.take
+        self._own_topic = to_gateway(self.name)
+
+    def receive(self, topic: str, data: bytes) -> None:
+        """Queue one message of the broker; :meth:`step` takes it."""
+        if topic == self._own_topic:
+            self._messages.append(data)
+        else:
+            self._frames.append((topic, data))
+
+    def key_arrived(self, key_id: bytes, key: bytes) -> None:
+        """Queue a pad that the KME delivered."""
+        self._keys.append((key_id, key))
+
+    def key_failed(self, key_id: bytes, reason: str) -> None:
+        """A pad cannot be had now; ``reason`` is a counter's label."""
+        self.intake.key_failed(key_id, reason)
+
+    def step(self) -> None:
+        """Take all that is queued, one transaction for the frames, then do what is due. Raises SpoolError."""
+        keys, self._keys = self._keys, []
+        frames, self._frames = self._frames, []
+        messages, self._messages = self._messages, []
+        if keys or frames:
+            before = self.boards_heard()
+            with self._spool.transaction():
+                for key_id, key in keys:
+                    self.intake.key_arrived(key_id, key)
+                self.intake.take_batch(frames)
+            if self.boards_heard() > before:
+                self.last_frame_ms = self._clock()
+        for message in messages:
+            self.link.receive(message)
+        self.rounds.tick()
+        self.care.tick()
+        self.link.tick()
+        self._report_status()
+
+    def drain(self) -> list[Outgoing]:
+        """Return what is to be published now, in this order."""
+        out = list(self._out)
+        self._out.clear()  # the same list object is what the parts append to
+        return out
+
+    def take_key_requests(self) -> Sequence[bytes]:
+        """Return key_IDs to be fetched from the KME now; answer with :meth:`key_arrived` or :meth:`key_failed`."""
+        wanted, self.intake.key_requests = self.intake.key_requests, []
+        return wanted
+
+    def boards_heard(self) -> int:
+        """The latest time an authentic frame came, ms; 0 before the first."""
+        return max((board.row.last_seen_ms for board in self.boards.served()), default=0)
+
+    def status(self) -> Status:
+        """The heartbeat."""
+        now_ms = self._clock()
+        return Status(
+            now_ms=now_ms,
+            boards=tuple(self._board_status(board, now_ms) for board in self.boards.served()),
+            link=self.optical_link,
+            refused=self.refusals.snapshot(),
+            spool=len(self.link.outbox),
+        )
+
+    def _board_status(self, board: Board, now_ms: int) -> BoardStatus:
+        battery = board.row.battery_permille
+        return BoardStatus.model_validate(
+            {
+                "board": board.number,
+                "online": board.is_online(now_ms),
+                "last_seen_ms": board.row.last_seen_ms,
+                "epoch": board.ring.highest,
+                "key_source": board.key_source,
+                "pads": board.row.pads,
+                "model_version": board.row.model,
+                "battery_permille": None if battery == BATTERY_UNKNOWN else battery,
+            }
+        )
+
+    def _report_status(self) -> None:
+        now_ms = self._clock()
+        if self.link.welcomed and not 0 <= now_ms - self._status_at_ms < STATUS_EVERY_MS:
+            self._status_at_ms = now_ms
+            self.link.send_sealed(self.status())
+
+    def _greet(self, board: Board, _keys: EpochKeys, _frame: Frame) -> None:
+        self.models.push(board)
+        self.rounds.greet(board)
+        self.care.greet(board)
+
+    def _take_welcome(self, message: Welcome, _sender: str) -> None:
+        adopted = {each.board: each.patient for each in message.boards}
+        if len(adopted) != len(message.boards):
+            raise Refused("welcome", "a board is adopted twice")
+        with self._spool.transaction():
+            for number in self.boards.adopt(adopted):
+                self.care.forget(number)

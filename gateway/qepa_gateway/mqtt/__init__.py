@@ -1,0 +1,1 @@
+"""MQTT as transport for boards and server."""

@@ -1,0 +1,1 @@
+"""What must survive kill -9: SQLite in WAL mode with synchronous=FULL, secrets encrypted at rest."""

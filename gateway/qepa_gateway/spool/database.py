@@ -1,0 +1,123 @@
+"""One SQLite connection: schema steps, transactions, one error."""
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, CorruptError, SpoolError
+from .migrations import MIGRATIONS
+from .vault import Vault, load_kek
+
+_LOG = logging.getLogger(__name__)
+_CHECK = b"qepa gateway spool"
+
+
+class Spool:
+    """The gateway's database in ``state_dir``. Every failure of SQLite is a SpoolError.
+
+    Nothing may leave the gateway before the transaction that it was made in has been committed: callers queue what
+    they send and publish it afterwards.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, vault: Vault) -> None:
+        self._connection = connection
+        self._depth = 0
+        self.vault = vault
+
+    @classmethod
+    def open(cls, state_dir: Path) -> "Spool":
+        """Open or create the spool. Raises ConfigError or SpoolError with one sentence."""
+        path = state_dir / "spool.db"
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"cannot make the state directory {state_dir}: {error.strerror}") from error
+        kek = load_kek(state_dir / "kek", create=not path.exists())
+        try:
+            connection = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot open the spool {path}: {error}") from error
+        spool = cls(connection, Vault(kek))
+        try:
+            path.chmod(0o600)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=5000"):
+                spool.execute(f"PRAGMA {pragma}")
+            spool.migrate()
+            spool._check_key()
+        except SpoolError as error:
+            connection.close()
+            raise type(error)(f"the spool {path} cannot be used: {error}") from error
+        return spool
+
+    def migrate(self, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+        """Bring the schema up to date, each step in a transaction of its own with its number."""
+        (version,) = self.row("PRAGMA user_version") or (0,)
+        if version > len(migrations):
+            raise CorruptError(f"it has schema {version}, this program knows {len(migrations)}")
+        for number, script in enumerate(migrations[version:], start=version + 1):
+            with self.transaction():
+                for statement in script.split(";"):
+                    if statement.strip():
+                        self.execute(statement)
+                self.execute(f"PRAGMA user_version={number}")
+            _LOG.info("spool schema=%d", number)
+
+    def _check_key(self) -> None:
+        row = self.row("SELECT value FROM meta WHERE name='check'")
+        if row is None:
+            self.set("check", self.vault.seal(_CHECK, "meta/check"))
+        elif self.vault.open(row[0], "meta/check") != _CHECK:
+            raise CorruptError("its check value is wrong")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable on return; inside another one it joins that."""
+        if self._depth:
+            yield
+            return
+        self.execute("BEGIN IMMEDIATE")
+        self._depth = 1
+        try:
+            yield
+        except BaseException:
+            self._depth = 0
+            if self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+        self._depth = 0
+        self.execute("COMMIT")
+
+    def execute(self, sql: str, arguments: Iterable[Any] = ()) -> int:
+        """Run one statement; return how many rows it changed."""
+        try:
+            return self._connection.execute(sql, tuple(arguments)).rowcount
+        except (sqlite3.Error, OverflowError) as error:
+            raise SpoolError(f"{type(error).__name__}: {error}") from error
+
+    def rows(self, sql: str, arguments: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        try:
+            return self._connection.execute(sql, tuple(arguments)).fetchall()
+        except sqlite3.Error as error:
+            raise SpoolError(f"{type(error).__name__}: {error}") from error
+
+    def row(self, sql: str, arguments: Iterable[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a query, or None."""
+        rows = self.rows(sql, arguments)
+        return rows[0] if rows else None
+
+    def get(self, name: str) -> Any:
+        """Return the value of ``name`` in meta, or None."""
+        row = self.row("SELECT value FROM meta WHERE name=?", (name,))
+        return row[0] if row else None
+
+    def set(self, name: str, value: bytes | int) -> None:
+        """Set ``name`` in meta."""
+        self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
