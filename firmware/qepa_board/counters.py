@@ -4,6 +4,8 @@ One record, replaced as a whole: after a power cut every counter is the old or t
 A counter is durable before what it guards is used.
 """
 
+# ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
+
 import struct
 
 from qepa_wire.keys import LINK_MAC_DOWN, derive
@@ -47,8 +49,8 @@ class Counters:
         """Counters in ``flash``; raises CountersLostError if they are missing or altered."""
         try:
             body = read_record(flash, FILE)
-        except CorruptError as error:
-            raise CountersLostError("counters", "altered") from error
+        except CorruptError:
+            raise CountersLostError("counters", "altered")
         if body is None:
             raise CountersLostError("counters", "missing")
         if len(body) != struct.calcsize(_FORMAT) or body[0] != _LAYOUT:

@@ -4,6 +4,8 @@ The application need not stop: it looks for what it lacks once a second. A chang
 answer says so. Nothing here prints a key.
 """
 
+# ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
+
 import json
 
 from qepa_wire.errors import WireError
@@ -44,13 +46,13 @@ def _provision(flash, text):
     had_file = flash.read(FILE) is not None
     try:
         Counters.load(flash)
-    except CountersLostError as error:
+    except CountersLostError:
         floors = json.loads(text).get("floors")
         fresh = not had_file or (before is not None and before.end_key != identity.end_key)
         if floors is None and not fresh:
             raise CountersLostError(
                 "counters", "lost: provision with a new end_key, or with floors above all that was used"
-            ) from error
+            )
         _create(flash, floors)
     if before is not None and before.board != identity.board:
         for name in flash.names():
@@ -84,7 +86,7 @@ def _load(flash, pads_hex):
     try:
         data = bytes.fromhex(pads_hex)
     except (TypeError, ValueError):
-        raise BoardError("pads", "not hexadecimal") from None
+        raise BoardError("pads", "not hexadecimal")
     store = PadStore(flash)
     try:
         current_id = Counters.load(flash).key_id

@@ -4,6 +4,8 @@ LittleFS and POSIX replace a file by ``rename`` as a whole, so a file is written
 renamed. Records carry eight bytes of SHA-256, because flash wears.
 """
 
+# ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
+
 import hashlib
 import os
 
@@ -35,7 +37,7 @@ class Flash:
         try:
             return sorted(os.listdir(self._root))
         except OSError as error:
-            raise BoardError("flash", "cannot list %s: %s" % (self._root, error)) from error
+            raise BoardError("flash", "cannot list %s: %s" % (self._root, error))
 
     def read(self, name):
         """Content as bytes, or None if there is no such file."""
@@ -44,7 +46,7 @@ class Flash:
                 return file.read()
         except OSError as error:
             if name in self.names():
-                raise BoardError("flash", "cannot read %s: %s" % (name, error)) from error
+                raise BoardError("flash", "cannot read %s: %s" % (name, error))
             return None
 
     def write(self, name, data):
@@ -56,7 +58,7 @@ class Flash:
                 file.flush()
             os.rename(path + _NEW, path)
         except OSError as error:
-            raise BoardError("flash", "cannot write %s: %s" % (name, error)) from error
+            raise BoardError("flash", "cannot write %s: %s" % (name, error))
 
     def remove(self, name):
         """Remove the file if it is there."""
@@ -64,7 +66,7 @@ class Flash:
             os.remove(self._path(name))
         except OSError as error:
             if name in self.names():
-                raise BoardError("flash", "cannot remove %s: %s" % (name, error)) from error
+                raise BoardError("flash", "cannot remove %s: %s" % (name, error))
 
     def _path(self, name):
         return self._root + "/" + name

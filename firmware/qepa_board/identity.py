@@ -1,5 +1,7 @@
 """Who this board is, as the dock provisioned it: identity.json."""
 
+# ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
+
 import json
 
 from qepa_wire.keys import KEY_BYTES
@@ -56,7 +58,7 @@ def _hex(record, name, size):
     try:
         data = bytes.fromhex(value)
     except (TypeError, ValueError, AttributeError):
-        raise BoardError("identity", name) from None
+        raise BoardError("identity", name)
     if len(data) != size:
         raise BoardError("identity", name)
     return data
@@ -67,7 +69,7 @@ def parse_identity(text):
     try:
         record = json.loads(text)
     except (ValueError, TypeError):
-        raise BoardError("identity", "not JSON") from None
+        raise BoardError("identity", "not JSON")
     return Identity(record)
 
 

@@ -1,4 +1,4 @@
-"""The gateway's side of the wire, small and by the wire's own codecs, with an embedded broker, for tests of the board."""
+"""The gateway's side of the wire, small and by the wire's own codecs, with an embedded broker, for board tests."""
 
 import asyncio
 import contextlib
@@ -84,6 +84,52 @@ class Peer:
         return max(self.epochs)
 
 
+class Cable:
+    """TCP between the boards and the broker, to be pulled; ``greeting`` is what it answers instead of the broker."""
+
+    def __init__(self, broker_port: int) -> None:
+        self._broker_port = broker_port
+        self._writers: list[asyncio.StreamWriter] = []
+        self.plugged = True
+        self.greeting: bytes | None = None
+        self.greeted = 0
+
+    async def __aenter__(self) -> "Cable":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.pull()
+        self._server.close()
+
+    def pull(self) -> None:
+        self.plugged = False
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        if not self.plugged:
+            writer.close()
+        elif self.greeting is not None:
+            await reader.read(100)
+            self.greeted += 1
+            writer.write(self.greeting)
+        else:
+            broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
+            self._writers.append(broker_writer)
+            await asyncio.gather(self._copy(reader, broker_writer), self._copy(broker_reader, writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(4096):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
 class Gateway:
     """Embedded broker plus a client that answers boards."""
 
@@ -97,17 +143,6 @@ class Gateway:
         self.news = asyncio.Condition()
 
     async def __aenter__(self) -> "Gateway":
-        await self.start_broker()
-        self._task = asyncio.create_task(self._serve())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await self.stop_broker()
-
-    async def start_broker(self) -> None:
         self.broker = Broker(
             {
                 "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}},
@@ -115,8 +150,13 @@ class Gateway:
             }
         )
         await self.broker.start()
+        self._task = asyncio.create_task(self._serve())
+        return self
 
-    async def stop_broker(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
         await self.broker.shutdown()
 
     async def _serve(self) -> None:
@@ -197,7 +237,9 @@ class Gateway:
             async with asyncio.timeout(timeout_s), self.news:
                 await self.news.wait_for(condition)
         except TimeoutError:
-            raise AssertionError(f"did not happen: {what}; refused: {[p.refused for p in self.peers.values()]}") from None
+            raise AssertionError(
+                f"did not happen: {what}; refused: {[p.refused for p in self.peers.values()]}"
+            ) from None
 
     def open(self, peers: list[Peer], stream: int, round_: int) -> list[int]:
         """Sum the peers' vectors, strip every mask, verify the check values; returns the signed sum."""
@@ -221,8 +263,8 @@ class Gateway:
 class Ward:
     """Virtual boards that are docked with a Gateway."""
 
-    def __init__(self, fleet: Fleet, gateway: Gateway, tmp_path: Path) -> None:
-        self.fleet, self.gateway, self.tmp_path = fleet, gateway, tmp_path
+    def __init__(self, fleet: Fleet, gateway: Gateway, cable: Cable, tmp_path: Path) -> None:
+        self.fleet, self.gateway, self.cable, self.tmp_path = fleet, gateway, cable, tmp_path
         self.ecg = synthetic_ecg(tmp_path / "ecg.u16")
 
     def spec(self, board: int, speed: float = 1.0) -> BoardSpec:
@@ -239,7 +281,7 @@ class Ward:
         record = {
             "board": peer.board,
             "gateway": GATEWAY,
-            "broker": {"host": "127.0.0.1", "port": self.gateway.port},
+            "broker": {"host": "127.0.0.1", "port": self.cable.port},
             "fs_hz": FS_HZ,
             "rekey_s": 3600,
             "end_key": peer.end_key.hex(),
