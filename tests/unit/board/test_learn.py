@@ -13,6 +13,7 @@ from qepa_board.learn import (
     DELTA_NORM_LIMIT,
     MAX_WORDS,
     PROBABILITY_ONE,
+    SERVER_DECAY,
     SERVER_RATE,
     WORD_LIMIT,
     Learner,
@@ -82,8 +83,8 @@ def test_one_step_goes_down_the_gradient() -> None:
     delta = zeros(SHAPE.words)
     Learner(epochs=1).local_update(zeros(SHAPE.words), [x], [2], delta)
     expected = np.zeros((4, 18))
-    expected[:, [3, 17]] = -0.25 * 2 / 32 * 4096
-    expected[2, [3, 17]] = 0.75 * 2 / 32 * 4096
+    expected[:, [3, 17]] = -0.25 / 32 * 4096
+    expected[2, [3, 17]] = 0.75 / 32 * 4096
     assert np.abs(np.array(delta).reshape(4, 18) - expected).max() <= 1
 
 
@@ -102,8 +103,9 @@ def test_averaging_clipped_deltas_learns_a_separable_problem() -> None:
         for board in range(4):
             Learner().local_update(words, *draw([board, (board + 1) % 4], 30), delta)
             total += np.array(delta)
-        rate, per = SERVER_RATE
-        words = array("i", [w + int(rate * t) // (4 * per) for w, t in zip(words, total, strict=True)])
+        words = array(
+            "i", [w - w // SERVER_DECAY + SERVER_RATE * int(t) // 4 for w, t in zip(words, total, strict=True)]
+        )
     features, labels = draw([0, 1, 2, 3], 400)
     right = sum(predict(SHAPE, words, x, zeros(4)) == c for x, c in zip(features, labels, strict=True))
     assert right >= 392
