@@ -95,7 +95,7 @@ def void_round(number: int) -> dict[str, Any]:
     return summed_round(number) | {"state": "void", "cells": cells, "heart_rate": None, "latency_ms": None}
 
 
-LINK = {"state": "distilling", "qber": 0.0213, "stored_keys": 412, "bits_produced": 1843200, "bits_consumed": 921600}
+LINK = {"state": "running", "qber": 0.0213, "stored_keys": 412, "bits_produced": 1843200, "bits_consumed": 921600}
 
 
 class Ward:
@@ -442,7 +442,7 @@ def test_reduced_motion_does_not_flash(browser: Any, ward: Any) -> None:
         expect(row).to_have_css("background-color", re.compile(r"rgb\(1[6-9]\d|rgb\(2\d\d"))
 
 
-def test_rounds_say_what_was_opened_and_why_not(page: Any) -> None:
+def test_rounds_say_what_was_opened_and_why_not(page: Any, ward: Ward) -> None:
     expect(page.get_by_test_id("round-8-heart-rate")).to_have_text("77.4 ± 11.3 bpm (12 boards)")
     expect(page.get_by_test_id("round-8-histogram").locator("svg")).to_have_attribute(
         "aria-label", re.compile("60-74 bpm: 5")
@@ -452,6 +452,18 @@ def test_rounds_say_what_was_opened_and_why_not(page: Any) -> None:
         "too few patients: nothing is opened below the smallest group"
     )
     expect(page.get_by_test_id("round-7-heart-rate")).to_have_text("nothing opened")
+    ward.change(
+        rounds=[
+            void_round(9) | {"cells": [], "reason": "4 patients, min_group is 10: no cell"},
+            void_round(8) | {"cells": [{"id": 0, "state": "void", "reason": "nothing of gw-2 until the deadline"}]},
+        ]
+    )
+    expect(page.get_by_test_id("round-9-cells")).to_contain_text("too few patients")
+    expect(page.get_by_test_id("round-8-cells")).to_contain_text("a gateway did not answer in time")
+    rows = (
+        page.get_by_test_id("rounds").locator("tbody > tr").evaluate_all("rows => rows.map(row => row.dataset.testid)")
+    )
+    assert rows == ["round-9", "round-8"]
 
 
 def test_links_and_refusals(page: Any, ward: Ward) -> None:
@@ -460,6 +472,10 @@ def test_links_and_refusals(page: Any, ward: Ward) -> None:
     expect(page.get_by_test_id("link-produced-gw-1")).to_have_text("1,843,200")
     expect(page.get_by_test_id("refused-gw-1")).to_contain_text("replayed (replay): 3")
     expect(page.get_by_test_id("refused-server")).to_contain_text("bad signature (signature): 2")
+    unreachable = {"state": "unreachable: kme_down", "qber": None, "stored_keys": 0}
+    ward.change(gateways=[ward.state["gateways"][0] | {"link": LINK | unreachable}])
+    expect(page.get_by_test_id("link-state-gw-1")).to_have_text("unreachable: kme down")
+    expect(page.get_by_test_id("link-stored-gw-1")).to_have_text("--")
     ward.change(gateways=[ward.state["gateways"][0] | {"link": None}])
     expect(page.get_by_test_id("link-gw-1")).to_contain_text("keys come from the post-quantum ratchet")
     expect(page.get_by_test_id("link-qber-gw-1")).to_have_text("--")

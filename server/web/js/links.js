@@ -45,12 +45,14 @@ class LinkCard {
   /** What the link does is live: it turns to dashes when the server, or the gateway, is not there. */
   tick(lost) {
     const { link, online, spool } = this.#gateway;
-    const known = link && online && !lost;
+    const reported = link && online && !lost;
+    const known = reported && !/^unreachable/.test(link.state); // figures of an end that did not answer are no figures
     setText(this.online, lost ? "--" : online ? "online" : "offline");
     setAttributes(this.online, { "data-warn": lost || !online });
     setText(this.note, lost || !online || link ? "" : "No optical link is reported: keys come from the post-quantum ratchet.");
     setAttributes(this.note, { hidden: !this.note.textContent });
-    setText(this.state, known ? linkState(link.state) : "--");
+    setText(this.state, reported ? linkState(link.state) : "--");
+    setAttributes(this.state, { "data-warn": Boolean(reported && /^(unreachable|no key|idle)/.test(link.state)) });
     setText(this.qber, known && link.qber !== null ? `${(100 * link.qber).toFixed(2)} %` : "--");
     setAttributes(this.qber, { "data-warn": Boolean(known && link.qber > QBER_LIMIT) });
     setText(this.stored, known ? count(link.storedKeys) : "--");

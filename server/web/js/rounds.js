@@ -53,7 +53,8 @@ class RoundRow {
     setAttributes(this.root, { "data-state": round.state });
     setText(this.number, count(round.number));
     setText(this.state, roundState(round.state));
-    this.cells.replaceChildren(element("ul", {}, ...cellLines(round.cells)));
+    const none = round.state === "void" ? [element("li", { class: "cell void" }, `no cells: ${voidReason(round.reason)}`)] : [element("li", {}, "--")];
+    this.cells.replaceChildren(element("ul", {}, ...(round.cells.length ? cellLines(round.cells) : none)));
     setText(this.patients, count(round.patients));
     setText(this.contributors, count(round.contributors));
     const spread = rate?.sdBpm === null || !rate ? "" : ` ± ${rate.sdBpm.toFixed(1)}`;

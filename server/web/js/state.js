@@ -61,6 +61,7 @@ function parseRound(round) {
   return {
     number: number(round.number),
     state: text(round.state),
+    reason: text(round.reason),
     contributors: countOf(round.contributors),
     patients: countOf(round.patients),
     cells: list(round.cells).map((cell) => ({

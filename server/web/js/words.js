@@ -7,15 +7,18 @@ const KEY_SOURCES = { qkd: "QKD", ratchet: "ratchet", none: "no key" };
 const PHASES = { idle: "waiting", ready: "asking who is there", collect: "collecting", settle: "summing" };
 const ROUND_STATES = { running: "running", done: "done", void: "void" };
 
+// The server's and the gateways' own words for why a cell gives no sum (conductor.py, opening.py, domain/rounds.py).
 const VOID_REASONS = [
-  [/small|few|min_?group|floor|patients/i, "too few patients: nothing is opened below the smallest group"],
-  [/silent|timeout|late|missing|no answer|gone/i, "a gateway fell silent: its cell is not summed a second time"],
-  [/certif/i, "a member has no valid certificate"],
-  [/check/i, "the check value does not fit: the sum was altered"],
-  [/range|bound|overflow/i, "the sum lies outside what is possible"],
-  [/replay|twice|repeat/i, "the same data was offered twice"],
-  [/signature|mac|seal/i, "a message was not authentic"],
-  [/restart/i, "a party restarted while the round ran"],
+  [/\b(small|too few|min_group)\b|\bpatients?,/i, "too few patients: nothing is opened below the smallest group"],
+  [/\b(silent|until the deadline|incomplete|time[d ]?out|no partial|no count|missing)\b/i, "a gateway did not answer in time: its cell is not summed a second time"],
+  [/\b(check|forged|altered)\b/i, "the check value does not fit: the sum was altered"],
+  [/\bno key with\b/i, "a gateway lacks a key or certificate of another one"],
+  [/\bn_max\b/i, "more boards than the sum has room for"],
+  [/\b(range|overflow|beyond)\b/i, "the sum lies outside what is possible"],
+  [/\b(repeated|replay|twice)\b/i, "the same data was offered twice"],
+  [/\bcertificate\b/i, "a member has no valid certificate"],
+  [/\b(signature|mac|seal)\b/i, "a message was not authentic"],
+  [/\brestart(ed)?\b/i, "a party restarted while the round ran"],
 ];
 
 const REFUSALS = {
@@ -39,10 +42,10 @@ export const roundState = (code) => own(ROUND_STATES, code) ?? plain(code);
 export const refusal = (code) => own(REFUSALS, code) ?? plain(code);
 export const linkState = (code) => plain(code) || "unknown";
 
-/** A void cell's reason as a sentence, with the code behind it in parentheses where it says more. */
+/** Why there is no sum, as a sentence, with the words of the one who refused in parentheses. */
 export function voidReason(code) {
-  const known = VOID_REASONS.find(([pattern]) => pattern.test(code));
   if (!code) return "no reason given";
+  const known = VOID_REASONS.find(([pattern]) => pattern.test(code));
   return known ? `${known[1]} (${plain(code)})` : plain(code);
 }
 
