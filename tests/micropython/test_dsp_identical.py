@@ -35,13 +35,19 @@ delta = array("i", bytes(4 * shape.words))
 out = array("i", bytes(4 * shape.classes))
 block = array("h", bytes(2 * setup["block"]))
 n = setup["block"]
-spent = seen = 0
+window = 10 * setup["fs_hz"]
+spent = seen = pushed = 0
+fastest = 1000000
 for start in range(0, len(counts) - n + 1, n):
     for k in range(n):
         block[k] = counts[start + k]
     began = ticks()
     pipeline.push(block, n)
     spent += ticks() - began
+    pushed += n
+    if pushed >= window:
+        fastest = min(fastest, spent / pushed)
+        spent = pushed = 0
     while seen < pipeline.n_beats:
         beat = pipeline.beats[seen % BEATS]
         print(beat.sample_index, list(beat.features))
@@ -56,7 +62,7 @@ for _ in range(3):
     for k in range(shape.words):
         words[k] += delta[k]
 print([predict(shape, words, x, out) for x in features])
-print("us", spent / len(counts))
+print("us", fastest)
 """
 
 
@@ -107,5 +113,34 @@ def test_same_beats_features_and_deltas(name: str, wasm_run: Callable[..., str],
     assert sum(" [" in line for line in expected) > SECONDS // 2
     us_per_sample = float(printed[-1].split()[1])
     print(f"{name}: {us_per_sample:.1f} us a sample on the WASM port, beats included")
-    # The budget is 25 us on an idle core; tests share theirs, so only a several times slower path fails here.
-    assert us_per_sample < 100
+    # The budget is 25 us on a free core; tests share theirs, so the fastest ten seconds count, and twice the budget.
+    assert us_per_sample < 50
+
+
+ALLOCATION = """
+import gc
+from array import array
+from qepa_board.ecg import EcgPipeline
+
+with open("/ecg.bin", "rb") as file:
+    counts = array("h", file.read())
+pipeline = EcgPipeline(360, mains_hz=60)
+block = array("h", bytes(2 * 90))
+gc.disable()
+allocated = 0
+for start in range(0, len(counts) - 89, 90):
+    for k in range(90):
+        block[k] = counts[start + k]
+    before = gc.mem_alloc()
+    pipeline.push(block, 90)
+    allocated += gc.mem_alloc() - before
+print(allocated, pipeline.n_beats)
+"""
+
+
+def test_sampling_allocates_nothing(wasm_run: Callable[..., str]) -> None:
+    """No byte of heap for half a minute of signal: every word in the sampling path is a small int."""
+    counts = counts_from_adc(synthetic_recording(7, 0, 30).samples)
+    allocated, beats = map(int, wasm_run(ALLOCATION, {"/ecg.bin": counts.tobytes()}).split())
+    assert beats > 20
+    assert allocated == 0
