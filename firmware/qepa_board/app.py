@@ -87,6 +87,7 @@ class App:
         self._orders = []
         self._rekeyed_ms = 0
         self._alert_retry_ms = 0
+        self._said_disconnected = ""
         self._busy = False
 
     # Boot
@@ -257,7 +258,14 @@ class App:
     def connected(self):
         """For the connection: it stands."""
         say("connected, %d frames to deliver" % self.link.backlog())
+        self._said_disconnected = ""
         self.link.connected()
+
+    def disconnected(self, reason):
+        """For the connection: it fell, or did not come to stand."""
+        if reason != self._said_disconnected:
+            self._said_disconnected = reason
+            say("not connected: " + reason)
 
     def receive(self, payload):
         """For the connection: a frame came down. What it holds never raises; it is taken or counted."""

@@ -22,7 +22,8 @@ class ConnectionLostError(Exception):
 class Connection:
     """Publishes what ``source`` has and hands what comes down to ``sink``.
 
-    source: next_frame(now_ms) -> bytes or None, connected(); sink: called with each payload; clock() -> now_ms.
+    source: next_frame(now_ms) -> bytes or None, connected(), disconnected(reason); sink: called with each payload;
+    clock() -> now_ms.
     """
 
     def __init__(self, host, port, client_id, topic_up, topic_down, source, sink, clock, user=None, password=None):
@@ -50,6 +51,7 @@ class Connection:
             except (OSError, MqttError, ConnectionLostError) as error:
                 self.faults += 1
                 self.last_fault = "%s: %s" % (type(error).__name__, error)
+                self._source.disconnected(self.last_fault)
             self.ready = False
             if self.connects != before:
                 backoff_ms = BACKOFF_FIRST_MS

@@ -18,6 +18,7 @@ _SUBACK = 0x90
 _PINGREQ = b"\xc0\x00"
 _PINGRESP = 0xD0
 _PACKET_ID = 1
+_FROM_BROKER = (_CONNACK, _PUBLISH, _SUBACK, _PINGRESP)  # known by the first byte, before the rest is waited for
 
 IDLE = 0
 CONNECTING = 1
@@ -121,6 +122,8 @@ class MqttCore:
     def _whole_packet(self, start):
         """(start of body, end) of the packet at ``start`` if it is all there; 2.2.3 for the length."""
         buffer = self._buffer
+        if start < len(buffer) and buffer[start] & 0xF0 not in _FROM_BROKER:
+            raise MqttError("unexpected packet 0x%02x" % buffer[start])
         length = shift = 0
         at = start + 1
         while True:
