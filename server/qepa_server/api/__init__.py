@@ -1,0 +1,1 @@
+"""The HTTP side: enrolment, consents, state, ward page."""

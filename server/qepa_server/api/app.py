@@ -1,0 +1,146 @@
+"""REST, server-sent events and the ward page."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from qepa_uplink.enrolment import SignedEnrolment, SignedWithdrawal
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.messages import SignedConsent
+
+from ..errors import RefusedError
+from ..hospital import Hospital
+from ..parsing import parse
+from .state import StateView
+
+MAX_BODY_BYTES = 65536
+EVENTS_EVERY_S = 1.0
+_STATUS = {"schema": 400, "length": 413, "replay": 409, "conflict": 409, "alarm": 404, "consent": 404, "origin": 403}
+_FORBIDDEN = {"signature", "certificate", "seal"}
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+M = TypeVar("M", bound=BaseModel)
+
+
+def web_folder() -> Path | None:
+    """The ward page's static files: beside the package when installed, server/web in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "web", package.parent / "web"):
+        if (folder / "index.html").is_file():
+            return folder
+    return None
+
+
+async def _body(request: Request, model: type[M]) -> M:
+    """Read a JSON body of bounded size; raises UplinkError("length" or "schema")."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise UplinkError("length", f"a body has at most {MAX_BODY_BYTES} bytes")
+    return parse(model, bytes(body))
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")
+
+
+def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> FastAPI:
+    """Return the application; ``stopping`` ends the event streams."""
+    app = FastAPI(title="QEPA server", openapi_url=None)
+    # A page of another site can reach a local port by a name of its own (DNS rebinding): only our names are served.
+    hosts = ["*"] if host in ("0.0.0.0", "::") else [host, "localhost", "127.0.0.1"]  # noqa: S104
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    view = StateView(hospital)
+    _add_errors(app, hospital)
+    _add_desks(app, hospital)
+
+    @app.get("/api/state")
+    async def state() -> Response:
+        return _json(view.text())
+
+    @app.get("/api/events")
+    async def events() -> StreamingResponse:
+        return StreamingResponse(_events(view, stopping), media_type="text/event-stream")
+
+    @app.get("/api/rounds/{number}")
+    async def round_detail(number: int) -> JSONResponse:
+        detail = view.round_detail(number)
+        if detail is None:
+            return JSONResponse({"error": "round", "detail": f"no round {number}"}, 404)
+        return JSONResponse(detail)
+
+    @app.get("/api/model")
+    async def model() -> JSONResponse:
+        return JSONResponse(view.model())
+
+    folder = web_folder()
+    if folder is not None:
+        app.mount("/", StaticFiles(directory=folder, html=True))
+    return app
+
+
+def _add_desks(app: FastAPI, hospital: Hospital) -> None:
+    @app.post("/v1/enrolments")
+    async def enrol(request: Request) -> Response:
+        reply = hospital.enrolment.enrol(await _body(request, SignedEnrolment))
+        return _json(reply.model_dump_json())
+
+    @app.post("/v1/consents")
+    async def consent(request: Request) -> JSONResponse:
+        consent_id = hospital.consents.accept(await _body(request, SignedConsent))
+        return JSONResponse({"consent_id": consent_id.hex()})
+
+    @app.post("/v1/withdrawals")
+    async def withdraw(request: Request) -> JSONResponse:
+        consent_id = hospital.consents.withdraw(await _body(request, SignedWithdrawal))
+        return JSONResponse({"consent_id": consent_id.hex()})
+
+    @app.post("/api/alarms/{number}/acknowledge")
+    async def acknowledge(request: Request, number: int) -> JSONResponse:
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            raise RefusedError("origin", "asked for by another site's page")
+        hospital.alarms.acknowledge(number)
+        return JSONResponse({"acknowledged": number})
+
+
+def _add_errors(app: FastAPI, hospital: Hospital) -> None:
+    @app.exception_handler(UplinkError)
+    @app.exception_handler(RefusedError)
+    async def refused(_request: Request, error: Exception) -> JSONResponse:
+        reason = error.reason if isinstance(error, UplinkError | RefusedError) else "error"
+        hospital.refused[reason] += 1
+        status = 403 if reason in _FORBIDDEN else _STATUS.get(reason, 422)
+        return JSONResponse({"error": reason, "detail": str(error)}, status)
+
+    @app.middleware("http")
+    async def headers(request: Request, call_next):  # type: ignore[no-untyped-def]
+        response = await call_next(request)
+        for name, value in _SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+
+async def _events(view: StateView, stopping: asyncio.Event) -> AsyncIterator[str]:
+    while not stopping.is_set():
+        yield f"data: {view.text()}\n\n"
+        try:
+            await asyncio.wait_for(stopping.wait(), EVENTS_EVERY_S)
+        except TimeoutError:
+            continue

@@ -1,0 +1,211 @@
+"""The state that screens show, assembled in one place."""
+
+import json
+
+from qepa_wire.keystream import STREAM_STATISTICS
+
+from ..hospital import Hospital
+from ..rounds.conductor import verdicts_by_cell
+from ..rounds.ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundRecord, SumRecord
+from ..rounds.statistics import heart_rate
+
+SHOWN_ROUNDS = 20
+Json = dict[str, object]
+_ROUND_STATES = {READY: "running", COLLECT: "running", DONE: "done", VOID: "void"}
+
+
+class StateView:
+    """Reads the hospital; keeps what settled rounds look like, which no longer changes."""
+
+    def __init__(self, hospital: Hospital) -> None:
+        self._hospital = hospital
+        self._settled: dict[int, Json] = {}
+
+    def state(self) -> Json:
+        """The whole state; server/README.md documents it."""
+        hospital = self._hospital
+        now_ms = hospital.clock_ms()
+        return {
+            "now_ms": now_ms,
+            "simulated": hospital.config.ward.simulated,
+            "data_source": hospital.config.ward.data_source,
+            "model": {
+                "version": hospital.registry.current.version,
+                "rounds_trained": hospital.registry.rounds_trained,
+            },
+            "round": self._round(now_ms),
+            "finished": hospital.rounds.finished,
+            "rounds": self._rounds(),
+            "boards": self._boards(now_ms),
+            "gateways": self._gateways(now_ms),
+            "alarms": self._alarms(),
+            "refused": dict(sorted(hospital.refused.items())),
+        }
+
+    def text(self) -> str:
+        """The state as JSON."""
+        return json.dumps(self.state(), separators=(",", ":"))
+
+    def round_detail(self, number: int) -> Json | None:
+        """Everything that was opened in one round, cell by cell."""
+        record = self._hospital.ledger.find(number)
+        if record is None:
+            return None
+        sums = self._hospital.ledger.sums(number)
+        return {
+            "number": number,
+            "state": _ROUND_STATES[record.state],
+            "reason": record.reason,
+            "latency_ms": record.latency_ms,
+            "model_version": record.model_version,
+            "cells": [
+                {
+                    "cell": verdict.cell,
+                    "stream": verdict.stream,
+                    "state": verdict.state,
+                    "reason": verdict.reason,
+                    "gateways": list(verdict.gateways),
+                    "contributors": list(verdict.boards),
+                    "patients": verdict.patients,
+                    "sum": None if verdict.total is None else list(verdict.total),
+                }
+                for verdict in sums
+            ],
+        }
+
+    def model(self) -> Json:
+        """The current model."""
+        model = self._hospital.registry.current
+        return {
+            "version": model.version,
+            "features": model.features,
+            "classes": model.classes,
+            "fraction_bits": model.fraction_bits,
+            "words": list(model.words),
+        }
+
+    def _round(self, now_ms: int) -> Json | None:
+        running = self._hospital.rounds.running
+        if running is None:
+            last = self._hospital.ledger.last()
+            if last is None:
+                return None
+            return {"number": last.number, "phase": "idle", "since_ms": last.settled_ms}
+        since_ms = running.started_ms if running.start_envelope is not None else running.opened_ms
+        return {"number": running.number, "phase": running.phase(now_ms), "since_ms": since_ms}
+
+    def _rounds(self) -> list[Json]:
+        shown: list[Json] = []
+        for record in self._hospital.ledger.newest(SHOWN_ROUNDS):
+            view = self._settled.get(record.number) or self._round_view(record)
+            if record.settled_ms is not None:
+                self._settled[record.number] = view
+            shown.append(view)
+        self._settled = {n: v for n, v in self._settled.items() if any(v is view for view in shown)}
+        return shown
+
+    def _round_view(self, record: RoundRecord) -> Json:
+        sums = self._hospital.ledger.sums(record.number)
+        opened = [verdict for verdict in sums if verdict.state == SUMMED]
+        boards = {board for verdict in opened for board in verdict.boards}
+        patients: dict[int, int] = {}
+        for verdict in opened:
+            patients[verdict.cell] = max(patients.get(verdict.cell, 0), verdict.patients)
+        statistics = heart_rate(
+            verdict.total for verdict in opened if verdict.stream == STREAM_STATISTICS and verdict.total is not None
+        )
+        return {
+            "number": record.number,
+            "state": _ROUND_STATES[record.state],
+            "reason": record.reason,
+            "contributors": len(boards),
+            "patients": sum(patients.values()),
+            "cells": self._cells(record, sums),
+            "heart_rate": None
+            if statistics is None
+            else {
+                "boards": statistics.boards,
+                "mean_bpm": statistics.mean_bpm,
+                "sd_bpm": statistics.sd_bpm,
+                "histogram": list(statistics.histogram),
+            },
+            "latency_ms": record.latency_ms,
+            "model_version": record.model_version,
+        }
+
+    def _cells(self, record: RoundRecord, sums: list[SumRecord]) -> list[Json]:
+        verdicts = verdicts_by_cell(sums)
+        running = self._hospital.rounds.running
+        gateways = {cell: list(found[0].gateways) for cell, found in verdicts.items()}
+        streams = 0
+        if running is not None and running.number == record.number:
+            gateways |= {cell.id: list(cell.gateways) for cell in running.cells}
+            streams = len(running.opening.streams)
+        return [
+            self._cell(number, names, verdicts.get(number, []), streams) for number, names in sorted(gateways.items())
+        ]
+
+    @staticmethod
+    def _cell(number: int, gateways: list[str], verdicts: list[SumRecord], streams: int) -> Json:
+        reasons = sorted({verdict.reason for verdict in verdicts if verdict.state == VOID})
+        state = "void" if reasons else "open" if len(verdicts) < streams else "summed"
+        return {"id": number, "gateways": gateways, "state": state, "reason": "; ".join(reasons)}
+
+    def _boards(self, now_ms: int) -> list[Json]:
+        hospital = self._hospital
+        shown: list[Json] = []
+        for number, board in sorted(hospital.register.items()):
+            heartbeat = hospital.presence.last(board.gateway)
+            reported = {} if heartbeat is None else {item.board: item for item in heartbeat.status.boards}
+            status = reported.get(number)
+            shown.append(
+                {
+                    "board": f"{number:08x}",
+                    "patient": board.patient,
+                    "gateway": board.gateway,
+                    "online": status is not None and status.online and hospital.presence.online(board.gateway, now_ms),
+                    "last_seen_ms": None if status is None else status.last_seen_ms,
+                    "epoch": 0 if status is None else status.epoch,
+                    "key_source": "none" if status is None else status.key_source,
+                    "pads": 0 if status is None else status.pads,
+                    "model_version": 0 if status is None else status.model_version,
+                    "consent": hospital.consents.watched(number, now_ms),
+                    "vitals": hospital.vitals.shown(number, now_ms),
+                }
+            )
+        return shown
+
+    def _gateways(self, now_ms: int) -> list[Json]:
+        hospital = self._hospital
+        shown: list[Json] = []
+        for name in hospital.hub.names:
+            heartbeat = hospital.presence.last(name)
+            status = None if heartbeat is None else heartbeat.status
+            link = None if status is None else status.link
+            shown.append(
+                {
+                    "name": name,
+                    "online": name in hospital.hub.connected and hospital.presence.online(name, now_ms),
+                    "last_seen_ms": None if heartbeat is None else heartbeat.received_ms,
+                    "link": None if link is None else link.model_dump(),
+                    "refused": {} if status is None else dict(sorted(status.refused.items())),
+                    "spool": 0 if status is None else status.spool,
+                }
+            )
+        return shown
+
+    def _alarms(self) -> list[Json]:
+        return [
+            {
+                "id": alarm.id,
+                "board": f"{alarm.board:08x}",
+                "patient": alarm.patient,
+                "kind": alarm.kind,
+                "priority": alarm.priority,
+                "active": alarm.ended_ms is None,
+                "acknowledged": alarm.acknowledged,
+                "since_ms": alarm.since_ms,
+                "ended_ms": alarm.ended_ms,
+            }
+            for alarm in self._hospital.alarms.newest()
+        ]

@@ -1,0 +1,1 @@
+"""What the treating team sees: consents, live vitals, alarms."""

@@ -1,0 +1,139 @@
+"""Alarms, designed towards IEC 60601-1-8: durable, prioritised, and ended only by the report that ends them.
+
+Acknowledging pauses the sound of an alarm and never ends it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from qepa_uplink.messages import AlertReport
+from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF
+
+from ..audit import chain
+from ..enrolment.register import BoardRegister
+from ..errors import RefusedError
+from ..store.database import Store
+from ..store.schema import alarms, alert_reports
+
+KINDS = {ALERT_ASYSTOLE: ("asystole", "high"), ALERT_LEAD_OFF: ("lead_off", "technical")}
+SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One alarm; ``ended_ms`` is None while its cause lasts."""
+
+    id: int
+    board: int
+    patient: str
+    kind: str
+    priority: str
+    since_ms: int
+    ended_ms: int | None
+    acknowledged: bool
+
+
+class AlarmLog:
+    """All alarms, in the database."""
+
+    def __init__(self, *, store: Store, register: BoardRegister, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._register = register
+        self._clock_ms = clock_ms
+
+    def accept(self, gateway: str, report: AlertReport) -> None:
+        """Take a report; when this returns it is durable and can be acknowledged. Reports may come twice or swapped.
+
+        Raises RefusedError("board" or "kind") for a report that this gateway can not make.
+        """
+        board = self._register.get(report.board)
+        if board is None or board.gateway != gateway:
+            raise RefusedError("board", f"{report.board:08x} is not enrolled at {gateway}")
+        if report.kind not in KINDS:
+            raise RefusedError("kind", f"alert of unknown kind {report.kind}")
+        kind, priority = KINDS[report.kind]
+        with self._store.write() as connection:
+            key = (alert_reports.c.gateway == gateway) & (alert_reports.c.id == report.id)
+            if connection.execute(select(alert_reports.c.id).where(key)).first():
+                return
+            connection.execute(
+                insert(alert_reports).values(
+                    gateway=gateway,
+                    id=report.id,
+                    board=report.board,
+                    kind=kind,
+                    active=report.active,
+                    received_ms=report.received_ms,
+                    t_ms=report.t_ms,
+                )
+            )
+            if report.active:
+                self._begin(connection, report, board.patient, kind, priority)
+            else:
+                self._end(connection, report, kind)
+
+    def _begin(self, connection: Connection, report: AlertReport, patient: str, kind: str, priority: str) -> None:
+        lasting = (alarms.c.board == report.board) & (alarms.c.kind == kind) & alarms.c.ended_ms.is_(None)
+        if connection.execute(select(alarms.c.id).where(lasting)).first():
+            return
+        # The end may have come first: then this alarm is history at once, and shown as such.
+        ended_ms = connection.execute(
+            select(func.min(alert_reports.c.received_ms)).where(
+                alert_reports.c.board == report.board,
+                alert_reports.c.kind == kind,
+                alert_reports.c.active.is_(False),
+                alert_reports.c.received_ms >= report.received_ms,
+                alert_reports.c.t_ms >= report.t_ms,
+            )
+        ).scalar()
+        result = connection.execute(
+            insert(alarms)
+            .values(
+                board=report.board,
+                patient=patient,
+                kind=kind,
+                priority=priority,
+                since_ms=report.received_ms,
+                ended_ms=ended_ms,
+                acknowledged=False,
+            )
+            .returning(alarms.c.id)
+        ).scalar_one()
+        self._note(connection, "alarm.began", result, report, kind)
+
+    def _end(self, connection: Connection, report: AlertReport, kind: str) -> None:
+        lasting = (
+            (alarms.c.board == report.board)
+            & (alarms.c.kind == kind)
+            & alarms.c.ended_ms.is_(None)
+            & (alarms.c.since_ms <= report.received_ms)
+        )
+        for number in connection.execute(select(alarms.c.id).where(lasting)).scalars().all():
+            connection.execute(update(alarms).where(alarms.c.id == number).values(ended_ms=report.received_ms))
+            self._note(connection, "alarm.ended", number, report, kind)
+
+    def _note(self, connection: Connection, event: str, number: int, report: AlertReport, kind: str) -> None:
+        chain.append(connection, self._clock_ms(), event, alarm=number, board=report.board, kind=kind, report=report.id)
+
+    def acknowledge(self, number: int) -> None:
+        """Note that somebody saw the alarm; it lasts while its cause does. Raises RefusedError("alarm")."""
+        with self._store.write() as connection:
+            row = connection.execute(select(alarms).where(alarms.c.id == number)).first()
+            if row is None:
+                raise RefusedError("alarm", f"no alarm {number}")
+            if not row.acknowledged:
+                connection.execute(update(alarms).where(alarms.c.id == number).values(acknowledged=True))
+                chain.append(connection, self._clock_ms(), "alarm.acknowledged", alarm=number, board=row.board)
+
+    def newest(self) -> list[Alarm]:
+        """All lasting alarms and the newest ended ones, newest first."""
+        with self._store.read() as connection:
+            lasting = select(alarms).where(alarms.c.ended_ms.is_(None))
+            ended = select(alarms).where(alarms.c.ended_ms.is_not(None)).order_by(alarms.c.id.desc()).limit(SHOWN)
+            rows = [*connection.execute(lasting), *connection.execute(ended)]
+        found = [
+            Alarm(r.id, r.board, r.patient, r.kind, r.priority, r.since_ms, r.ended_ms, r.acknowledged) for r in rows
+        ]
+        return sorted(found, key=lambda alarm: alarm.id, reverse=True)

@@ -1,0 +1,206 @@
+"""Consents: who may be watched live, from when to when, until withdrawn.
+
+The consent desk signs; the server stores the evidence and hands out care keys only inside the window. A consent covers
+a board at the gateway where it was when the consent came: after a move, care needs a new one (PROTOCOL.md, section 3).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from sqlalchemy import insert, select, update
+
+from qepa_uplink.enrolment import CONSENT_CONTEXT, WITHDRAWAL_CONTEXT, SignedWithdrawal, Withdrawal
+from qepa_uplink.identity import verify_certificate, verify_signature
+from qepa_uplink.messages import CareGrant, Consent, SignedConsent
+from qepa_wire.keys import care_key
+
+from ..audit import chain
+from ..enrolment.register import BoardRegister
+from ..errors import RefusedError
+from ..parsing import parse
+from ..store.database import Store
+from ..store.schema import consent_boards, consents
+
+_KEPT_AFTER_END_MS = 3600_000  # how long an ended consent is still revoked at gateways that use it
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConsent:
+    """A consent with the gateway of each covered board."""
+
+    consent_id: bytes
+    patient: str
+    signed: SignedConsent
+    not_before_s: int
+    not_after_s: int
+    withdrawn_ms: int | None
+    gateways: dict[int, str]
+
+    def in_force(self, now_ms: int) -> bool:
+        """Tell whether it may be used now."""
+        return self.withdrawn_ms is None and 1000 * self.not_before_s <= now_ms < 1000 * self.not_after_s
+
+    def has_ended(self, now_ms: int) -> bool:
+        """Tell whether it was withdrawn or ran out."""
+        return self.withdrawn_ms is not None or now_ms >= 1000 * self.not_after_s
+
+
+class ConsentDesk:
+    """All consents; ``changed(consent_id)`` is called when one came or was withdrawn."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        register: BoardRegister,
+        root_key: bytes,
+        clock_ms: Callable[[], int],
+        changed: Callable[[bytes], None],
+    ) -> None:
+        self._store = store
+        self._register = register
+        self._root_key = root_key
+        self._clock_ms = clock_ms
+        self._changed = changed
+        self._consents: dict[bytes, StoredConsent] = {}
+        with store.read() as connection:
+            for row in connection.execute(select(consents)):
+                covered = connection.execute(
+                    select(consent_boards).where(consent_boards.c.consent_id == row.consent_id)
+                )
+                self._consents[row.consent_id] = StoredConsent(
+                    row.consent_id,
+                    row.patient,
+                    SignedConsent.model_validate_json(row.signed),
+                    row.not_before_s,
+                    row.not_after_s,
+                    row.withdrawn_ms,
+                    {item.board: item.gateway for item in covered},
+                )
+
+    def find(self, consent_id: bytes) -> StoredConsent | None:
+        """One consent."""
+        return self._consents.get(consent_id)
+
+    def accept(self, signed: SignedConsent) -> bytes:
+        """Store a consent and return its id. The same consent again changes nothing.
+
+        Raises UplinkError (certificate, signature, schema) or RefusedError (window, board, conflict).
+        """
+        now_ms = self._clock_ms()
+        desk = verify_certificate(signed.certificate, self._root_key, role="consent", now_s=now_ms / 1000)
+        verify_signature(desk.sign_key, signed.signature, signed.body, CONSENT_CONTEXT)
+        consent = parse(Consent, signed.body)
+        known = self._consents.get(consent.consent_id)
+        if known is not None:
+            if known.signed.body != signed.body or known.withdrawn_ms is not None:
+                raise RefusedError("conflict", "this consent id was used before")
+            return consent.consent_id
+        stored = self._check(consent, signed, now_ms)
+        with self._store.write() as connection:
+            connection.execute(
+                insert(consents).values(
+                    consent_id=stored.consent_id,
+                    patient=stored.patient,
+                    signed=signed.model_dump_json(),
+                    not_before_s=stored.not_before_s,
+                    not_after_s=stored.not_after_s,
+                )
+            )
+            for board, gateway in stored.gateways.items():
+                connection.execute(
+                    insert(consent_boards).values(consent_id=stored.consent_id, board=board, gateway=gateway)
+                )
+            chain.append(
+                connection,
+                now_ms,
+                "consent.given",
+                consent=stored.consent_id.hex(),
+                patient=stored.patient,
+                boards=len(stored.gateways),
+                not_before_s=stored.not_before_s,
+                not_after_s=stored.not_after_s,
+                desk=desk.name,
+            )
+        self._consents[stored.consent_id] = stored
+        self._changed(stored.consent_id)
+        return stored.consent_id
+
+    def _check(self, consent: Consent, signed: SignedConsent, now_ms: int) -> StoredConsent:
+        if consent.not_after_s <= consent.not_before_s or 1000 * consent.not_after_s <= now_ms:
+            raise RefusedError("window", "the consent has ended before it began to count")
+        if not consent.boards:
+            raise RefusedError("board", "the consent names no board")
+        covered: dict[int, str] = {}
+        for number in consent.boards:
+            board = self._register.get(number)
+            if board is None or board.patient != consent.patient:
+                raise RefusedError("board", f"{number:08x} is no board of {consent.patient}")
+            covered[number] = board.gateway
+        return StoredConsent(
+            consent.consent_id, consent.patient, signed, consent.not_before_s, consent.not_after_s, None, covered
+        )
+
+    def withdraw(self, signed: SignedWithdrawal) -> bytes:
+        """End a consent for good and return its id.
+
+        Raises UplinkError (certificate, signature, schema) or RefusedError("consent") for one that is not known.
+        """
+        now_ms = self._clock_ms()
+        desk = verify_certificate(signed.certificate, self._root_key, role="consent", now_s=now_ms / 1000)
+        verify_signature(desk.sign_key, signed.signature, signed.body, WITHDRAWAL_CONTEXT)
+        consent_id = parse(Withdrawal, signed.body).consent_id
+        known = self._consents.get(consent_id)
+        if known is None:
+            raise RefusedError("consent", "no such consent")
+        if known.withdrawn_ms is None:
+            with self._store.write() as connection:
+                connection.execute(
+                    update(consents).where(consents.c.consent_id == consent_id).values(withdrawn_ms=now_ms)
+                )
+                chain.append(
+                    connection,
+                    now_ms,
+                    "consent.withdrawn",
+                    consent=consent_id.hex(),
+                    patient=known.patient,
+                    desk=desk.name,
+                )
+            self._consents[consent_id] = replace(known, withdrawn_ms=now_ms)
+            self._changed(consent_id)
+        return consent_id
+
+    def covers(self, consent_id: bytes, board: int, now_ms: int) -> bool:
+        """Tell whether the consent lets ``board`` be watched now, where it is now."""
+        consent = self._consents.get(consent_id)
+        record = self._register.get(board)
+        return (
+            consent is not None
+            and record is not None
+            and consent.in_force(now_ms)
+            and consent.gateways.get(board) == record.gateway
+            and consent.patient == record.patient
+        )
+
+    def watched(self, board: int, now_ms: int) -> bool:
+        """Tell whether any consent covers ``board`` now."""
+        return any(self.covers(consent_id, board, now_ms) for consent_id in self._consents)
+
+    def grants(self, gateway: str, now_ms: int) -> Iterator[tuple[bytes, CareGrant]]:
+        """Care keys that ``gateway`` may hold now, each with its consent id."""
+        for consent in self._consents.values():
+            for number in consent.gateways:
+                record = self._register.get(number)
+                if record is not None and record.gateway == gateway and self.covers(consent.consent_id, number, now_ms):
+                    key = care_key(record.end_key, consent.consent_id)
+                    yield consent.consent_id, CareGrant(consent=consent.signed, board=number, care_key=key)
+
+    def ended(self, gateway: str, now_ms: int) -> list[bytes]:
+        """Withdrawn consents whose window is not long over: ``gateway`` may still hold their keys."""
+        return [
+            consent.consent_id
+            for consent in self._consents.values()
+            if gateway in consent.gateways.values()
+            and consent.withdrawn_ms is not None
+            and now_ms < 1000 * consent.not_after_s + _KEPT_AFTER_END_MS
+        ]

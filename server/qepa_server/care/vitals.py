@@ -1,0 +1,83 @@
+"""Live vitals: opened with the server's own care keys, kept in memory only, dashes after 5 seconds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qepa_uplink.messages import CareRecord
+from qepa_wire.keys import care_key
+from qepa_wire.payloads import (
+    CARE_ASYSTOLE,
+    CARE_HR_VALID,
+    CARE_LEAD_OFF,
+    Care,
+    care_consent,
+    decode_care,
+)
+
+from ..enrolment.register import BoardRegister
+from ..errors import RefusedError
+from .consents import ConsentDesk
+
+STALE_MS = 5000
+BEAT_CLASSES = "NSVF"
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """One board's newest care record; ``at_ms`` by the clock that makes it look older."""
+
+    care: Care
+    at_ms: int
+
+    def shown(self, now_ms: int) -> dict[str, object]:
+        """As the ward page shows it: nothing but the age once it is stale."""
+        age_ms = max(0, now_ms - self.at_ms)
+        fresh = age_ms <= STALE_MS
+        care = self.care
+        known_class = fresh and care.beat_class < len(BEAT_CLASSES)
+        return {
+            "hr_bpm": care.hr_bpm if fresh and care.flags & CARE_HR_VALID else None,
+            "quality_percent": care.quality_percent if fresh else None,
+            "lead_off": bool(care.flags & CARE_LEAD_OFF) if fresh else None,
+            "asystole": bool(care.flags & CARE_ASYSTOLE) if fresh else None,
+            "beat_class": BEAT_CLASSES[care.beat_class] if known_class else None,
+            "beats": care.beats,
+            "age_ms": age_ms,
+        }
+
+
+class VitalsMonitor:
+    """Opens care records under a valid consent."""
+
+    def __init__(self, *, register: BoardRegister, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
+        self._register = register
+        self._consents = consents
+        self._clock_ms = clock_ms
+        self._newest: dict[int, Vitals] = {}
+        self._last_seq: dict[tuple[int, bytes], int] = {}
+
+    def accept(self, gateway: str, record: CareRecord) -> None:
+        """Take a care record; raises WireError (payload, mac) or RefusedError (board, consent, replay)."""
+        board = self._register.get(record.board)
+        if board is None or board.gateway != gateway:
+            raise RefusedError("board", f"{record.board:08x} is not enrolled at {gateway}")
+        now_ms = self._clock_ms()
+        consent_id = care_consent(record.payload)
+        if not self._consents.covers(consent_id, record.board, now_ms):
+            raise RefusedError("consent", f"no consent in force covers {record.board:08x}")
+        care = decode_care(care_key(board.end_key, consent_id), record.board, record.seq, record.payload)
+        place = (record.board, consent_id)
+        if record.seq <= self._last_seq.get(place, -1):
+            raise RefusedError("replay", f"care record {record.seq} of {record.board:08x}")
+        self._last_seq[place] = record.seq
+        self._newest[record.board] = Vitals(care, min(now_ms, record.received_ms))
+
+    def shown(self, board: int, now_ms: int) -> dict[str, object] | None:
+        """What may be shown of ``board`` now; None without a consent in force or a record."""
+        vitals = self._newest.get(board)
+        if vitals is None:
+            return None
+        if not self._consents.watched(board, now_ms):
+            del self._newest[board]
+            return None
+        return vitals.shown(now_ms)

@@ -1,0 +1,157 @@
+"""The server's TOML configuration, checked as a whole before anything starts."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qepa_uplink.messages import Name, StreamSpec
+from qepa_wire.errors import WireError
+from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
+from qepa_wire.model import MAX_WORDS
+from qepa_wire.quantizer import NEAREST, Quantizer
+
+from .errors import ConfigError
+from .rounds.plan import RoundPlan
+from .rounds.statistics import Q_MAX as STATISTICS_Q_MAX
+from .rounds.statistics import WORDS as STATISTICS_WORDS
+from .training.softmax import LearningRule
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BrokerConfig(_Section):
+    """Where the MQTT broker listens."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+
+
+class ApiConfig(_Section):
+    """Where the API and the ward page listen; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+
+
+class RoundsConfig(_Section):
+    """Pace and sizes of rounds. ``n_max``: the most boards one sum may hold; ``max_rounds`` 0: for ever."""
+
+    period_s: Seconds = 60
+    ready_within_s: Seconds = 10
+    collect_within_s: Seconds = 30
+    settle_within_s: Seconds = 20
+    min_group: int = Field(default=10, ge=5, le=65535)
+    cell_target: int = Field(default=12, ge=5, le=65535)
+    n_max: int = Field(default=4096, ge=1, le=65535)
+    max_rounds: int = Field(default=0, ge=0)
+    gateways_expected: int = Field(default=1, ge=1, le=1024)
+    first_within_s: Seconds = 180
+
+
+class LearningConfig(_Section):
+    """The softmax model and its update stream, in the units of firmware/qepa_board/learn.py (Q12)."""
+
+    bound: int = Field(default=1024, ge=1, le=2**31)
+    q_max: int = Field(default=1024, ge=1, le=2**31)
+    features: int = Field(default=17, ge=1, le=255)
+    classes: int = Field(default=4, ge=2, le=255)
+    fraction_bits: int = Field(default=12, ge=0, le=24)
+    norm_bound: int = Field(default=3072, ge=1)
+    rate_numerator: int = Field(default=2, ge=1)
+    rate_denominator: int = Field(default=1, ge=1)
+    word_limit: int = Field(default=32767, ge=1, le=2**31 - 1)
+    trim_fraction: float = Field(default=0.2, ge=0, lt=0.5)
+
+    @property
+    def n_words(self) -> int:
+        """Words of the model: classes times features and bias."""
+        return (self.features + 1) * self.classes
+
+    @property
+    def rule(self) -> LearningRule:
+        """How the model moves."""
+        return LearningRule(
+            rate=self.rate_numerator / self.rate_denominator,
+            word_limit=self.word_limit,
+            units_per_step=self.bound / self.q_max,
+        )
+
+
+class WardConfig(_Section):
+    """What every screen has to say of where the data comes from."""
+
+    simulated: bool = False
+    data_source: str = Field(default="", max_length=200)
+
+
+class ServerConfig(_Section):
+    """All of it. Relative paths count from the folder of the file."""
+
+    name: Name = "server"
+    state_dir: Path
+    identity: Path
+    root_key: Path
+    broker: BrokerConfig = BrokerConfig()
+    api: ApiConfig = ApiConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    learning: LearningConfig = LearningConfig()
+    ward: WardConfig = WardConfig()
+
+    @property
+    def plan(self) -> RoundPlan:
+        """What each round asks for; raises ConfigError, with the arithmetic, if a sum could overflow."""
+        rounds, learning = self.rounds, self.learning
+        if rounds.cell_target < rounds.min_group:
+            raise ConfigError("config", f"cell_target {rounds.cell_target} is below min_group {rounds.min_group}")
+        if learning.n_words > MAX_WORDS:
+            raise ConfigError("config", f"a model has at most {MAX_WORDS} words, this one {learning.n_words}")
+        streams = (
+            _stream(STREAM_STATISTICS, STATISTICS_WORDS, STATISTICS_Q_MAX, STATISTICS_Q_MAX, rounds.n_max),
+            _stream(STREAM_UPDATE, learning.n_words, learning.bound, learning.q_max, rounds.n_max),
+        )
+        return RoundPlan(
+            streams=streams,
+            n_max=rounds.n_max,
+            min_group=rounds.min_group,
+            cell_target=rounds.cell_target,
+            period_ms=round(1000 * rounds.period_s),
+            ready_within_ms=max(1, round(1000 * rounds.ready_within_s)),
+            collect_within_ms=max(1, round(1000 * rounds.collect_within_s)),
+            settle_within_ms=max(1, round(1000 * rounds.settle_within_s)),
+            max_rounds=rounds.max_rounds,
+            gateways_expected=rounds.gateways_expected,
+            first_within_ms=round(1000 * rounds.first_within_s),
+        )
+
+
+def _stream(stream: int, n_words: int, bound: int, q_max: int, n_max: int) -> StreamSpec:
+    try:
+        Quantizer(bound, q_max, n_max)
+    except WireError as error:
+        raise ConfigError("config", f"stream {stream}: {error}") from error
+    return StreamSpec(stream=stream, n_words=n_words, bound=bound, q_max=q_max, rounding=NEAREST)
+
+
+def load(path: Path) -> ServerConfig:
+    """Read and check the file; raises ConfigError in one sentence that names what does not fit."""
+    try:
+        record = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("config", f"cannot read {path}: {type(error).__name__}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("config", f"{path} is not TOML: {error}") from error
+    try:
+        config = ServerConfig.model_validate(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError("config", f"{path}: {where}: {first['msg']}") from error
+    base = path.resolve().parent
+    return config.model_copy(update={key: base / getattr(config, key) for key in ("state_dir", "identity", "root_key")})

@@ -1,0 +1,1 @@
+"""Which boards there are: enrolment by the key dock."""

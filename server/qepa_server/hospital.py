@@ -1,0 +1,258 @@
+"""The server as a whole, without sockets: messages and time in, messages out."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable
+
+from sqlalchemy import insert, select
+
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.identity import Identity
+from qepa_uplink.messages import (
+    Ack,
+    Adopted,
+    AlertReport,
+    CareRecord,
+    CellVoid,
+    Partial,
+    Ready,
+    SessionOpen,
+    Status,
+    Welcome,
+)
+from qepa_wire.errors import WireError
+from qepa_wire.keys import COHORT_CHECK, KEY_BYTES, derive
+from qepa_wire.model import SOFTMAX, Model
+from qepa_wire.payloads import care_consent
+
+from .audit import chain
+from .care.alarms import AlarmLog
+from .care.care_keys import CareKeys
+from .care.consents import ConsentDesk
+from .care.vitals import VitalsMonitor
+from .config import ServerConfig
+from .enrolment.desk import EnrolmentDesk
+from .enrolment.register import BoardRegister
+from .errors import RefusedError, ServerError
+from .registry.models import ModelRegistry
+from .registry.signer import HssSigner
+from .robust.aggregate import ClippedTrimmedMean
+from .rounds.conductor import Conductor
+from .rounds.ledger import RoundLedger
+from .sessions.hub import GatewayHub, Received
+from .sessions.presence import Presence
+from .store.database import Store
+from .store.schema import settings
+from .store.vault import Vault
+
+_LOG = logging.getLogger(__name__)
+_CARE_TICK_MS = 1000
+_MODEL_AGAIN_MS = 5000
+_COHORT_KEY = "cohort key"
+
+
+class Hospital:
+    """Wires the parts together and routes what gateways say.
+
+    ``send(gateway, data)`` queues bytes for a gateway; ``clock_ms`` is wall-clock time.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: ServerConfig,
+        store: Store,
+        vault: Vault,
+        signer: HssSigner,
+        identity: Identity,
+        root_key: bytes,
+        clock_ms: Callable[[], int],
+        send: Callable[[str, bytes], None],
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.clock_ms = clock_ms
+        self.refused: Counter[str] = Counter()
+        self.presence = Presence()
+        self.register = BoardRegister(store, vault)
+        self.registry = ModelRegistry(store, signer, identity)
+        self.ledger = RoundLedger(store)
+        self._send = send
+        self._care_ticked_ms = 0
+        self._model_sent_ms: dict[str, int] = {}
+        cohort_key = _cohort_key(store, vault, random_bytes)
+        self._release_first_model()
+        self.hub = GatewayHub(store=store, identity=identity, root_key=root_key, clock_ms=clock_ms, send=send)
+        self.enrolment = EnrolmentDesk(
+            store=store,
+            vault=vault,
+            register=self.register,
+            identity=identity,
+            root_key=root_key,
+            cohort_key=cohort_key,
+            model_root=self.registry.model_root,
+            clock_ms=clock_ms,
+            changed=self._welcome,
+        )
+        self.consents = ConsentDesk(
+            store=store, register=self.register, root_key=root_key, clock_ms=clock_ms, changed=self._consent_changed
+        )
+        self.vitals = VitalsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
+        self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
+        self.care_keys = CareKeys(
+            consents=self.consents,
+            identity=identity,
+            clock_ms=clock_ms,
+            seal=self.hub.seal,
+            send=send,
+            gateways=lambda: self.hub.connected,
+        )
+        learning = config.learning
+        self.rounds = Conductor(
+            plan=config.plan,
+            ledger=self.ledger,
+            register=self.register,
+            registry=self.registry,
+            identity=identity,
+            cohort_check_key=derive(cohort_key, COHORT_CHECK),
+            aggregator=ClippedTrimmedMean(
+                norm_bound=learning.norm_bound * learning.q_max / learning.bound, trim_fraction=learning.trim_fraction
+            ),
+            rule=learning.rule,
+            ward=self,
+            clock_ms=clock_ms,
+            send=send,
+            random_bytes=random_bytes,
+        )
+
+    def present(self) -> frozenset[str]:
+        """Gateways with a session that were heard lately."""
+        now_ms = self.clock_ms()
+        return frozenset(name for name in self.hub.connected if self.presence.online(name, now_ms))
+
+    def prepared(self, model_version: int) -> tuple[int, int]:
+        """Return (gateways with online boards, patients with an online board that holds this model)."""
+        now_ms = self.clock_ms()
+        gateways = 0
+        patients: set[str] = set()
+        for name in self.present():
+            online = self.presence.boards(name, now_ms)
+            gateways += bool(online)
+            patients |= {
+                record.patient
+                for number, status in online.items()
+                if status.model_version == model_version
+                and (record := self.register.get(number)) is not None
+                and record.gateway == name
+            }
+        return gateways, len(patients)
+
+    def receive(self, gateway: str, data: bytes) -> None:
+        """Take bytes from ``gateway``'s topic. Whatever they are, nothing is raised: it is done or counted."""
+        try:
+            received = self.hub.receive(gateway, data)
+            if received is not None:
+                self._route(received)
+        except (UplinkError, WireError, ServerError) as error:
+            self.refused[error.reason] += 1
+            _LOG.info("refused from %s: %s", gateway[:32], error)
+
+    def tick(self) -> None:
+        """Do what time asks for; call it about ten times a second."""
+        self.rounds.tick()
+        now_ms = self.clock_ms()
+        if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:
+            self._care_ticked_ms = now_ms
+            self.care_keys.tick()
+
+    def _route(self, received: Received) -> None:
+        gateway, message = received.gateway, received.message
+        match message:
+            case SessionOpen():
+                self._welcome(gateway)
+                self.care_keys.greet(gateway)
+                self.rounds.greet(gateway)
+            case Status():
+                self._on_status(gateway, message)
+            case Ready():
+                self.rounds.on_ready(gateway, message, received.raw)
+            case Partial():
+                self.rounds.on_partial(gateway, message, received.raw)
+                self._acknowledge(gateway, message.id)
+                self.rounds.advance()
+            case CellVoid():
+                self.rounds.on_cell_void(gateway, message)
+                self._acknowledge(gateway, message.id)
+                self.rounds.advance()
+            case CareRecord():
+                self._on_care(gateway, message)
+            case AlertReport():
+                self.alarms.accept(gateway, message)
+                self._acknowledge(gateway, message.id)
+            case _:
+                raise RefusedError("type", f"{message.type} is not for the server")
+
+    def _acknowledge(self, gateway: str, message_id: str) -> None:
+        self.hub.seal(gateway, Ack(ids=(message_id,)))
+
+    def _welcome(self, gateway: str) -> None:
+        boards = tuple(Adopted(board=b.board, patient=b.patient) for b in self.register.of_gateway(gateway))
+        self.hub.seal(gateway, Welcome(boards=boards))
+
+    def _consent_changed(self, consent_id: bytes) -> None:
+        self.care_keys.changed(consent_id)
+
+    def _on_status(self, gateway: str, status: Status) -> None:
+        now_ms = self.clock_ms()
+        self.presence.note(gateway, status, now_ms)
+        behind = any(board.online and board.model_version < self.registry.current.version for board in status.boards)
+        if behind and now_ms - self._model_sent_ms.get(gateway, 0) >= _MODEL_AGAIN_MS:
+            self._model_sent_ms[gateway] = now_ms
+            self._send(gateway, self.registry.envelope)
+
+    def _on_care(self, gateway: str, record: CareRecord) -> None:
+        consent_id = care_consent(record.payload)
+        try:
+            self.vitals.accept(gateway, record)
+        except RefusedError as error:
+            consent = self.consents.find(consent_id)
+            if error.reason == "consent" and consent is not None and consent.has_ended(self.clock_ms()):
+                self.care_keys.revoke(gateway, consent_id)
+            raise
+        self.care_keys.heard(gateway, consent_id, record.board)
+
+    def _release_first_model(self) -> None:
+        if self.registry.empty:
+            learning = self.config.learning
+            words = (0,) * learning.n_words
+            model = Model(1, SOFTMAX, learning.features, learning.classes, learning.fraction_bits, words)
+            envelope = self.registry.prepare(model, 0)
+            with self.store.write() as connection:
+                self.registry.release(connection, model, envelope, 0, self.clock_ms())
+            self.registry.adopt(model, envelope)
+        current, learning = self.registry.current, self.config.learning
+        if (current.features, current.classes, current.fraction_bits) != (
+            learning.features,
+            learning.classes,
+            learning.fraction_bits,
+        ):
+            raise ServerError("model", "the stored model has another shape than [learning] asks for")
+
+
+def _cohort_key(store: Store, vault: Vault, random_bytes: Callable[[int], bytes]) -> bytes:
+    """Return the cohort key; make it at the first start."""
+    with store.write() as connection:
+        sealed = connection.execute(select(settings.c.value).where(settings.c.key == _COHORT_KEY)).scalar()
+        if sealed is None:
+            key = random_bytes(KEY_BYTES)
+            connection.execute(insert(settings).values(key=_COHORT_KEY, value=vault.seal(key, _COHORT_KEY)))
+            return key
+    return vault.open_sealed(sealed, _COHORT_KEY)
+
+
+def audit_length(hospital: Hospital) -> int:
+    """Number of audit entries after verifying them all; raises AuditError."""
+    with hospital.store.read() as connection:
+        return chain.verify(connection)

@@ -1,0 +1,157 @@
+"""Start, serve, stop: the only part that touches sockets, signals and the clock."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.identity import Identity, verify_certificate
+from qepa_wire.errors import WireError
+
+from .api.app import create_app
+from .config import ServerConfig, load
+from .errors import ConfigError, ServerError
+from .hospital import Hospital, audit_length
+from .mqtt import BrokerLink
+from .registry.models import signatures_used
+from .registry.signer import HssSigner
+from .store.database import Store
+from .store.schema import settings
+from .store.vault import Vault
+
+_LOG = logging.getLogger(__name__)
+_TICK_S = 0.1
+_MODEL_ROOT = "model root"
+EXIT_OK, EXIT_FAULT, EXIT_START = 0, 1, 2
+
+
+def now_ms() -> int:
+    """Wall-clock time in ms."""
+    return time.time_ns() // 1_000_000
+
+
+def run(path: Path) -> int:
+    """Run the server of the configuration at ``path`` until SIGTERM or SIGINT; return the exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s")
+    try:
+        return asyncio.run(_run(path))
+    except (ServerError, UplinkError, WireError) as error:
+        print(f"qepa server: {error}", file=sys.stderr)
+        return EXIT_START
+    except SQLAlchemyError as error:
+        # What could not be stored must not be acknowledged: stop, and go on from what is stored.
+        print(f"qepa server: the database failed: {type(error).__name__}", file=sys.stderr)
+        return EXIT_FAULT
+
+
+async def _run(path: Path) -> int:
+    config = load(path)
+    _ = config.plan  # refuses a quantizer that could overflow before anything is touched
+    identity, root_key = _credentials(config)
+    listener = _listen(config)
+    with contextlib.closing(listener), contextlib.closing(Store.open(config.state_dir)) as store:
+        vault, signer = await asyncio.to_thread(_open_keys, config.state_dir, store)
+        link = BrokerLink(host=config.broker.host, port=config.broker.port, client_id=f"qepa-{config.name}")
+        hospital = Hospital(
+            config=config,
+            store=store,
+            vault=vault,
+            signer=signer,
+            identity=identity,
+            root_key=root_key,
+            clock_ms=now_ms,
+            send=link.send,
+        )
+        _LOG.info("%d audit entries verified", audit_length(hospital))
+        await _serve(config, hospital, link, listener)
+    return EXIT_OK
+
+
+def _credentials(config: ServerConfig) -> tuple[Identity, bytes]:
+    try:
+        root_key = config.root_key.read_bytes()
+    except OSError as error:
+        raise ConfigError("config", f"cannot read the root key {config.root_key}: {error.strerror}") from error
+    identity = Identity.load(config.identity)
+    subject = verify_certificate(identity.certificate, root_key, role="server", now_s=time.time())
+    if subject.name != config.name:
+        raise ConfigError("config", f"{config.identity} is of {subject.name}, the configuration of {config.name}")
+    return identity, root_key
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    api = config.api
+    try:
+        return socket.create_server((api.host, api.port), backlog=128)
+    except OSError as error:
+        raise ConfigError("config", f"cannot listen on {api.host}:{api.port}: {error.strerror}") from error
+
+
+def _open_keys(folder: Path, store: Store) -> tuple[Vault, HssSigner]:
+    """Open the key file and the model signing key, or make both at the first start."""
+    path = folder / "model-signing.key"
+    with store.read() as connection:
+        root = connection.execute(select(settings.c.value).where(settings.c.key == _MODEL_ROOT)).scalar()
+        used = signatures_used(connection)
+    vault = Vault.open(folder / "kek", create=root is None)
+    if root is not None:
+        return vault, HssSigner.load(path, vault, public_key=root, used_at_least=used)
+    _LOG.info("making the model signing key (a few seconds)")
+    signer = HssSigner.generate(path, vault)
+    with store.write() as connection:
+        connection.execute(insert(settings).values(key=_MODEL_ROOT, value=signer.public_key))
+    return vault, signer
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave signals to :func:`_serve`."""
+        yield
+
+
+async def _serve(config: ServerConfig, hospital: Hospital, link: BrokerLink, listener: socket.socket) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    app = create_app(hospital, host=config.api.host, stopping=stopping)
+    server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    api = asyncio.create_task(server.serve([listener]), name="api")
+    work = [
+        asyncio.create_task(link.run(hospital.receive), name="broker"),
+        asyncio.create_task(_tick(hospital), name="rounds"),
+        asyncio.create_task(stopping.wait(), name="stop"),
+    ]
+    try:
+        while not server.started and not api.done():
+            await asyncio.sleep(0.01)
+        if not api.done():
+            address, port = listener.getsockname()[:2]
+            print(json.dumps({"ready": True, "api": f"http://{address}:{port}"}), flush=True)
+        done, _ = await asyncio.wait([api, *work], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # a task that failed ends the server with its error
+    finally:
+        stopping.set()
+        server.should_exit = True
+        for task in work:
+            task.cancel()
+        await asyncio.gather(api, *work, return_exceptions=True)
+
+
+async def _tick(hospital: Hospital) -> None:
+    while True:
+        hospital.tick()
+        await asyncio.sleep(_TICK_S)

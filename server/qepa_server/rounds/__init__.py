@@ -1,0 +1,1 @@
+"""Rounds: opening, collecting, settling."""

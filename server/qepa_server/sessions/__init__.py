@@ -1,0 +1,1 @@
+"""Gateways: certificates, sealed sessions, presence."""

@@ -1,0 +1,1 @@
+"""What must survive: one SQLite database, migrations numbered, secrets sealed under a key file."""

@@ -1,0 +1,77 @@
+"""The database: SQLite in WAL mode with synchronous=FULL, brought to the newest schema by Alembic."""
+
+import fcntl
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import StoreError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Store:
+    """One open database. Only one process may hold a folder: two would sign and count twice."""
+
+    def __init__(self, engine: Engine, lock: int) -> None:
+        self._engine = engine
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open or create the database in ``folder``; raises StoreError naming the file."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StoreError("store", f"cannot use {folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise StoreError("store", f"{folder} is in use by another server") from error
+        path = folder / "server.db"
+        engine = create_engine(f"sqlite:///{path}")
+        event.listen(engine, "connect", _set_pragmas)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            migrate(engine)
+        except (SQLAlchemyError, CommandError, OSError) as error:
+            engine.dispose()
+            os.close(lock)
+            raise StoreError("store", f"cannot open the database {path}: {type(error).__name__}") from error
+        return cls(engine, lock)
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """A transaction: durable when the block has ended, undone if it raises."""
+        return self._engine.begin()
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection to read from."""
+        return self._engine.connect()
+
+    def close(self) -> None:
+        """Close the database and release the folder."""
+        self._engine.dispose()
+        os.close(self._lock)
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to ``revision``."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

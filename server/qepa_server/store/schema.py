@@ -1,0 +1,168 @@
+"""Tables. Keys and end keys are sealed (vault.py); times are ms since the Unix epoch."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+settings = Table(
+    "settings", metadata, Column("key", String(64), primary_key=True), Column("value", LargeBinary, nullable=False)
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("certificate", Text, nullable=False),
+    Column("session_number", BigInteger, nullable=False),
+    Column("session_digest", LargeBinary, nullable=False),
+)
+
+boards = Table(
+    "boards",
+    metadata,
+    Column("board", BigInteger, primary_key=True, autoincrement=False),
+    Column("patient", String(32), nullable=False),
+    Column("gateway", String(32), nullable=False),
+    Column("end_key", LargeBinary, nullable=False),
+    Column("key_tag", LargeBinary, nullable=False, unique=True),
+    Column("request_digest", LargeBinary, nullable=False),
+    Column("enrolled_ms", BigInteger, nullable=False),
+)
+
+# Every request and key ever honoured: neither comes back by replay.
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("request_digest", LargeBinary, primary_key=True),
+    Column("board", BigInteger, nullable=False),
+    Column("key_tag", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("server_nonce", LargeBinary, nullable=False),
+    Column("open_envelope", LargeBinary, nullable=False),
+    Column("start_envelope", LargeBinary),
+    Column("expected", Text, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("settled_ms", BigInteger),
+    Column("latency_ms", BigInteger),
+    Column("model_version", BigInteger),
+)
+
+readies = Table(
+    "readies",
+    metadata,
+    Column("round", BigInteger, ForeignKey("rounds.number"), primary_key=True),
+    Column("gateway", String(32), primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+partials = Table(
+    "partials",
+    metadata,
+    Column("round", BigInteger, ForeignKey("rounds.number"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("stream", Integer, primary_key=True),
+    Column("gateway", String(32), primary_key=True),
+    Column("envelope", LargeBinary, nullable=False),
+)
+
+# One row for each (round, cell, stream), written once: opened or void, never both, never again.
+sums = Table(
+    "sums",
+    metadata,
+    Column("round", BigInteger, ForeignKey("rounds.number"), primary_key=True),
+    Column("cell", Integer, primary_key=True),
+    Column("stream", Integer, primary_key=True),
+    Column("state", String(8), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("gateways", Text, nullable=False),
+    Column("boards", Text, nullable=False),
+    Column("patients", Integer, nullable=False),
+    Column("total", Text),
+    Column("last_frame_ms", BigInteger),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("round", BigInteger, nullable=False),
+    Column("blob", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("consent_id", LargeBinary, primary_key=True),
+    Column("patient", String(32), nullable=False),
+    Column("signed", Text, nullable=False),
+    Column("not_before_s", BigInteger, nullable=False),
+    Column("not_after_s", BigInteger, nullable=False),
+    Column("withdrawn_ms", BigInteger),
+)
+
+consent_boards = Table(
+    "consent_boards",
+    metadata,
+    Column("consent_id", LargeBinary, ForeignKey("consents.consent_id"), primary_key=True),
+    Column("board", BigInteger, primary_key=True),
+    Column("gateway", String(32), nullable=False),
+)
+
+alert_reports = Table(
+    "alert_reports",
+    metadata,
+    Column("gateway", String(32), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("board", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("t_ms", BigInteger, nullable=False),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("board", BigInteger, nullable=False),
+    Column("patient", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("priority", String(16), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("acknowledged", Boolean, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    UniqueConstraint("hash"),
+)

@@ -1,0 +1,1 @@
+"""How the model learns from what was opened."""

@@ -1,0 +1,211 @@
+"""Consents, care keys, live vitals and alarms."""
+
+import os
+
+import pytest
+from hospital_rig import Rig, ward
+
+from qepa_server.errors import RefusedError
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.messages import AlertReport, CareRecord
+from qepa_wire.keys import care_key
+from qepa_wire.payloads import CARE_HR_VALID, Care, encode_care
+
+CONSENT = bytes(range(16))
+
+
+@pytest.fixture
+def rig(tmp_path):
+    rig = Rig(tmp_path, ward(2, 3))
+    rig.connect()
+    return rig
+
+
+def board_of(rig, gateway="gw-1"):
+    return next(iter(rig.gateways[gateway].boards.values()))
+
+
+def care_record(rig, board, seq, *, consent_id=CONSENT, key=None, hr_bpm=72, age_ms=0):
+    care = Care(1000, 1, CARE_HR_VALID, hr_bpm, 95, 2, 40 + seq, 1)
+    payload = encode_care(key or care_key(board.end_key, consent_id), consent_id, board.number, seq, care)
+    return CareRecord(board=board.number, seq=seq, payload=payload, received_ms=rig.now - age_ms)
+
+
+def vitals(rig, board):
+    return next(b for b in rig.state()["boards"] if b["board"] == f"{board.number:08x}")["vitals"]
+
+
+def test_a_consent_brings_the_care_key_to_its_gateway_and_vitals_to_the_ward(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    rig.pump()
+    assert [g.care_key for g in gateway.grants] == [care_key(board.end_key, CONSENT)]
+    assert not rig.gateways["gw-2"].grants
+    gateway.seal(care_record(rig, board, 1))
+    rig.pump()
+    shown = vitals(rig, board)
+    assert (shown["hr_bpm"], shown["beat_class"], shown["age_ms"]) == (72, "V", 0)
+    rig.now += 5001
+    shown = vitals(rig, board)
+    assert shown["hr_bpm"] is None
+    assert shown["age_ms"] == 5001
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("none", "consent"), ("key", "mac"), ("other board", "mac"), ("replay", "replay")]
+)
+def test_care_records_that_do_not_fit_are_counted_and_not_shown(rig, kind, reason):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    if kind != "none":
+        rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    record = care_record(rig, board, 5)
+    if kind == "key":
+        record = care_record(rig, board, 5, key=os.urandom(32))
+    elif kind == "other board":
+        other = list(gateway.boards.values())[1]
+        rig.hospital.consents.accept(rig.consent(other, bytes(16)))
+        record = care_record(rig, other, 5, consent_id=CONSENT).model_copy(update={"board": board.number})
+    elif kind == "replay":
+        gateway.seal(care_record(rig, board, 5, hr_bpm=60))
+    gateway.seal(record)
+    rig.pump()
+    assert rig.hospital.refused[reason] == 1
+    assert (vitals(rig, board) or {"hr_bpm": 60})["hr_bpm"] == 60
+
+
+def test_a_consent_counts_inside_its_window_only(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT, begin_s=10, end_s=20))
+    rig.pass_time(9)
+    assert not gateway.grants
+    gateway.seal(care_record(rig, board, 1))
+    rig.pump()
+    assert vitals(rig, board) is None
+    rig.pass_time(2)
+    assert len(gateway.grants) == 1
+    gateway.seal(care_record(rig, board, 2))
+    rig.pump()
+    assert vitals(rig, board)["hr_bpm"] == 72
+    rig.pass_time(10)
+    assert vitals(rig, board) is None
+    assert not gateway.revoked
+    gateway.seal(care_record(rig, board, 3))
+    rig.pump()
+    assert gateway.revoked == [CONSENT]  # a gateway that goes on is told to stop
+
+
+def test_a_withdrawal_ends_care_is_repeated_and_survives_a_restart(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    rig.pump()
+    gateway.seal(care_record(rig, board, 1))
+    rig.pump()
+    rig.dead.add("gw-1")
+    rig.hospital.consents.withdraw(rig.withdrawal(CONSENT))
+    rig.pump()
+    assert vitals(rig, board) is None
+    assert not gateway.revoked
+    rig.dead.clear()
+    rig.pass_time(3)
+    assert gateway.revoked[0] == CONSENT
+    rig.crash()
+    rig.pass_time(1)
+    gateway.seal(care_record(rig, board, 2))
+    rig.pump()
+    assert rig.hospital.refused["consent"] == 1
+    assert vitals(rig, board) is None
+    with pytest.raises(RefusedError, match="used before"):
+        rig.hospital.consents.accept(rig.consent(board, CONSENT))
+
+
+def test_lost_grants_are_sent_again_until_records_come(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.dead.add("gw-1")
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    rig.pump()
+    rig.dead.clear()
+    rig.pass_time(12)
+    assert len(gateway.grants) == 1
+
+
+@pytest.mark.parametrize("wrong", ["dock", "gw-1"])
+def test_only_the_consent_desk_gives_and_withdraws(rig, wrong):
+    board = board_of(rig)
+    with pytest.raises(UplinkError, match="not a consent"):
+        rig.hospital.consents.accept(rig.consent(board, CONSENT, signer=wrong))
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    with pytest.raises(UplinkError, match="not a consent"):
+        rig.hospital.consents.withdraw(rig.withdrawal(CONSENT, signer=wrong))
+
+
+def test_a_consent_for_anothers_board_is_refused(rig):
+    mine, other = list(rig.gateways["gw-1"].boards.values())[:2]
+    signed = rig.consent(mine, CONSENT)
+    forged = signed.model_copy(update={"body": signed.body.replace(b"p-1-1", b"p-1-2")})
+    with pytest.raises(UplinkError, match="signature"):
+        rig.hospital.consents.accept(forged)
+    mine.patient = other.patient
+    with pytest.raises(RefusedError, match="no board of"):
+        rig.hospital.consents.accept(rig.consent(mine, CONSENT))
+
+
+def test_a_consent_ends_when_the_board_moves(rig):
+    board = board_of(rig)
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    assert rig.hospital.consents.watched(board.number, rig.now)
+    board.end_key = os.urandom(32)
+    rig.enrol(board, "gw-2")
+    assert not rig.hospital.consents.watched(board.number, rig.now)
+
+
+def alert(rig, board, id_, *, active, kind=1, after_ms=0):
+    return AlertReport(
+        id=id_,
+        board=board.number,
+        kind=kind,
+        active=active,
+        value=0,
+        t_ms=5000 + after_ms,
+        received_ms=rig.now + after_ms,
+    )
+
+
+def test_an_alarm_is_acknowledged_lasts_and_ends_by_its_own_report(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    gateway.seal(alert(rig, board, "a1", active=True))
+    gateway.seal(alert(rig, board, "a1", active=True))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert (alarm["kind"], alarm["priority"], alarm["active"]) == ("asystole", "high", True)
+    rig.hospital.alarms.acknowledge(alarm["id"])
+    gateway.seal(alert(rig, board, "b1", active=False, kind=2))  # the end of another kind
+    rig.pump()
+    rig.crash()
+    (alarm,) = rig.state()["alarms"]
+    assert alarm["active"]
+    assert alarm["acknowledged"]
+    rig.pass_time(1)
+    gateway.seal(alert(rig, board, "a2", active=False, after_ms=2000))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert not alarm["active"]
+    assert alarm["ended_ms"] is not None
+
+
+def test_an_end_that_overtakes_its_beginning_leaves_no_alarm_behind(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    gateway.seal(alert(rig, board, "a2", active=False, after_ms=2000))
+    gateway.seal(alert(rig, board, "a1", active=True))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert not alarm["active"]
+
+
+def test_alerts_of_another_gateways_board_or_kind_are_refused(rig):
+    board = board_of(rig)
+    rig.gateways["gw-2"].seal(alert(rig, board, "a1", active=True))
+    rig.gateways["gw-1"].seal(alert(rig, board, "a2", active=True, kind=77))
+    rig.pump()
+    assert rig.hospital.refused["board"] == 1
+    assert rig.hospital.refused["kind"] == 1
+    assert rig.state()["alarms"] == []
