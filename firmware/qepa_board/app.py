@@ -83,8 +83,8 @@ class App:
         self.rounds = None
         self.models = None
         self.connection = None
-        self._ring = None
         self._orders = []
+        self._ordered = asyncio.Event()
         self._rekeyed_ms = 0
         self._alert_retry_ms = 0
         self._said_disconnected = ""
@@ -286,6 +286,7 @@ class App:
             if len(self._orders) >= ROUND_QUEUE:
                 raise BoardError("busy", "%d orders wait" % len(self._orders))
             self._orders.append((order, self.clock() + order.deadline_ms))
+            self._ordered.set()
         elif frame.type == MODEL:
             if self.models.accept(frame.payload):
                 say("model %d" % self.models.version)
@@ -302,7 +303,8 @@ class App:
         """Answer round orders, one after the other."""
         while True:
             if not self._orders:
-                await asyncio.sleep_ms(20)
+                await self._ordered.wait()
+                self._ordered.clear()
                 continue
             order, deadline_ms = self._orders.pop(0)
             self._busy = True

@@ -7,7 +7,7 @@ import socket
 
 from .mqtt import READY, MqttCore, MqttError
 
-POLL_MS = 25
+POLL_MS = 50
 CONNECT_MS = 10000
 BACKOFF_FIRST_MS = 500
 BACKOFF_LONGEST_MS = 30000

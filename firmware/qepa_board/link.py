@@ -39,6 +39,7 @@ class Link:
         self._hello = None  # (seq, frame) until acknowledged
         self._care = None
         self._down_seq = 0
+        self._before = None  # [epoch number, mac key down, last seq] of the epoch before, until HELLO is acknowledged
         self._retries = {}  # seq: [due_ms, resends]
         self.refused = {}
         self.sent = 0
@@ -53,6 +54,8 @@ class Link:
 
     def begin(self, epoch, hello_of):
         """Start ``epoch``; ``hello_of()`` returns the Hello that describes the board at that moment."""
+        if self._epoch is not None:
+            self._before = [self._epoch.number, self._epoch.mac_down, self._down_seq]
         self._epoch = epoch
         self._hello_of = hello_of
         self._down_seq = 0
@@ -183,8 +186,14 @@ class Link:
             if frame.seq <= self._down_seq:
                 raise WireError("replay")
             self._down_seq = frame.seq
+        elif self._before is not None and frame.epoch == self._before[0]:
+            # Sent before the gateway knew of this epoch.
+            authenticate(data, self._before[1])
+            if frame.seq <= self._before[2]:
+                raise WireError("replay")
+            self._before[2] = frame.seq
         elif frame.type == ACK and frame.epoch == epoch.number - 1 and self._counters.last_mac_down != NO_KEY:
-            # For frames that went out before HELLO. A repeated one is harmless: it names frames the gateway has.
+            # For frames of the last boot. Its last seq is lost, but a repeated ACK does no harm: the gateway has them.
             authenticate(data, self._counters.last_mac_down)
         else:
             raise WireError("epoch")
@@ -197,5 +206,6 @@ class Link:
                 self.acknowledged += 1
             elif self._hello is not None and self._hello[0] == seq:
                 self._hello = None
+                self._before = None
                 self.acknowledged += 1
         return None

@@ -43,9 +43,10 @@ async def ward(fleet, tmp_path) -> AsyncIterator[Ward]:
     task = asyncio.create_task(_collect(fleet, logs))
     async with Gateway(free_port()) as gateway, Cable(gateway.port) as cable:
         ward = Ward(fleet, gateway, cable, tmp_path)
-        ward.logs = logs
+        ward.logs, ward.expected_failure = logs, None
         yield ward
         failed = [event for event in logs if isinstance(event, ProgramError) or "failed" in event.line]
+        failed = [event for event in failed if not ward.expected_failure or ward.expected_failure not in event.line]
         assert not failed, failed
     task.cancel()
 
@@ -249,6 +250,43 @@ async def test_rekeys_with_fresh_pads(ward):
     await ward.gateway.order(peer, 1, STATISTICS)
     await ward.gateway.until(lambda: peer.vectors, "a vector")
     assert not peer.refused
+
+
+async def test_a_ratcheted_key_gives_way_to_the_first_pad(ward):
+    peer = await ward.admit(BOARD, pads=1)
+    await ward.power_cycle(peer)
+    await ward.gateway.until(lambda: len(peer.references) == 2, "HELLO")
+    assert peer.references[1] == (peer.references[0][0], 1)
+    assert (await ward.load(peer, 1))["pads"] == 1
+    await ward.gateway.until(lambda: len(peer.references) == 3, "an epoch with the new pad")
+    assert peer.references[2][1] == 0
+    await ward.gateway.order(peer, 1, STATISTICS)
+    await ward.gateway.until(lambda: peer.vectors, "a vector")
+
+
+async def test_a_task_that_fails_restarts_and_harms_no_other(ward):
+    peer = await ward.admit(BOARD)
+    ward.expected_failure = "task sample failed: RuntimeError: injected"
+    await ward.fleet.exec(
+        f"{BOARD:08x}",
+        """
+from qepa_board.app import App
+push = App.running.vitals.push
+def fail_once(*args):
+    App.running.vitals.push = push
+    raise RuntimeError("injected")
+App.running.vitals.push = fail_once
+""",
+    )
+    count = "from qepa_board.app import App\nprint(App.running.vitals.pipeline.n_samples)"
+    await asyncio.sleep(0.3)
+    before = await _json(ward, BOARD, count)
+    await ward.gateway.order(peer, 1, STATISTICS)
+    await ward.gateway.until(lambda: peer.vectors, "a vector")
+    async with asyncio.timeout(10):
+        while await _json(ward, BOARD, count) < before + 100:
+            await asyncio.sleep(0.1)
+    assert any(ward.expected_failure in event.line for event in ward.logs)
 
 
 async def test_a_lost_or_mad_broker_costs_a_reconnect(ward):

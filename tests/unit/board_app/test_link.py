@@ -73,6 +73,18 @@ def test_frames_of_an_earlier_boot_go_before_hello_whose_epoch_ends_their_key(fl
     assert again.refused == {"epoch": 1}
 
 
+def test_until_hello_is_acknowledged_orders_under_the_last_key_still_count(link, counters):
+    drain(link, 0)
+    begin(link, counters, KEYS[2])
+    (hello,) = drain(link, 0)
+    order = down(wire.ROUND, b"order", seq=3)
+    assert link.receive(order).payload == b"order"
+    assert link.receive(order) is None
+    link.receive(down(wire.ACK, encode_ack([hello.seq]), epoch=2, key=KEYS[2]))
+    assert link.receive(down(wire.ROUND, b"order", seq=4)) is None
+    assert link.refused == {"replay": 1, "epoch": 1}
+
+
 def test_resends_the_same_bytes_with_back_off_until_acknowledged(link):
     link.send_vector(1, 1, 0, bytes(4 * 16 + 16))
     first = [link.next_frame(0), link.next_frame(0)]
