@@ -9,7 +9,9 @@ from .identity import Certificate
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 BoardId = Annotated[int, Field(ge=1, le=0xFFFFFFFF)]
 Nonce = Annotated[bytes, Field(min_length=32, max_length=32)]
-RoundNumber = Annotated[int, Field(ge=1, le=2**63)]
+RoundNumber = Annotated[int, Field(ge=1, lt=2**63)]
+TimeMs = Annotated[int, Field(ge=0, lt=2**53)]  # exact in every JSON reader, and fits a database's integer
+Amount = Annotated[int, Field(ge=0, lt=2**53)]
 StreamId = Annotated[int, Field(ge=1, le=2)]
 CellId = Annotated[int, Field(ge=1, le=65535)]
 
@@ -25,7 +27,7 @@ class SessionOpen(Message):
 
     type: Literal["session_open"] = "session_open"
     certificate: Certificate
-    number: int = Field(ge=1)
+    number: int = Field(ge=1, lt=2**53)
     sealed_key: bytes = Field(max_length=4096)
 
 
@@ -153,7 +155,7 @@ class Partial(Message):
     patients: int = Field(ge=0, le=65535)
     n_words: int = Field(ge=1, le=65535)
     sealed: bytes = Field(max_length=4 * 65535 + 16)
-    last_frame_ms: int = Field(ge=0)
+    last_frame_ms: TimeMs
 
 
 class CellVoid(Message):
@@ -173,7 +175,7 @@ class ModelRelease(Message):
 
     type: Literal["model_release"] = "model_release"
     version: int = Field(ge=0, le=2**32 - 1)
-    round: int = Field(ge=0, le=2**63)
+    round: int = Field(ge=0, lt=2**63)
     release: bytes = Field(max_length=16384)
 
 
@@ -184,8 +186,8 @@ class Consent(Message):
     patient: Name
     purpose: Literal["care"] = "care"
     boards: tuple[BoardId, ...] = Field(max_length=64)
-    not_before_s: int
-    not_after_s: int
+    not_before_s: int = Field(ge=0, lt=2**43)
+    not_after_s: int = Field(ge=0, lt=2**43)
 
 
 class SignedConsent(Message):
@@ -219,7 +221,7 @@ class CareRecord(Message):
     board: BoardId
     seq: int = Field(ge=0, le=2**32 - 1)
     payload: bytes = Field(max_length=256)
-    received_ms: int = Field(ge=0)
+    received_ms: TimeMs
 
 
 class AlertReport(Message):
@@ -230,9 +232,9 @@ class AlertReport(Message):
     board: BoardId
     kind: int = Field(ge=0, le=255)
     active: bool
-    value: int
-    t_ms: int = Field(ge=0)
-    received_ms: int = Field(ge=0)
+    value: int = Field(ge=-(2**15), lt=2**15)
+    t_ms: TimeMs
+    received_ms: TimeMs
 
 
 class BoardStatus(Message):
@@ -240,11 +242,11 @@ class BoardStatus(Message):
 
     board: BoardId
     online: bool
-    last_seen_ms: int = Field(ge=0)
-    epoch: int = Field(ge=0)
+    last_seen_ms: TimeMs
+    epoch: Amount
     key_source: Literal["qkd", "ratchet", "none"]
-    pads: int = Field(ge=0)
-    model_version: int = Field(ge=0)
+    pads: Amount
+    model_version: Amount
     battery_permille: int | None = None
 
 
@@ -252,21 +254,21 @@ class LinkStatus(Message):
     """The optical link as the gateway's key-management entity reports it."""
 
     state: str = Field(max_length=200)
-    qber: float | None = None
-    stored_keys: int = Field(ge=0)
-    bits_produced: int = Field(ge=0)
-    bits_consumed: int = Field(ge=0)
+    qber: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    stored_keys: Amount
+    bits_produced: Amount
+    bits_consumed: Amount
 
 
 class Status(Message):
     """Gateway to server, sealed, every few seconds: heartbeat."""
 
     type: Literal["status"] = "status"
-    now_ms: int = Field(ge=0)
+    now_ms: TimeMs
     boards: tuple[BoardStatus, ...] = Field(max_length=4096)
     link: LinkStatus | None
-    refused: dict[str, int]
-    spool: int = Field(ge=0)
+    refused: dict[str, Amount] = Field(max_length=256)
+    spool: Amount
 
 
 Signed = Annotated[

@@ -1,0 +1,164 @@
+"""Whatever bytes arrive at the server, they are refused with one error type; and the server goes on."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "server"))
+from hospital_rig import Rig, certified, ward
+
+from qepa_uplink import envelope, sealing, session
+from qepa_uplink.errors import UplinkError
+from qepa_uplink.identity import Certificate, verify_certificate
+from qepa_uplink.lighthe import SealedVector
+from qepa_uplink.messages import Ack, CellVoid, Partial, Ready, Status
+from qepa_uplink.session import Session, offer
+
+ROOT, PARTIES = certified()
+GATEWAY, SERVER = PARTIES["gw-1"], PARTIES["server"]
+READY = Ready(round=1, gateway="gw-1", nonce=bytes(32), commitment=bytes(32), patients=3)
+SIGNED = envelope.sign(GATEWAY, READY)
+OPENING = envelope.sign(GATEWAY, offer(GATEWAY, "server", SERVER.subject.seal_key, 1)[0])
+SECRET = bytes(range(32))
+SEALED = Session(SECRET, gateway_side=True).seal(Ack(ids=("a",)))
+TO_SERVER = sealing.seal_to(SERVER.subject.seal_key, SECRET, b"info")
+
+DECODERS = {
+    "envelope": (lambda d: envelope.open_signed(envelope.parse(d), GATEWAY.subject.sign_key), SIGNED),
+    "peek": (lambda d: envelope.peek(envelope.parse(d)), SIGNED),
+    "opening": (lambda d: envelope.peek(envelope.parse(d)), OPENING),
+    "session": (lambda d: Session(SECRET, gateway_side=False).open(d), SEALED),
+    "session id": (session.session_id, SEALED),
+    "hpke": (lambda d: SERVER.unseal(d, b"info"), TO_SERVER),
+    "vector": (SealedVector.from_bytes, bytes(80)),
+    "certificate": (
+        lambda d: verify_certificate(
+            Certificate(body=d, signature=GATEWAY.certificate.signature), ROOT.public_key, role="gateway", now_s=0
+        ),
+        GATEWAY.certificate.body,
+    ),
+}
+
+
+mutations = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+def mutate(data, changes, cut):
+    out = bytearray(data)
+    for where, flip in changes:
+        out[int(where * len(out))] ^= flip
+    return bytes(out[: int(cut * len(out))]) if cut is not None else bytes(out)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_untouched_bytes_are_taken(name):
+    decode, good = DECODERS[name]
+    decode(good)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@settings(max_examples=40, deadline=None)
+@given(changes=mutations, cut=st.none() | st.floats(0, 1))
+def test_bent_bytes_raise_one_error(name, changes, cut):
+    decode, good = DECODERS[name]
+    try:
+        decode(mutate(good, changes, cut))
+    except UplinkError as error:
+        assert error.reason  # noqa: PT017
+
+
+@pytest.mark.parametrize("name", [n for n in DECODERS if n != "certificate"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.binary(max_size=4000), prefix=st.sampled_from([b"", b"QU\x01", b"QU\x01\x04gw-1", b"QS\x01"]))
+def test_random_bytes_raise_one_error(name, data, prefix):
+    try:
+        DECODERS[name][0](prefix + data)
+    except UplinkError as error:
+        assert error.reason  # noqa: PT017
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class _Raw:
+    """A message whose JSON is chosen freely, for who holds a certified key and means harm."""
+
+    def __init__(self, text):
+        self._text = text
+
+    def model_dump_json(self):
+        return self._text
+
+
+TEMPLATES = [
+    json.loads(message.model_dump_json())
+    for message in (
+        READY,
+        Partial(
+            id="p", round=1, cell=1, stream=1, gateway="gw-1", contributors=(101,), patients=1, n_words=16,
+            sealed=bytes(80), last_frame_ms=1,
+        ),
+        CellVoid(id="v", round=1, cell=1, stream=1, gateway="gw-1", reason="x"),
+        Status(now_ms=1, boards=(), link=None, refused={}, spool=0),
+        Ack(ids=("a",)),
+    )
+]  # fmt: skip
+TEMPLATES.append(
+    {"type": "alert", "id": "a", "board": 101, "kind": 1, "active": True, "value": 0, "t_ms": 1, "received_ms": 1}
+)
+TEMPLATES.append({"type": "care_record", "board": 101, "seq": 1, "payload": "AAAA", "received_ms": 1})
+edges = st.sampled_from([0, -1, 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**30, 1e308, "", "gw-2", [], {}])
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    rig = Rig(tmp_path_factory.mktemp("hospital"), ward(1, 12))
+    rig.connect()
+    rig.gateways["gw-1"].silent = True
+    rig.pass_time(1)
+    assert rig.hospital.rounds.running is not None
+    return rig
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    template=st.sampled_from(TEMPLATES),
+    field=st.integers(0, 20),
+    value=edges | json_values,
+    sealed=st.booleans(),
+)
+def test_a_hostile_certified_gateway_cannot_stop_the_server(rig, template, field, value, sealed):
+    """Well signed and well sealed, but with any value anywhere."""
+    message = dict(template)
+    message[list(message)[1 + field % (len(message) - 1)]] = value
+    raw = _Raw(json.dumps(message))
+    gateway = rig.gateways["gw-1"]
+    if sealed:
+        rig.hospital.receive("gw-1", gateway.session.seal(raw))
+    else:
+        rig.hospital.receive("gw-1", envelope.sign(gateway.identity, raw))
+    rig.hospital.tick()
+    json.loads(json.dumps(rig.state(), allow_nan=False))
+    rig.to_gateways.clear()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(max_size=300),
+    base=st.sampled_from([b"", SIGNED, OPENING, SEALED]),
+    changes=mutations,
+    topic=st.sampled_from(["gw-1", "gw-9", "", "\n", "é"]),
+)
+def test_no_bytes_stop_the_server(rig, data, base, changes, topic):
+    before = sum(rig.hospital.refused.values())
+    rig.hospital.receive(topic, mutate(base, changes, None) + data if base else data)
+    assert sum(rig.hospital.refused.values()) == before + 1
+    rig.to_gateways.clear()
