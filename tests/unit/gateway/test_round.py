@@ -126,7 +126,11 @@ def test_offline_patients_are_not_promised(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [({"min_group": 9}, "min_group"), ({"n_max": 3_000_000 // 100, "q": 1}, "quantizer"), ({"cell_target": 9}, "cells")],
+    [
+        ({"min_group": 9}, "min_group"),
+        ({"n_max": 3_000_000 // 100, "q": 1}, "quantizer"),
+        ({"cell_target": 9}, "cells"),
+    ],
 )
 def test_an_unsafe_opening_is_refused(ward, changes, reason):
     if changes.pop("q", None):
