@@ -16,6 +16,7 @@ _NOISE_PERCENT = 60
 _NOVELTY = 112  # of 256 beats, this many like none before
 
 _RR_KEPT = 9
+_RR_PLAIN = 4
 _RR_NEEDED = 3
 _FRESH_SECONDS = 3
 _ASYSTOLE_SECONDS = 4
@@ -66,12 +67,11 @@ class SignalQuality:
 
 
 class HeartRate:
-    """Median heart rate over the latest nine RR intervals, and the time without a beat, in sample counts."""
+    """Heart rate over the latest nine RR intervals, and the time without a beat, in sample counts."""
 
     def __init__(self, fs_hz):
         self._fs_hz = fs_hz
         self._rr = array("i", bytes(4 * _RR_KEPT))
-        self._sorted = array("i", bytes(4 * _RR_KEPT))
         self._count = 0
         self._next = 0
         self._last = -1
@@ -103,17 +103,18 @@ class HeartRate:
         n = self._count
         if n < _RR_NEEDED or now - self._last > _FRESH_SECONDS * self._fs_hz:
             return None
-        s = self._sorted
-        for k in range(n):
-            v = self._rr[k]
-            j = k
-            while j > 0 and s[j - 1] > v:
-                s[j] = s[j - 1]
-                j -= 1
-            s[j] = v
-        # Twice the median, so that an even count keeps its half sample.
-        median2 = s[n >> 1] + s[(n - 1) >> 1]
-        return (1200 * self._fs_hz + (median2 >> 1)) // median2
+        # A mean, as beats in a minute are one: a median would jump between the two intervals of bigeminy. Without
+        # its extremes, so that one missed or false beat hardly moves it.
+        total = low = high = self._rr[0]
+        for k in range(1, n):
+            rr = self._rr[k]
+            total += rr
+            low = min(low, rr)
+            high = max(high, rr)
+        if n > _RR_PLAIN:
+            total -= low + high
+            n -= 2
+        return (600 * self._fs_hz * n + (total >> 1)) // total
 
     def asystole(self, now):
         """No beat for 4 s."""
