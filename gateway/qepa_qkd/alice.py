@@ -216,7 +216,7 @@ class _AliceSession:
         for payload in payloads:
             self._channel.send(payload)
         if self._distiller.outcomes:
-            self._end.record(self._distiller.outcomes)
+            self._end.record(self._distiller.outcomes, running=self._run is not None)
             full = self._end.vault.keys.stock_bits() >= self._store.quota_bits
             if full or not self._end.vault.pads.pads_left()[0]:
                 self._run_ends.set()

@@ -1,9 +1,10 @@
 """Wegman-Carter authentication of a block's classical messages, and the session keys that guard single frames.
 
-The tag of a transcript is its polynomial hash plus a one-time pad, in the field of p = 2^127 - 1: unforgeable whatever
-the attacker computes (Wegman and Carter 1981; reuse of the hash key under fresh pads: Portmann 2014). One tag in each
-direction covers all that was said about a block, and no key is kept before both are checked. Frames also carry an
-HMAC under session keys: it costs no quantum key and keeps strangers' bytes away from the parsers, no claim rests on it.
+The tag of a transcript is its polynomial hash plus a one-time pad, in the field of p = 2^127 - 1: unforgeable
+whatever the attacker computes (Wegman and Carter 1981; reuse of the hash key under fresh pads: Portmann 2014). One
+tag in each direction covers all that was said about a block, and no key is kept before both are checked. Frames also
+carry an HMAC under session keys: it costs no quantum key and keeps strangers' bytes away from the parsers, no claim
+rests on it.
 """
 
 import hashlib

@@ -145,7 +145,7 @@ class _BobSession:
                     for payload in self._distiller.on_message(message, raw):
                         self._channel.send(payload)
             if self._distiller.outcomes:
-                self._end.record(self._distiller.outcomes)
+                self._end.record(self._distiller.outcomes, running=self._run is not None)
                 self._end.vault.keys.prune(RETAINED_QUOTAS * self._end.config.store.quota_bits)
 
     async def control(self, terminal: Terminal) -> None:

@@ -1,12 +1,14 @@
 """Cascade error correction: interactive, parities batched, every leaked bit counted.
 
-G. Brassard, L. Salvail, "Secret-key reconciliation by public discussion" (EUROCRYPT 1993), with block sizes and reuse of
-known sub-block parities after J. Martinez-Mateo et al., "Demystifying the information reconciliation protocol Cascade",
-Quantum Inf. Comput. 15 (2015). Sans-IO: the corrector (Bob) yields parity requests, the reference (Alice) answers them.
+G. Brassard, L. Salvail, "Secret-key reconciliation by public discussion" (EUROCRYPT 1993), with block sizes and reuse
+of known sub-block parities after J. Martinez-Mateo et al., "Demystifying the information reconciliation protocol
+Cascade", Quantum Inf. Comput. 15 (2015). Sans-IO: the corrector (Bob) yields parity requests, the reference (Alice)
+answers them.
 
-Leak: each answered parity is one bit about Alice's string. Bob's requests show where the errors are; that too is given to
-an eavesdropper, following D. Tupkary and N. Lutkenhaus, "Using Cascade in quantum key distribution", Phys. Rev. Applied 20
-(2023): the error pattern is treated as announced, after which only Alice's parities are charged.
+Leak: each answered parity is one bit about Alice's string. Bob's requests show where the errors are; that too is
+given to an eavesdropper, following D. Tupkary and N. Lutkenhaus, "Using Cascade in quantum key distribution", Phys.
+Rev. Applied 20 (2023): the error pattern is treated as announced, after which only Alice's parities are charged. That
+the bound of `decoy` holds unchanged under this announcement is assumed, not proved here.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from qepa_qkd.errors import ProtocolError
 
 Bits = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
+Order = npt.NDArray[np.int32]
 
 PASSES: Final = 12
 _LARGEST_MIDDLE_BLOCK: Final = 4096
@@ -44,10 +47,10 @@ def block_sizes(bit_count: int, error_rate: float) -> tuple[int, ...]:
     return tuple(min(size, half) for size in wanted)
 
 
-def pass_order(seed: bytes, pass_index: int, bit_count: int) -> Indices:
+def pass_order(seed: bytes, pass_index: int, bit_count: int) -> Order:
     """Pseudo-random order of the bits in one pass, the same on every machine: argsort of a SHAKE-256 stream."""
     stream = hashlib.shake_256(b"cascade" + bytes([pass_index]) + seed).digest(8 * bit_count)
-    return np.argsort(np.frombuffer(stream, "<u8"), kind="stable")
+    return np.argsort(np.frombuffer(stream, "<u8"), kind="stable").astype(np.int32)
 
 
 class CascadeReference:
@@ -69,7 +72,7 @@ class CascadeReference:
         if np.any(ranges.starts >= ranges.ends):
             raise ProtocolError("a parity request for an empty range")
         self.leak_bits += len(ranges.starts)
-        if self.leak_bits > 2 * n + 1024:
+        if self.leak_bits > n // 2 + 1024:
             raise ProtocolError("far more parities asked for than correcting the block takes")
         prefix = self._prefix.get(ranges.pass_index)
         if prefix is None:
@@ -81,10 +84,10 @@ class CascadeReference:
 class _Pass:
     """What is known in one pass: a partition of the positions into segments whose parity Alice has told."""
 
-    def __init__(self, order: Indices, size: int) -> None:
+    def __init__(self, order: Order, size: int) -> None:
         self.order = order
         self.position = np.empty_like(order)
-        self.position[order] = np.arange(len(order))
+        self.position[order] = np.arange(len(order), dtype=np.int32)
         self.starts: Indices = np.arange(0, len(order), size, dtype=np.int64)
         self.parity: Bits = np.zeros(0, np.uint8)
         self.odd: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -113,7 +116,8 @@ class _Pass:
 
 
 class CascadeCorrector:
-    """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected.
+    """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected. Raises
+    ProtocolError when the answers contradict each other.
 
     All odd segments of one pass are halved together, so a batch of n segments takes log2(size) exchanges, and two
     searches never chase the same error.
@@ -123,6 +127,7 @@ class CascadeCorrector:
         self.bits = bits.copy()
         self.corrected = 0
         self.leak_bits = 0
+        self._changed = np.zeros(len(bits), np.bool_)
         self._seed = seed
         self._sizes = block_sizes(len(bits), error_rate)
         self._passes: list[_Pass] = []
@@ -171,6 +176,10 @@ class CascadeCorrector:
         if self._active is None:
             return
         found = self._active.finish()
+        # With true parities every search ends at a true error, so no bit is ever changed twice.
+        if self._changed[found].any():
+            raise ProtocolError("the parities Alice tells contradict each other")
+        self._changed[found] = True
         self.bits[found] ^= 1
         self.corrected += len(found)
         for one in self._passes:
@@ -216,7 +225,7 @@ class _Search:
         odd = np.zeros(len(starts), np.bool_)
         odd[: len(self._starts)] = True
         self._pass.replace(self._segments, starts, parity, odd)
-        return self._pass.order[self._starts]
+        return self._pass.order[self._starts].astype(np.int64)
 
 
 def _prefix_parity(bits: Bits) -> Bits:

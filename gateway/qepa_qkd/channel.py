@@ -1,8 +1,8 @@
 """Classical channel between Alice and Bob: framed, numbered, MACed messages over a byte stream.
 
-Each side sends a preface (magic, role, 32-byte nonce); both derive session keys from the nonces and the shared channel
-key. A frame is `length u32, payload, HMAC[16]`; the HMAC covers the frame's number, so nothing can be dropped, repeated or
-reordered unseen, and no payload is parsed before its HMAC is checked.
+Each side sends a preface (magic, role, 32-byte nonce); both derive session keys from the nonces and the shared
+channel key. A frame is `length u32, payload, HMAC[16]`; the HMAC covers the frame's number, so nothing can be
+dropped, repeated or reordered unseen, and no payload is parsed before its HMAC is checked.
 """
 
 import asyncio

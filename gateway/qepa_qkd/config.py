@@ -17,7 +17,8 @@ Role = Literal["alice", "bob"]
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
-    return (info.context or {}).get("directory", Path()) / path
+    directory: Path = (info.context or {}).get("directory", Path())
+    return directory / path
 
 
 def _host_and_port(address: str) -> str:
@@ -39,14 +40,14 @@ class _Section(BaseModel):
 class ProtocolSection(_Section):
     """What both ends must have alike."""
 
-    pulse_rate_hz: float = Field(1e6, ge=1e3, le=1e8)
+    pulse_rate_hz: float = Field(default=1e6, ge=1e3, le=1e8)
     intensities: Triple = (0.5, 0.2, 0.002)
     intensity_probabilities: Triple = (0.4, 0.3, 0.3)
-    key_basis_probability: float = Field(0.7, gt=0, lt=1)
-    block_bits: int = Field(120_000, ge=1_000, le=4_000_000)
-    qber_threshold: float = Field(0.08, gt=0, le=0.11)
-    epsilon_correctness: float = Field(1e-15, gt=0, lt=1e-6)
-    epsilon_secrecy: float = Field(1e-10, gt=0, lt=1e-6)
+    key_basis_probability: float = Field(default=0.7, gt=0, lt=1)
+    block_bits: int = Field(default=120_000, ge=1_000, le=4_000_000)
+    qber_threshold: float = Field(default=0.08, gt=0, le=0.11)
+    epsilon_correctness: float = Field(default=1e-15, gt=0, lt=1e-6)
+    epsilon_secrecy: float = Field(default=1e-10, gt=0, lt=1e-6)
     proof: str = "Lim2014"
 
     @model_validator(mode="after")
@@ -63,8 +64,8 @@ class StoreSection(_Section):
     path: FilePath
     kek: FilePath
     signing_key: FilePath
-    quota_bits: int = Field(1_000_000, ge=10_000)
-    low_water_bits: int = Field(500_000, ge=0)
+    quota_bits: int = Field(default=1_000_000, ge=10_000)
+    low_water_bits: int = Field(default=500_000, ge=0)
 
     @model_validator(mode="after")
     def _low_below_quota(self) -> Self:
@@ -89,10 +90,10 @@ class KmeSection(_Section):
     certificate: FilePath
     private_key: FilePath
     client_ca: FilePath
-    key_size_bits: int = Field(256, ge=64, multiple_of=8)
-    max_key_size_bits: int = Field(8192, ge=64, multiple_of=8)
-    max_keys_per_request: int = Field(128, ge=1, le=1024)
-    # One link serves one pair: an identifier says where key lies, not for whom, so a second pair could redeem the first's.
+    key_size_bits: int = Field(default=256, ge=64, multiple_of=8)
+    max_key_size_bits: int = Field(default=8192, ge=64, multiple_of=8)
+    max_keys_per_request: int = Field(default=128, ge=1, le=1024)
+    # One link serves one pair: an identifier says where key lies, not for whom; a second pair could redeem the first's.
     sae: list[SaePair] = Field(min_length=1, max_length=1)
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import numpy as np
+
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
 from qepa_qkd.cascade import CascadeReference, Ranges
 from qepa_qkd.decoy import KeyLength
@@ -73,7 +75,7 @@ class AliceDistiller:
         block = self._filling
         verdicts = judge(report.symbols, states)
         block.heard.absorb(raw)
-        block.sifted.add(states & 1, verdicts, report.symbols)
+        block.sifted.add((states & 1).astype(np.uint8), verdicts, report.symbols)
         last = len(block.sifted) >= self._settings.block_bits
         out = [block.say(Sift(report.batch, block.number, last, verdicts))]
         if last:

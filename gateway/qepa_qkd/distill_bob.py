@@ -9,6 +9,7 @@ from qepa_qkd.authentication import TAG_BYTES, InitialSecret
 from qepa_qkd.cascade import CascadeCorrector, Ranges
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
+    Bits,
     Block,
     BlockOutcome,
     Environment,
@@ -55,6 +56,7 @@ class _BobBlock(Block):
     expects: type[Message] = Reconcile
     sifted_closed = False
     corrector: CascadeCorrector | None = None
+    corrected: Bits | None = None
     asked: Ranges | None = None
     bounds: KeyLength | None = None
     key = b""
@@ -88,7 +90,7 @@ class BobDistiller:
         slots, detectors = squash(slots, detectors, self._rng)
         symbols = report_symbols(detectors)
         raw = encode(Report(run, self._next_batch, slots, symbols))
-        self._reports[self._next_batch] = _SentReport(raw, detectors & 1, symbols)
+        self._reports[self._next_batch] = _SentReport(raw, (detectors & 1).astype(np.uint8), symbols)
         self._next_batch += 1
         return raw
 
@@ -147,8 +149,8 @@ class BobDistiller:
             case ParityReply(_, parities) if block.corrector is not None and block.asked is not None:
                 block.corrector.receive(block.asked, parities)
                 return [self._ask(block, block.corrector)]
-            case Verify(_, key, tag) if block.corrector is not None:
-                if not VerificationTag(key, tag).matches(block.corrector.bits):
+            case Verify(_, key, tag) if block.corrected is not None:
+                if not VerificationTag(key, tag).matches(block.corrected):
                     raise NoKey("verification failed: errors remain after correction")
                 block.expects = Amplify
                 return [block.say(Verified(block.number))]
@@ -168,11 +170,12 @@ class BobDistiller:
             ranges = block.asked
             return block.say(ParityRequest(block.number, ranges.pass_index, ranges.starts, ranges.ends))
         block.leak_bits, block.errors = corrector.leak_bits, corrector.corrected
+        block.corrected, block.corrector = corrector.bits, None
         block.expects = Verify
         return block.say(Corrected(block.number, block.errors, block.leak_bits))
 
     def _amplify(self, block: _BobBlock, message: Amplify) -> None:
-        if block.corrector is None:
+        if block.corrected is None:
             raise ProtocolError("privacy amplification before error correction")
         check_error_rate(block.qber_x, self._settings)
         block.bounds = final_length(block, self._settings)
@@ -182,7 +185,7 @@ class BobDistiller:
         if renewed % (2 * TAG_BYTES) or renewed > min(_MOST_AUTHENTICATION_BYTES, message.key_bits // 8):
             raise ProtocolError("an impossible share of the key for authentication")
         try:
-            block.key = amplify(block.corrector.bits, message.seed, message.key_bits)
+            block.key = amplify(block.corrected, message.seed, message.key_bits)
         except ValueError as error:
             raise ProtocolError(str(error)) from None
         block.authentication_bytes = renewed

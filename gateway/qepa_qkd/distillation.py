@@ -1,9 +1,9 @@
 """Distillation of blocks: what both ends share. `distill_alice` and `distill_bob` hold the two halves.
 
-Sans-IO: messages in, messages out, randomness and clock passed in. Messages about a block are hashed as they are said and
-heard; each end sends one Wegman-Carter tag over what it said, checked before key is kept. Checking late is sound here
-because a forger has to commit first: Bob's report holds his random basis choices before Alice shows any of hers, so who
-wants Alice's bases early must guess thousands of choices that Bob's authentic tag will contradict.
+Sans-IO: messages in, messages out, randomness and clock passed in. Messages about a block are hashed as they are said
+and heard; each end sends one Wegman-Carter tag over what it said, checked before key is kept. Checking late is sound
+here because a forger has to commit first: Bob's report holds his random basis choices before Alice shows any of hers,
+so who wants Alice's bases early must guess thousands of choices that Bob's authentic tag will contradict.
 """
 
 import hashlib

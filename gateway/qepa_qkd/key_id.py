@@ -1,7 +1,7 @@
 """Key identifiers: a UUID says where in which block a key lies, so both ends name the same bits without talking.
 
-Layout (version 8, RFC 9562 section 5.8): 60 bits block identifier, 31 bits offset and 31 bits size in bytes. The block
-identifier is random and public; nothing in an identifier depends on key material.
+Layout (version 8, RFC 9562 section 5.8): 60 bits block identifier, 31 bits offset and 31 bits size in bytes. The
+block identifier is random and public; nothing in an identifier depends on key material.
 """
 
 from dataclasses import dataclass

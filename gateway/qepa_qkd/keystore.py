@@ -1,7 +1,7 @@
 """Key store of one end of a link: blocks of secret key, each bit given out exactly once.
 
-Alice takes keys (`take`), Bob redeems the identifiers she handed out (`redeem`). Either commits before it returns, and
-erases the given bytes in the same transaction: a crash between commit and use loses a key, it never repeats one.
+Alice takes keys (`take`), Bob redeems the identifiers she handed out (`redeem`). Either commits before it returns,
+and erases the given bytes in the same transaction: a crash between commit and use loses a key, it never repeats one.
 """
 
 import json
@@ -90,7 +90,7 @@ class KeyStore:
         return tuple(block_id for block_id in block_ids if self._database.read(query, block_id))
 
     def take(self, number: int, size_bytes: int) -> list[StoredKey]:
-        """Give out `number` fresh keys, oldest blocks first. Raises StockTooLow and gives nothing when they are not there.
+        """Give out `number` fresh keys, oldest blocks first; all or none. Raises StockTooLow.
 
         A key never spans two blocks: the tail of a block waits for a request that fits.
         """

@@ -2,8 +2,8 @@
 
 An application (SAE) is who its client certificate's common name says. Alice's KME hands keys out (`enc_keys`), Bob's
 redeems their identifiers (`dec_keys`). Vendor extension: `status_extension` of the status answer holds `link_state`,
-`qber`, `stock_bits`, `secret_bits_produced`, `secret_bits_consumed`, `last_block_unix_s`, `blocks`, `blocks_without_key`,
-`last_reason`, `authentication_bits_spent`, `authentication_bits_gained`, `serial_frames_lost`.
+`qber`, `stock_bits`, `secret_bits_produced`, `secret_bits_consumed`, `last_block_unix_s`, `blocks`,
+`blocks_without_key`, `last_reason`, `authentication_bits_spent`, `authentication_bits_gained`, `serial_frames_lost`.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 _MIN_KEY_SIZE_BITS = 64
 
 
-class _Refusal(QkdError):
+class _Refusal(QkdError):  # noqa: N818 (a regular answer of the API)
     """An answer other than 200, in the shape of the specification's error format."""
 
     def __init__(self, status: int, message: str, details: Sequence[dict[str, str]] = ()) -> None:
@@ -45,8 +45,8 @@ class _Refusal(QkdError):
 class KeyRequest(BaseModel):
     """Key request of the specification, section 6.2."""
 
-    number: int = Field(1, ge=1)
-    size: int | None = Field(None, ge=1)
+    number: int = Field(default=1, ge=1)
+    size: int | None = Field(default=None, ge=1)
     additional_slave_SAE_IDs: list[str] = []  # noqa: N815 (name of the specification)
     extension_mandatory: list[dict[str, Any]] = []
     extension_optional: list[dict[str, Any]] = []

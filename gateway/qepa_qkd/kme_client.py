@@ -47,14 +47,14 @@ class KmeClient:
         )
 
     async def enc_keys(self, slave: str, number: int = 1, size: int | None = None) -> list[QkdKey]:
-        """Take `number` fresh keys of `size` bits to share with `slave`. Raises StockTooLow when they are not there yet."""
+        """Take `number` fresh keys of `size` bits to share with `slave`. Raises StockTooLow; try again later."""
         body: dict[str, Any] = {"number": number}
         if size is not None:
             body["size"] = size
         return _keys(await self._call("POST", f"{quote(slave, safe='')}/enc_keys", body), number)
 
     async def dec_keys(self, master: str, key_ids: Sequence[UUID]) -> list[QkdKey]:
-        """Redeem keys that `master` took, in this order; this consumes them. Raises KeyNotFound, and then gives none."""
+        """Redeem keys that `master` took, in this order, all or none; this consumes them. Raises KeyNotFound."""
         body = {"key_IDs": [{"key_ID": str(key_id)} for key_id in key_ids]}
         keys = _keys(await self._call("POST", f"{quote(master, safe='')}/dec_keys", body), len(key_ids))
         by_id = {key.key_id: key for key in keys}

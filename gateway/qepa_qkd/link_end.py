@@ -100,19 +100,19 @@ class LinkEnd:
         for block_id in pending:
             self.vault.settle(block_id, live=block_id in settle.have)
 
-    def record(self, outcomes: list[BlockOutcome]) -> None:
-        """Take finished blocks into the status and the log; empties the list."""
+    def record(self, outcomes: list[BlockOutcome], *, running: bool) -> None:
+        """Take finished blocks into the status and the log; empties the list. `running`: a run is under way."""
         for outcome in outcomes:
             self.status.qber = outcome.qber_z if outcome.qber_x is None else outcome.qber_x
             self.status.blocks += 1
             if outcome.reason is None:
-                self.status.state = "running"
                 logger.info("block %d: %d key bits, QBER %.4f", outcome.block, outcome.key_bits, self.status.qber)
             else:
                 self.status.blocks_without_key += 1
                 self.status.last_reason = outcome.reason
-                self.status.state = f"no key: {outcome.reason}"
                 logger.warning("block %d: no key: %s", outcome.block, outcome.reason)
+            if running:
+                self.status.state = "running" if outcome.reason is None else f"no key: {outcome.reason}"
         outcomes.clear()
 
 

@@ -1,7 +1,8 @@
 """Durable ledger of authentication key: one-time pads in segments, each pad used at most once in each direction.
 
-Segment 0 is the initial secret, every other one the head of a block and named like it. Tags name their pad, so a crash
-wastes pads but never shifts them, and the positions both ends exchange on connecting bring back an end whose store was lost.
+Segment 0 is the initial secret, every other one the head of a block and named like it. Tags name their pad, so a
+crash wastes pads but never shifts them, and the positions both ends exchange on connecting bring back an end whose
+store was lost.
 """
 
 import sqlite3
@@ -65,7 +66,8 @@ class PadStore:
         """Durably reserve the next pad for a tag to send. Raises NoKey when none is left."""
         with self._database.transaction() as connection:
             rows = connection.execute(
-                "SELECT id, send_next, sealed_send FROM segments WHERE live AND send_next < pads ORDER BY sequence LIMIT 1"
+                "SELECT id, send_next, sealed_send FROM segments "
+                "WHERE live AND send_next < pads ORDER BY sequence LIMIT 1"
             ).fetchall()
             if not rows:
                 raise NoKey("too little authentication key")

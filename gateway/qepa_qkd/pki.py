@@ -1,6 +1,7 @@
 """Certificates for mutual TLS between applications and KMEs: a small P-256 CA and the certificates it issues.
 
-An application is known by the common name of its client certificate; servers are found at 127.0.0.1 or the addresses given.
+An application is known by the common name of its client certificate; servers are found at 127.0.0.1 or the addresses
+given.
 """
 
 import datetime as dt

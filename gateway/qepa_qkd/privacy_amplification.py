@@ -1,8 +1,9 @@
 """Privacy amplification by a random Toeplitz matrix, exact.
 
-Row i of the matrix is seed[i], ..., seed[i + n - 1] read backwards, so the product is a slice of the convolution of seed
-and bits (Krawczyk 1994; leftover hashing: Tomamichel et al. 2011). The convolution runs in floating point and is rounded;
-its error is bounded by the rounding guard, and a block that comes near the bound is refused, never rounded on faith.
+Row i of the matrix is seed[i], ..., seed[i + n - 1] read backwards, so the product is a slice of the convolution of
+seed and bits (Krawczyk 1994; leftover hashing: Tomamichel et al. 2011). The convolution runs in floating point and is
+rounded; its error is bounded by the rounding guard, and a block that comes near the bound is refused, never rounded
+on faith.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ covers, so that a lost frame is a known gap and never shifts the sift. hardware/
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,20 +132,17 @@ def cobs_decode(data: bytes) -> bytes:
     """Invert `cobs_encode`. Raises SerialProtocolError on a zero byte or a code that points past the end."""
     out = bytearray()
     position, end = 0, len(data)
-    if end == 0:
-        raise SerialProtocolError("an empty COBS frame")
+    if end == 0 or 0 in data:
+        raise SerialProtocolError("an empty COBS frame or a zero byte inside one")
     while position < end:
         code = data[position]
         following = position + code
-        if code == 0 or following > end:
+        if following > end:
             raise SerialProtocolError("a COBS code that points outside its frame")
         out += data[position + 1 : following]
         if code < 255 and following < end:
             out.append(0)
         position = following
-    # A trailing 0xFF group is how the encoder writes a run of 254 that ends in its own empty group.
-    if 0 in data:
-        raise SerialProtocolError("a zero byte inside a COBS frame")
     return bytes(out)
 
 
@@ -273,7 +270,7 @@ def _pack(message: Message) -> tuple[int, bytes]:
 
 
 def _with_skips(gaps: Slots, skip: int, low_bits: Slots, shift: int) -> bytes:
-    """Words `gap << shift | low_bits`; a gap that does not fit is preceded by words `skip << shift`, each `skip` slots."""
+    """Words `gap << shift | low_bits`; a long gap is preceded by words `skip << shift`, worth `skip` slots each."""
     skips = gaps // skip
     words = np.full(len(gaps) + int(skips.sum()), skip << shift, np.int64)
     words[np.cumsum(skips + 1) - 1] = (gaps % skip) << shift | low_bits
@@ -326,7 +323,7 @@ def _unpack_states(payload: bytes) -> States:
     return States(run, tag, states[:count])
 
 
-_UNPACK = {
+_UNPACK: dict[int, Callable[[bytes], Message]] = {
     _KIND_COMMAND: lambda payload: Command(_unpack_text(payload)),
     _KIND_REPLY: lambda payload: Reply(_unpack_text(payload)),
     _KIND_DETECTIONS: _unpack_detections,

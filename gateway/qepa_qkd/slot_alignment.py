@@ -1,8 +1,8 @@
 """Slot alignment: which transmitter slot belongs to a receiver slot.
 
-Both controllers count slots from the same sync pulse; cables and latencies leave a constant difference of a few slots. At
-the wrong difference test-basis values agree half of the time, at the right one nearly always. Alice finds it alone, from a
-report she already has, and tells nobody which candidates she looked at.
+Both controllers count slots from the same sync pulse; cables and latencies leave a constant difference of a few
+slots. At the wrong difference test-basis values agree half of the time, at the right one nearly always. Alice finds
+it alone, from a report she already has, and tells nobody which candidates she looked at.
 """
 
 from collections.abc import Mapping

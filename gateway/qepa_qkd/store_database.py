@@ -76,7 +76,7 @@ class StoreDatabase:
     """One open store file. Not for sharing between threads or processes."""
 
     def __init__(self, path: Path, kek_path: Path) -> None:
-        """Open or create both files. ConfigError when they cannot be used, CorruptError when they do not belong together."""
+        """Open or create both files. ConfigError: they cannot be used; CorruptError: they do not belong together."""
         if not kek_path.exists():
             if path.exists():
                 raise CorruptError(f"Key store {path} exists but its key file {kek_path} is missing.")

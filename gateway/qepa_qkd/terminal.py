@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import serial
@@ -124,9 +124,10 @@ class Terminal:
             self._port.close()
         self.closed.set_result(reason)
         lost = TransientError(f"serial port {self._port.name}: {reason}")
-        for waiting in [*self._replies, *self._queries.values()]:
-            if not waiting.done():
-                waiting.set_exception(lost)
+        waiting: list[asyncio.Future[Any]] = [*self._replies, *self._queries.values()]
+        for answer in waiting:
+            if not answer.done():
+                answer.set_exception(lost)
 
     def _send(self, data: bytes) -> None:
         if self.closed.done():

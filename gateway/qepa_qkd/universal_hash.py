@@ -1,8 +1,9 @@
 """Polynomial universal hash over the prime field of p = 2^127 - 1, for verification and authentication.
 
-A message of L bytes becomes its length and ceil(L / 15) field elements, the coefficients of a polynomial; the hash is its
-value at a secret random point. Two different messages collide, and differ by any chosen amount, for at most
-(ceil(L / 15) + 1) of the p points: the family is epsilon-almost-delta-universal (Carter and Wegman 1979; Stinson 1994).
+A message of L bytes becomes its length and ceil(L / 15) field elements, the coefficients of a polynomial; the hash is
+its value at a secret random point. Two different messages collide, and differ by any chosen amount, for at most
+(ceil(L / 15) + 1) of the p points: the family is epsilon-almost-delta-universal (Carter and Wegman 1979; Stinson
+1994).
 """
 
 from typing import Final

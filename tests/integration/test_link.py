@@ -2,19 +2,18 @@
 
 import asyncio
 import json
-import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from qepa_qkd.errors import KeyNotFound, ProtocolError, SecurityError, StockTooLow, TransientError
+from qepa_qkd.errors import KeyNotFound, ProtocolError, SecurityError, StockTooLow
 from qepa_qkd.kme_client import KmeClient
 from qepa_qkd.pki import create_ca, issue
 from qepa_qkd.store_database import write_secret_file
@@ -156,3 +155,129 @@ async def test_both_kmes_give_the_same_keys_over_mutual_tls(link: Link) -> None:
             await stranger.enc_keys("gw-1")
     link.stop()
     assert [p.returncode for p in link.processes.values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("victim", ["alice", "bob"])
+async def test_killed_in_the_middle_of_a_block_it_goes_on_after_restart(link: Link, victim: str) -> None:
+    link.start_all()
+    await link.until_blocks(1)
+    await asyncio.sleep(2.5)
+    link.kill(victim)
+    link.start(victim)
+    await link.until_blocks(1 if victim == "alice" else 2)
+    async with link.client("alice", "dock") as dock, link.client("bob", "gw-1") as gateway:
+        mine = await dock.enc_keys("gw-1", 128)
+        theirs = await gateway.dec_keys("dock", [key.key_id for key in mine])
+        assert [k.value for k in mine] == [k.value for k in theirs]
+        ends = [(await dock.status("gw-1"))["status_extension"], (await gateway.status("dock"))["status_extension"]]
+    assert ends[0]["secret_bits_consumed"] == ends[1]["secret_bits_consumed"]
+
+
+async def test_a_new_bench_behind_the_same_names_is_found_again(link: Link) -> None:
+    link.start_all()
+    await link.until_blocks(1)
+    link.kill("bench")
+    link.start("bench", "--seed", "2")
+    await link.until_blocks(2)
+
+
+async def test_a_full_store_idles_and_resumes_below_low_water(tmp_path: Path) -> None:
+    link = Link(tmp_path, quota=20_000, low=10_000)
+    try:
+        link.start_all()
+        extension = await link.until_blocks(1)
+        produced = extension["secret_bits_produced"]
+        async with link.client("alice", "dock") as dock:
+            await asyncio.sleep(0.5)
+            assert (await dock.status("gw-1"))["status_extension"]["link_state"] == "idle: store full"
+            before = [sum(psutil.Process(p.pid).cpu_times()[:2]) for p in link.processes.values()]
+            await asyncio.sleep(6)
+            after = [sum(psutil.Process(p.pid).cpu_times()[:2]) for p in link.processes.values()]
+            assert all(b - a < 0.2 for a, b in zip(before, after, strict=True))
+            assert (await dock.status("gw-1"))["status_extension"]["secret_bits_produced"] == produced
+            await dock.enc_keys("gw-1", 60)
+        assert (await link.until_blocks(2))["secret_bits_produced"] > produced
+    finally:
+        link.stop()
+
+
+async def test_an_eavesdropper_leaves_no_key_and_the_reason_is_shown(link: Link) -> None:
+    link.start_all("--intercept-fraction", "0.5")
+    end = time.monotonic() + 30
+    async with link.client("bob", "gw-1") as gateway:
+        while True:
+            extension = (await gateway.status("dock"))["status_extension"]
+            if extension["blocks_without_key"]:
+                break
+            assert time.monotonic() < end
+            await asyncio.sleep(0.2)
+    assert extension["link_state"].startswith("no key: QBER")
+    assert extension["secret_bits_produced"] == 0
+
+
+def run_once(link: Link, role: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"qepa_qkd.{role}", "--config", str(link.directory / f"{role}.toml")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda d: edit(d / "alice.toml", "quota_bits", "quota_bit"), "quota_bit"),
+        (lambda d: edit(d / "alice.toml", "[store]", "[store"), "not TOML"),
+        (lambda d: edit(d / "alice.toml", "bench/transmitter", "bench/nothing"), "cannot be opened"),
+        (lambda d: edit(d / "alice.toml", "bench/transmitter", "alice.toml"), "cannot be opened"),
+        (lambda d: (d / "alice/initial.secret").unlink(), "Initial secret"),
+        (lambda d: (d / "alice/initial.secret").chmod(0o644), "0600"),
+        (lambda d: (d / "alice/keys.db").write_bytes(b"no database" * 99), "cannot be read"),
+        (lambda d: (d / "pki/kme-alice.key").unlink(), "missing"),
+    ],
+)
+def test_what_cannot_start_says_why_in_one_sentence(link: Link, break_it: Callable[[Path], object], sentence: str) -> None:
+    link.start("bench")
+    write_secret_file(link.directory / "alice/keys.kek", bytes(32))
+    break_it(link.directory)
+    result = run_once(link, "alice")
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_a_busy_port_is_said_before_anything_starts(link: Link) -> None:
+    link.start("bench")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        edit(link.directory / "alice.toml", '"127.0.0.1:0"', f'"127.0.0.1:{taken.getsockname()[1]}"')
+        result = run_once(link, "alice")
+    assert result.returncode == 2
+    assert "in use" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+async def test_an_independent_client_of_the_standard_gets_the_same_keys(link: Link) -> None:
+    peer = pytest.importorskip("etsi_qkd_014_client")
+    link.start_all()
+    await link.until_blocks(1)
+    pki = link.directory / "pki"
+
+    def client(role: str, sae: str) -> object:
+        address = link.urls[role].removeprefix("https://")
+        files = (str(pki / f"{sae}.pem"), str(pki / f"{sae}.key"), str(pki / "ca.pem"))
+        return peer.QKD014Client(address, *files)
+
+    dock, gateway = client("alice", "dock"), client("bob", "gw-1")
+    code, status = dock.get_status("gw-1")
+    assert code == 200
+    assert status.key_size == 256
+    code, container = dock.get_key("gw-1", number=3, size=256)
+    assert code == 200
+    code, same = gateway.get_key_with_key_IDs("dock", [{"key_ID": key.key_id} for key in container.keys])
+    assert code == 200
+    assert [k.key for k in same.keys] == [k.key for k in container.keys]

@@ -201,13 +201,13 @@ class Receiver(Controller):
             if end == end_slot:
                 return
 
-    def _start(self, run: int, now_s: float) -> str:
+    def _start(self, run: int, now_s: float) -> str:  # noqa: ARG002 (slots are counted, not timed, here)
         self.run = run
         self._synchronised = False
         self._overflow = 0
         return "OK"
 
-    def _set(self, name: str, value: str) -> str:
+    def _set(self, name: str, value: str) -> str:  # noqa: ARG002 (there is nothing to set)
         return "ERR 3 the receiver has no such setting"
 
     def _status(self) -> str:

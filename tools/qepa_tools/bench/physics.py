@@ -1,8 +1,8 @@
 """Model of the light: weak coherent decoy pulses, a lossy rotated channel, four detectors, an eavesdropper.
 
-Sans-IO and seeded: `advance(n)` moves `n` slots forward and returns the clicks. Photon numbers per pulse are Poisson, so
-after loss they still are, and the photons detected from all pulses of one intensity can be drawn at once: their number
-is Poisson(n_mu * eta * mu) and their slots are uniform. The cost is that of the clicks, not of the pulses.
+Sans-IO and seeded: `advance(n)` moves `n` slots forward and returns the clicks. Photon numbers per pulse are Poisson,
+so after loss they still are, and the photons detected from all pulses of one intensity can be drawn at once: their
+number is Poisson(n_mu * eta * mu) and their slots are uniform. The cost is that of the clicks, not of the pulses.
 """
 
 from dataclasses import dataclass
@@ -118,7 +118,7 @@ class OpticalBench:
             guess = self._rng.integers(0, 2, len(states), np.uint8)
             value = np.where(attacked & (eve_basis != basis), guess, value)
             basis = np.where(attacked, eve_basis, basis)
-        return value[slots], basis[slots]
+        return value[slots].astype(np.uint8), basis[slots].astype(np.uint8)
 
     def _noise(self, pulses: int) -> tuple[Slots, Bytes]:
         s = self.settings

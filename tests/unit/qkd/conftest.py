@@ -1,0 +1,94 @@
+"""A link without processes: bench optics, both distillers and both stores, messages passed by hand."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
+from qepa_qkd.authentication import InitialSecret
+from qepa_qkd.decoy import EpsilonBudget, SourceSettings
+from qepa_qkd.distill_alice import AliceDistiller
+from qepa_qkd.distill_bob import BobDistiller
+from qepa_qkd.distillation import Environment, LinkSettings
+from qepa_qkd.messages import Report, decode
+from qepa_qkd.vault import Vault
+from qepa_tools.bench.physics import BenchSettings, OpticalBench, PulseSettings
+
+Wire = Callable[[str, bytes], bytes | None]
+"""Takes (receiver, message), returns what arrives; None is nothing."""
+
+SETTINGS = LinkSettings(
+    link="test",
+    source=SourceSettings((0.5, 0.2, 0.002), (0.4, 0.3, 0.3)),
+    pulse_rate_hz=1e6,
+    key_basis_probability=0.7,
+    block_bits=120_000,
+    qber_threshold=0.08,
+    epsilon=EpsilonBudget(),
+    proof="Lim2014",
+)
+
+
+class MemoryLink:
+    """Both ends in one place. `wire` may change or drop what one end says to the other."""
+
+    def __init__(self, directory: Path, bench: BenchSettings = BenchSettings(), seed: int = 1) -> None:
+        self.optics = OpticalBench(bench, PulseSettings(), np.random.default_rng(seed))
+        self.offset = bench.slot_offset
+        self.secret = InitialSecret.parse(os.urandom(4096))
+        self.signer = MLDSA65PrivateKey.generate()
+        self.vaults = {
+            role: Vault(directory / f"{role}.db", directory / f"{role}.kek", self.secret, is_alice=role == "alice")
+            for role in ("alice", "bob")
+        }
+        self.wire: Wire = lambda _, data: data
+        self.connect()
+
+    def connect(self) -> None:
+        alice, bob = (
+            Environment(SETTINGS, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9) for role in ("alice", "bob")
+        )
+        self.alice = AliceDistiller(alice, self.secret)
+        self.bob = BobDistiller(bob, self.secret, np.random.default_rng(5))
+
+    def run_block(self) -> None:
+        """Send pulses until a block has ended at both ends, or at one and the other waits for nothing any more."""
+        while not (self.alice.outcomes or self.bob.outcomes):
+            slots, detectors = self.optics.advance(200_000)
+            raw = self.bob.report(1, slots, detectors)
+            if raw is None or (arrived := self.wire("alice", raw)) is None:
+                return
+            report = decode(arrived)
+            assert isinstance(report, Report)
+            states = self.optics.states(np.maximum(report.slots - self.offset, 0))
+            self.deliver([("bob", m) for m in self.alice.on_report(report, arrived, states)])
+
+    def deliver(self, queue: list[tuple[str, bytes]]) -> None:
+        while queue:
+            receiver, sent = queue.pop(0)
+            data = self.wire(receiver, sent)
+            if data is None:
+                continue
+            end, other = (self.alice, "bob") if receiver == "alice" else (self.bob, "alice")
+            queue += [(other, answer) for answer in end.on_message(decode(data), data)]
+
+    def close(self) -> None:
+        for vault in self.vaults.values():
+            vault.close()
+
+
+@pytest.fixture
+def make_link(tmp_path: Path) -> Iterator[Callable[..., MemoryLink]]:
+    links: list[MemoryLink] = []
+
+    def make(**bench: float) -> MemoryLink:
+        directory = tmp_path / str(len(links))
+        links.append(MemoryLink(directory, BenchSettings(**bench)))  # type: ignore[arg-type]
+        return links[-1]
+
+    yield make
+    for link in links:
+        link.close()

@@ -1,0 +1,155 @@
+"""Serial protocol: what is encoded comes back, what is damaged is one known loss."""
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qepa_qkd.serial_protocol import (
+    MAX_PAYLOAD,
+    Command,
+    Detections,
+    FrameDamaged,
+    FrameDecoder,
+    FrameEncoder,
+    FramesLost,
+    Message,
+    Reply,
+    SerialProtocolError,
+    StateQuery,
+    States,
+    cobs_decode,
+    cobs_encode,
+    decode_frame,
+    detections_that_fit,
+    split_queries,
+)
+
+texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80)
+words32 = st.integers(0, 2**32 - 1)
+gaps = st.lists(st.one_of(st.integers(0, 300), st.integers(0, 200_000)), max_size=60)
+
+
+@st.composite
+def detections(draw: st.DrawFn) -> Detections:
+    first = draw(st.integers(0, 1 << 50))
+    slots = first + np.cumsum(np.array(draw(gaps), np.int64))
+    end = int(slots[-1]) + 1 if len(slots) else first
+    detectors = np.array(draw(st.lists(st.integers(0, 3), min_size=len(slots), max_size=len(slots))), np.uint8)
+    return Detections(draw(words32), first, end + draw(st.integers(0, 9)), draw(words32), slots, detectors)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> StateQuery:
+    slots = draw(st.integers(0, 1 << 50)) + np.cumsum(np.array([0, *draw(gaps)], np.int64))
+    return StateQuery(draw(words32), draw(st.integers(0, 65535)), slots)
+
+
+states = st.builds(
+    States,
+    words32,
+    st.integers(0, 65535),
+    st.lists(st.integers(0, 15), max_size=99).map(lambda x: np.array(x, np.uint8)),
+)
+messages = st.one_of(st.builds(Command, texts), st.builds(Reply, texts), detections(), queries(), states)
+
+
+def same(a: object, b: object) -> bool:
+    fields = getattr(a, "__dataclass_fields__", {})
+    return type(a) is type(b) and all(np.array_equal(getattr(a, f), getattr(b, f)) for f in fields)
+
+
+@given(st.binary(max_size=2000))
+def test_cobs_round_trip_has_no_zero(data: bytes) -> None:
+    encoded = cobs_encode(data)
+    assert 0 not in encoded
+    assert cobs_decode(encoded) == data
+
+
+@pytest.mark.parametrize(
+    ("plain", "encoded"),
+    [
+        (b"\x00", b"\x01\x01"),
+        (b"\x00\x00", b"\x01\x01\x01"),
+        (b"\x11\x22\x00\x33", b"\x03\x11\x22\x02\x33"),
+        (b"\x11\x00\x00\x00", b"\x02\x11\x01\x01\x01"),
+        (bytes(range(1, 256)), b"\xff" + bytes(range(1, 255)) + b"\x02\xff"),
+    ],
+)
+def test_cobs_published_examples(plain: bytes, encoded: bytes) -> None:
+    assert cobs_encode(plain) == encoded
+    assert cobs_decode(encoded) == plain
+
+
+@given(st.lists(messages, max_size=8), st.integers(1, 50))
+def test_messages_survive_any_chunking(sent: list[Message], chunk: int) -> None:
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    stream = b"".join(encoder.encode(message) for message in sent)
+    received = [e for i in range(0, len(stream), chunk) for e in decoder.feed(stream[i : i + chunk])]
+    assert len(received) == len(sent)
+    assert all(same(a, b) for a, b in zip(received, sent, strict=True))
+
+
+@given(st.lists(messages, min_size=3, max_size=8), st.data())
+def test_a_lost_frame_is_known_and_the_rest_is_untouched(sent: list[Message], data: st.DataObject) -> None:
+    encoder, decoder = FrameEncoder(), FrameDecoder()
+    frames = [encoder.encode(message) for message in sent]
+    lost = data.draw(st.integers(1, len(frames) - 2))
+    del frames[lost]
+    events = list(decoder.feed(b"".join(frames)))
+    assert events[lost] == FramesLost(1)
+    assert decoder.frames_lost == 1
+    assert all(same(a, b) for a, b in zip(events[lost + 1 :], sent[lost + 1 :], strict=True))
+
+
+@given(messages, st.data())
+def test_a_damaged_frame_never_becomes_another_message(message: Message, data: st.DataObject) -> None:
+    frame = bytearray(FrameEncoder().encode(message))
+    position = data.draw(st.integers(0, len(frame) - 2))
+    frame[position] ^= data.draw(st.integers(1, 255))
+    decoder = FrameDecoder()
+    events = list(decoder.feed(bytes(frame)))
+    assert all(isinstance(event, FrameDamaged) for event in events)
+    assert decoder.frames_damaged
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
+    for _ in FrameDecoder().feed(data):
+        pass
+    try:
+        decode_frame(data)
+    except SerialProtocolError:
+        pass
+
+
+@given(st.sampled_from([0x01, 0x02, 0x10, 0x11, 0x12, 0x55]), st.binary(max_size=200))
+def test_any_payload_behind_a_good_crc_decodes_or_raises_the_one_error(kind: int, payload: bytes) -> None:
+    body = bytes([kind, 0, 0]) + payload
+    try:
+        decode_frame(cobs_encode(body + zlib.crc32(body).to_bytes(4, "little")))
+    except SerialProtocolError:
+        pass
+
+
+def test_endless_bytes_without_delimiter_do_not_fill_memory() -> None:
+    decoder = FrameDecoder()
+    damaged = [event for _ in range(100) for event in decoder.feed(b"\x01" * 1000)]
+    assert len(damaged) == 1
+    assert [type(e) for e in decoder.feed(b"\0" + FrameEncoder().encode(Command("STOP")))] == [Command]
+
+
+def test_splitting_keeps_every_slot_and_fits_frames() -> None:
+    rng = np.random.default_rng(7)
+    slots = np.cumsum(rng.integers(0, 90_000, 9000))
+    parts = list(split_queries(1, 65_535, slots))
+    assert np.array_equal(np.concatenate([p.slots for p in parts]), slots)
+    assert [p.tag for p in parts[:2]] == [65_535, 0]
+    for part in parts:
+        FrameEncoder().encode(part)
+    fit = detections_that_fit(slots, 0)
+    assert 0 < fit < len(slots)
+    full = Detections(1, 0, int(slots[fit - 1]) + 1, 0, slots[:fit], np.zeros(fit, np.uint8))
+    assert len(FrameEncoder().encode(full)) > MAX_PAYLOAD // 2
