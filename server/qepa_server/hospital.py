@@ -4,6 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 
@@ -52,6 +53,13 @@ _MODEL_AGAIN_MS = 5000
 _COHORT_KEY = "cohort key"
 
 
+@dataclass(frozen=True, slots=True)
+class _Repetition:
+    version: int
+    due_ms: int
+    every_ms: int
+
+
 class Hospital:
     """Wires the parts together and routes what gateways say.
 
@@ -81,7 +89,7 @@ class Hospital:
         self.ledger = RoundLedger(store)
         self._send = send
         self._care_ticked_ms = 0
-        self._model_sent_ms: dict[str, int] = {}
+        self._model_again: dict[str, _Repetition] = {}
         cohort_key = _cohort_key(store, vault, random_bytes)
         self._release_first_model()
         self.hub = GatewayHub(store=store, identity=identity, root_key=root_key, clock_ms=clock_ms, send=send)
@@ -132,21 +140,15 @@ class Hospital:
         now_ms = self.clock_ms()
         return frozenset(name for name in self.hub.connected if self.presence.online(name, now_ms))
 
-    def prepared(self, model_version: int) -> tuple[int, int]:
-        """Return (gateways with online boards, patients with an online board that holds this model)."""
+    def prepared(self) -> tuple[int, int]:
+        """Return (gateways with online boards, patients with an online board)."""
         now_ms = self.clock_ms()
         gateways = 0
         patients: set[str] = set()
         for name in self.present():
             online = self.presence.boards(name, now_ms)
             gateways += bool(online)
-            patients |= {
-                record.patient
-                for number, status in online.items()
-                if status.model_version == model_version
-                and (record := self.register.get(number)) is not None
-                and record.gateway == name
-            }
+            patients |= {b.patient for b in self.register.of_gateway(name) if b.board in online}
         return gateways, len(patients)
 
     def receive(self, gateway: str, data: bytes) -> None:
@@ -157,7 +159,7 @@ class Hospital:
                 self._route(received)
         except (UplinkError, WireError, ServerError) as error:
             self.refused[error.reason] += 1
-            _LOG.info("refused from %s: %s", gateway[:32], error)
+            _LOG.info("refused from %r: %s", gateway[:32], error)
 
     def tick(self) -> None:
         """Do what time asks for; call it about ten times a second."""
@@ -189,8 +191,7 @@ class Hospital:
             case CareRecord():
                 self._on_care(gateway, message)
             case AlertReport():
-                self.alarms.accept(gateway, message)
-                self._acknowledge(gateway, message.id)
+                self._on_alert(gateway, message)
             case _:
                 raise RefusedError("type", f"{message.type} is not for the server")
 
@@ -207,10 +208,24 @@ class Hospital:
     def _on_status(self, gateway: str, status: Status) -> None:
         now_ms = self.clock_ms()
         self.presence.note(gateway, status, now_ms)
-        behind = any(board.online and board.model_version < self.registry.current.version for board in status.boards)
-        if behind and now_ms - self._model_sent_ms.get(gateway, 0) >= _MODEL_AGAIN_MS:
-            self._model_sent_ms[gateway] = now_ms
+        version = self.registry.current.version
+        if not any(board.online and board.model_version < version for board in status.boards):
+            return
+        # A gateway hears of a board's model late, so this may be needless: ask less and less often.
+        sent = self._model_again.get(gateway)
+        if sent is None or sent.version != version:
+            self._model_again[gateway] = _Repetition(version, now_ms + _MODEL_AGAIN_MS, _MODEL_AGAIN_MS)
+        elif now_ms >= sent.due_ms:
+            self._model_again[gateway] = _Repetition(version, now_ms + 2 * sent.every_ms, 2 * sent.every_ms)
             self._send(gateway, self.registry.envelope)
+
+    def _on_alert(self, gateway: str, report: AlertReport) -> None:
+        try:
+            self.alarms.accept(gateway, report)
+        except RefusedError:
+            self._acknowledge(gateway, report.id)  # in the audit: sending it again would change nothing
+            raise
+        self._acknowledge(gateway, report.id)
 
     def _on_care(self, gateway: str, record: CareRecord) -> None:
         consent_id = care_consent(record.payload)

@@ -60,6 +60,8 @@ class BrokerLink:
                 gateway = message.topic.value.rsplit("/", 1)[-1]
                 if isinstance(message.payload, bytes):
                     receive(gateway, message.payload)
+                if sender.done():
+                    await sender  # raises what ended it, so that the connection is made anew
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)

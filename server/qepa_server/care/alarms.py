@@ -46,12 +46,14 @@ class AlarmLog:
     def accept(self, gateway: str, report: AlertReport) -> None:
         """Take a report; when this returns it is durable and can be acknowledged. Reports may come twice or swapped.
 
-        Raises RefusedError("board" or "kind") for a report that this gateway can not make.
+        Raises RefusedError("board" or "kind") for a report that this gateway can not make; that is in the audit then.
         """
         board = self._register.get(report.board)
         if board is None or board.gateway != gateway:
+            self._note_refused(gateway, report, "board")
             raise RefusedError("board", f"{report.board:08x} is not enrolled at {gateway}")
         if report.kind not in KINDS:
+            self._note_refused(gateway, report, "kind")
             raise RefusedError("kind", f"alert of unknown kind {report.kind}")
         kind, priority = KINDS[report.kind]
         with self._store.write() as connection:
@@ -73,6 +75,19 @@ class AlarmLog:
                 self._begin(connection, report, board.patient, kind, priority)
             else:
                 self._end(connection, report, kind)
+
+    def _note_refused(self, gateway: str, report: AlertReport, reason: str) -> None:
+        with self._store.write() as connection:
+            chain.append(
+                connection,
+                self._clock_ms(),
+                "alert.refused",
+                gateway=gateway,
+                board=report.board,
+                kind=report.kind,
+                active=report.active,
+                reason=reason,
+            )
 
     def _begin(self, connection: Connection, report: AlertReport, patient: str, kind: str, priority: str) -> None:
         lasting = (alarms.c.board == report.board) & (alarms.c.kind == kind) & alarms.c.ended_ms.is_(None)

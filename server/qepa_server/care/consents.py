@@ -187,13 +187,21 @@ class ConsentDesk:
         return any(self.covers(consent_id, board, now_ms) for consent_id in self._consents)
 
     def grants(self, gateway: str, now_ms: int) -> Iterator[tuple[bytes, CareGrant]]:
-        """Care keys that ``gateway`` may hold now, each with its consent id."""
+        """Care keys that ``gateway`` is to hold now, each with its consent id: one for a board, of the longest consent.
+
+        A gateway keeps one consent for a board; with two it would be told of one after the other for ever.
+        """
+        longest: dict[int, StoredConsent] = {}
         for consent in self._consents.values():
             for number in consent.gateways:
-                record = self._register.get(number)
-                if record is not None and record.gateway == gateway and self.covers(consent.consent_id, number, now_ms):
-                    key = care_key(record.end_key, consent.consent_id)
-                    yield consent.consent_id, CareGrant(consent=consent.signed, board=number, care_key=key)
+                if self.covers(consent.consent_id, number, now_ms):
+                    rival = longest.get(number, consent)
+                    longest[number] = max(rival, consent, key=lambda c: (c.not_after_s, c.consent_id))
+        for number, consent in longest.items():
+            record = self._register[number]
+            if record.gateway == gateway:
+                key = care_key(record.end_key, consent.consent_id)
+                yield consent.consent_id, CareGrant(consent=consent.signed, board=number, care_key=key)
 
     def ended(self, gateway: str, now_ms: int) -> list[bytes]:
         """Withdrawn consents whose window is not long over: ``gateway`` may still hold their keys."""

@@ -41,8 +41,8 @@ class Ward(Protocol):
         """Gateways with a session that were heard lately."""
         ...
 
-    def prepared(self, model_version: int) -> tuple[int, int]:
-        """(gateways with online boards, patients with an online board that holds this model)."""
+    def prepared(self) -> tuple[int, int]:
+        """(gateways with online boards, patients with an online board)."""
         ...
 
 
@@ -217,7 +217,8 @@ class Conductor:
             self._send(gateway, running.start_envelope)
 
     def _open_when_due(self, now_ms: int) -> None:
-        if self.finished or (self._last is not None and now_ms < self._last.opened_ms + self._plan.period_ms):
+        # A clock that was set back must not hold rounds up, so only an age from 0 to a period waits.
+        if self.finished or (self._last and 0 <= now_ms - self._last.opened_ms < self._plan.period_ms):
             return
         present = self._ward.present()
         if self._waiting_since_ms is None:
@@ -239,8 +240,8 @@ class Conductor:
         self._repeat(self.running)
 
     def _worth_opening(self, waited_ms: int) -> bool:
-        """Wait, for a while, until enough patients can answer: boards that start, boards that load the new model."""
-        gateways, patients = self._ward.prepared(self._registry.current.version)
+        """Wait, for a while, until enough patients can answer: boards start one after another."""
+        gateways, patients = self._ward.prepared()
         enrolled = len({board.patient for board in self._register.values()})
         first = self._opened_here == 0
         wanted_gateways = self._plan.gateways_expected if first else 1

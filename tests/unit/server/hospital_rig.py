@@ -121,6 +121,7 @@ class Gateway:
         self.releases: list[ModelRelease] = []
         self.grants: list[CareGrant] = []
         self.revoked: list[bytes] = []
+        self.acked: list[str] = []
         self.model_version = 0
         self.model_root = b""
         self.silent = False
@@ -175,6 +176,7 @@ class Gateway:
                 self.status()
                 self.resend()
             case Ack():
+                self.acked += message.ids
                 for done in message.ids:
                     self.spool.pop(done, None)
             case Directory():

@@ -128,6 +128,17 @@ def test_lost_grants_are_sent_again_until_records_come(rig):
     assert len(gateway.grants) == 1
 
 
+def test_of_two_consents_a_gateway_is_given_the_longer_and_the_other_when_that_ends(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT, end_s=900))
+    rig.hospital.consents.accept(rig.consent(board, bytes(16), end_s=600))
+    rig.pass_time(25)
+    assert {g.care_key for g in gateway.grants} == {care_key(board.end_key, CONSENT)}
+    rig.hospital.consents.withdraw(rig.withdrawal(CONSENT))
+    rig.pass_time(1)
+    assert gateway.grants[-1].care_key == care_key(board.end_key, bytes(16))
+
+
 @pytest.mark.parametrize("wrong", ["dock", "gw-1"])
 def test_only_the_consent_desk_gives_and_withdraws(rig, wrong):
     board = board_of(rig)
@@ -209,3 +220,5 @@ def test_alerts_of_another_gateways_board_or_kind_are_refused(rig):
     assert rig.hospital.refused["board"] == 1
     assert rig.hospital.refused["kind"] == 1
     assert rig.state()["alarms"] == []
+    assert rig.gateways["gw-1"].acked == ["a2"]
+    assert rig.gateways["gw-2"].acked == ["a1"]
