@@ -1,7 +1,7 @@
 """Frames between this board and its gateway: numbered, authenticated, sent again until acknowledged. Sans-IO.
 
-Order of sending: what is left of earlier epochs, whose key the gateway keeps until it sees the new HELLO; HELLO, before
-which nothing of this epoch can be read; then alerts, vectors, the newest care record.
+Order of sending: what is left of earlier epochs, which the gateway can read best before it sees the new HELLO; HELLO,
+before which nothing of this epoch can be read; then alerts, vectors, the newest care record.
 Milliseconds are those of any monotonic clock the caller keeps to.
 """
 
@@ -24,6 +24,7 @@ from .errors import BoardError
 
 RESEND_FIRST_MS = 2000
 RESEND_LONGEST_MS = 60000
+HANDOVER_MS = 2000  # how long HELLO waits for frames of earlier epochs to be acknowledged
 HELLO_AGAIN_AFTER = 3  # resends of one frame after which the gateway may have forgotten the epoch
 
 
@@ -40,6 +41,7 @@ class Link:
         self._care = None
         self._down_seq = 0
         self._before = None  # [epoch number, mac key down, last seq] of the epoch before, until HELLO is acknowledged
+        self._handover_ms = None  # until when HELLO waits
         self._retries = {}  # seq: [due_ms, resends]
         self.refused = {}
         self.sent = 0
@@ -65,6 +67,7 @@ class Link:
     def connected(self):
         """A new connection stands: say HELLO and send everything unacknowledged at once."""
         self._retries.clear()
+        self._handover_ms = None
         self._care = None
         if self._epoch is not None:
             self._say_hello()
@@ -84,14 +87,20 @@ class Link:
     def send_vector(self, round_, stream, model, sealed):
         """Queue a sealed vector, durably."""
         seq = self._counters.next_seq()
-        self._outbox.put(seq, self._frame(VECTOR, seq, encode_vector(round_, stream, model, sealed)))
+        self._keep(seq, self._frame(VECTOR, seq, encode_vector(round_, stream, model, sealed)))
 
     def send_alert(self, alert):
         """Queue an alert, durably."""
         seq = self._counters.next_seq()
         if self._epoch is None:
             raise BoardError("key", "no link key: load pads at the dock")
-        self._outbox.put(seq, self._frame(ALERT, seq, encode_alert(self._epoch.alert_key, seq, alert)))
+        self._keep(seq, self._frame(ALERT, seq, encode_alert(self._epoch.alert_key, seq, alert)))
+
+    def _keep(self, seq, data):
+        # After a reboot nobody could say HELLO for this epoch any more, and without it the frame can't be read.
+        if self._hello is not None and self._hello[0] not in self._outbox:
+            self._outbox.put(*self._hello)
+        self._outbox.put(seq, data)
 
     def send_care(self, care_key, consent_id, care):
         """Offer a care record; it replaces one that has not gone out yet."""
@@ -113,14 +122,21 @@ class Link:
         seqs = self._outbox.seqs()
         hello = self._hello
         if hello is not None:
-            for seq in seqs:
-                if self._outbox.epoch(seq) != self._epoch.number and seq not in self._retries:
+            older = [seq for seq in seqs if self._outbox.epoch(seq) != self._epoch.number]
+            for seq in older:
+                if seq not in self._retries:
                     data = self._kept(seq, now_ms)
                     if data is not None:
                         return data
+            if self._handover_ms is None:
+                self._handover_ms = now_ms + HANDOVER_MS
+            if older and now_ms < self._handover_ms:
+                return None
             if self._is_due(hello[0], now_ms):
                 return hello[1]
         for seq in seqs:
+            if hello is not None and seq == hello[0]:
+                continue
             data = self._kept(seq, now_ms)
             if data is not None:
                 return data
@@ -151,7 +167,7 @@ class Link:
         return True
 
     def backlog(self):
-        """Frames that wait for an acknowledgement, HELLO aside."""
+        """Frames in flash that wait for an acknowledgement."""
         return len(self._outbox)
 
     def is_settled(self):
@@ -199,13 +215,17 @@ class Link:
             raise WireError("epoch")
         if frame.type != ACK:
             return frame
-        for seq in decode_ack(frame.payload):
+        self._acknowledge(decode_ack(frame.payload))
+        return None
+
+    def _acknowledge(self, seqs):
+        for seq in seqs:
             self._retries.pop(seq, None)
-            if seq in self._outbox:
-                self._outbox.remove(seq)
-                self.acknowledged += 1
-            elif self._hello is not None and self._hello[0] == seq:
+            if self._hello is not None and self._hello[0] == seq:
                 self._hello = None
                 self._before = None
                 self.acknowledged += 1
-        return None
+            elif seq in self._outbox:
+                self.acknowledged += 1
+            if seq in self._outbox:
+                self._outbox.remove(seq)

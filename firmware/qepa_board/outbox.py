@@ -1,13 +1,14 @@
 """Frames that must not be lost: kept in flash, byte for byte, until the gateway says that it holds them."""
 
 from qepa_wire.errors import WireError
-from qepa_wire.frame import ALERT, UP_TYPES, parse
+from qepa_wire.frame import ALERT, HELLO, UP_TYPES, VECTOR, parse
 
 from .errors import CorruptError
 from .flash import read_record, write_record
 
 PREFIX = "out-"
 MAX_FRAMES = 24
+_ORDER = {HELLO: 0, ALERT: 1, VECTOR: 2}
 
 
 class Outbox:
@@ -41,11 +42,11 @@ class Outbox:
         return seq in self._types
 
     def seqs(self):
-        """Sequence numbers in the order of sending: alerts first, then by age."""
+        """Sequence numbers in the order of sending: by epoch, in it HELLO, then alerts, then by age."""
         return sorted(self._types, key=self._rank)
 
     def _rank(self, seq):
-        return (self._types[seq] != ALERT, seq)
+        return (self._epochs[seq], _ORDER[self._types[seq]], seq)
 
     def epoch(self, seq):
         """Epoch under whose key the frame was made."""
@@ -55,7 +56,7 @@ class Outbox:
         """Keep frame ``data``; on return it is durable."""
         if len(self._types) >= MAX_FRAMES:
             self.dropped += 1
-            self.remove(max(self._types, key=lambda old: (self._types[old] != ALERT, -old)))
+            self.remove(max(self._types, key=lambda old: (_ORDER[self._types[old]], -old)))
         write_record(self._flash, _name(seq), data)
         self._note(parse(data, UP_TYPES))
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from qepa_board.counters import Counters
 from qepa_board.keyring import Epoch
-from qepa_board.link import HELLO_AGAIN_AFTER, RESEND_FIRST_MS, RESEND_LONGEST_MS, Link
+from qepa_board.link import HANDOVER_MS, HELLO_AGAIN_AFTER, RESEND_FIRST_MS, RESEND_LONGEST_MS, Link
 from qepa_board.outbox import Outbox
 from qepa_wire import frame as wire
 from qepa_wire.keys import LINK_MAC_DOWN, derive
@@ -57,20 +57,43 @@ def test_hello_goes_first_then_alerts_vectors_and_the_newest_care_record(link):
     assert link.care_skipped == 1
 
 
-def test_frames_of_an_earlier_boot_go_before_hello_whose_epoch_ends_their_key(flash, counters, link):
+def reboot(flash, key):
+    counters = Counters.load(flash)
+    link = Link(BOARD, counters, Outbox(flash))
+    begin(link, counters, key)
+    return link
+
+
+def test_frames_of_an_earlier_boot_go_before_hello_whose_epoch_ends_their_key(flash, link):
+    link.receive(down(wire.ACK, encode_ack([drain(link, 0)[0].seq])))
     link.send_vector(1, 1, 0, bytes(4 * 16 + 16))
     link.send_alert(Alert(1, 1, 1, 1, 0))
-    rebooted = Counters.load(flash)
-    again = Link(BOARD, rebooted, Outbox(flash))
-    begin(again, rebooted, KEYS[2])
+    again = reboot(flash, KEYS[2])
     frames = drain(again, 0)
-    assert [(frame.type, frame.epoch) for frame in frames] == [(wire.ALERT, 1), (wire.VECTOR, 1), (wire.HELLO, 2)]
-    # The gateway may acknowledge them before it has read HELLO, under the old key, and with nothing but ACK.
+    assert [(frame.type, frame.epoch) for frame in frames] == [(wire.ALERT, 1), (wire.VECTOR, 1)]
+    # The gateway acknowledges them before it has read HELLO, under the old key; that key is good for nothing else.
     assert again.receive(down(wire.CARE_REVOKE, bytes(16), seq=9)) is None
     assert again.refused == {"epoch": 1}
     again.receive(down(wire.ACK, encode_ack([frames[0].seq, frames[1].seq]), seq=10))
     assert again.backlog() == 0
-    assert again.refused == {"epoch": 1}
+    assert [(frame.type, frame.epoch) for frame in drain(again, 0)] == [(wire.HELLO, 2)]
+
+
+def test_hello_does_not_wait_for_ever_for_frames_of_an_earlier_boot(flash, link):
+    link.send_alert(Alert(1, 1, 1, 1, 0))
+    again = reboot(flash, KEYS[2])
+    assert types(drain(again, 0)) == [wire.HELLO, wire.ALERT]
+    assert drain(again, HANDOVER_MS - 1) == []
+    assert (wire.HELLO, 2) in [(frame.type, frame.epoch) for frame in drain(again, HANDOVER_MS)]
+
+
+def test_an_alert_of_a_boot_that_never_met_its_gateway_brings_its_own_hello(flash, link):
+    link.send_alert(Alert(1, 1, 1, 1, 0))
+    reboot(flash, KEYS[2]).send_alert(Alert(2, 2, 1, 1, 0))
+    frames = drain(reboot(flash, KEYS[3]), 0)
+    assert [(frame.type, frame.epoch) for frame in frames] == [
+        (wire.HELLO, 1), (wire.ALERT, 1), (wire.HELLO, 2), (wire.ALERT, 2),
+    ]  # fmt: skip
 
 
 def test_until_hello_is_acknowledged_orders_under_the_last_key_still_count(link, counters):
