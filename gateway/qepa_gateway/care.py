@@ -24,6 +24,7 @@ from qepa_wire.payloads import (
 from .boards import Board, Boards
 from .domain.keyring import EpochKeys
 from .errors import Refused
+from .models import Models
 from .server_link import ServerLink
 from .spool.database import Spool
 from .spool.trust import StoredConsent, TrustStore
@@ -46,11 +47,12 @@ class Vitals:
 class CareStreams:
     """One consent at most for each board; a new one replaces the last."""
 
-    def __init__(self, spool: Spool, boards: Boards, link: ServerLink, clock: Clock) -> None:
+    def __init__(self, spool: Spool, boards: Boards, link: ServerLink, models: Models, clock: Clock) -> None:
         self._spool = spool
         self._trust = TrustStore(spool)
         self._boards = boards
         self._link = link
+        self._models = models
         self._clock = clock
         self._consents = {consent.board: consent for consent in self._trust.consents()}
         self._streaming: set[int] = set()
@@ -77,6 +79,7 @@ class CareStreams:
             raise Refused("consent", f"care record of board {board.number:08x}")
         care = decode_care(consent.key, board.number, frame.seq, frame.payload)
         now_ms = self._clock()
+        self._models.uses_low_bits(board, care.model)
         self._streaming.add(board.number)
         self._vitals[board.number] = Vitals(care, now_ms)
         record = CareRecord(board=board.number, seq=frame.seq, payload=frame.payload, received_ms=now_ms)

@@ -65,7 +65,7 @@ class Gateway:
         self.models = Models(spool, self.boards, clock)
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
-        self.care = CareStreams(spool, self.boards, self.link, clock)
+        self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
         self.alerts = Alerts(self.link, clock)
         self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet)
         self.intake.handlers = {VECTOR: self.rounds.take_vector, CARE: self.care.take, ALERT: self.alerts.take}

@@ -63,3 +63,8 @@ class Models:
         if board.row.model < version <= self.version:
             board.row.model = version
             board.dirty = True
+
+    def uses_low_bits(self, board: Board, low_bits: int) -> None:
+        """A board's care record says so mod 2^16: enough to tell whether it is the last release."""
+        if low_bits == self.version & 0xFFFF:
+            self.uses(board, self.version)

@@ -43,6 +43,15 @@ def test_a_consent_starts_the_stream(monitored):
     assert not monitored.site.refused
 
 
+def test_a_care_record_tells_which_model_the_board_uses(monitored):
+    monitored.server.broadcast(monitored.server.release(70_000))
+    monitored.settle(4)
+    assert monitored.site.gateway.status().boards[0].model_version == 0
+    monitored.boards[1].model = 70_000 & 0xFFFF  # as the record carries it
+    stream(monitored)
+    assert monitored.site.gateway.status().boards[0].model_version == 70_000
+
+
 def test_a_value_grows_stale_and_is_never_frozen(monitored):
     stream(monitored)
     monitored.now_ms += 6000
