@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,24 +13,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-
-playwright_sync = pytest.importorskip("playwright.sync_api") if os.environ.get("CI") != "true" else None
-if playwright_sync is None:
-    from playwright import sync_api as playwright_sync
-expect = playwright_sync.expect
+from playwright.sync_api import expect
 
 WEB = Path(__file__).resolve().parents[2] / "server" / "web"
 SHOTS = os.environ.get("QEPA_SHOTS")  # a directory: the tests leave pictures of what they saw there
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'"
 
@@ -211,20 +196,6 @@ def ward() -> Iterator[Ward]:
     server.ward.silent, server.ward.refusing = False, True  # type: ignore[attr-defined]
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        missing = "NO CHROMIUM on this machine: the ward page was not tested"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with playwright_sync.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

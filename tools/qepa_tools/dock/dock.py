@@ -56,6 +56,7 @@ class BoardSettings:
     broker_host: str
     broker_port: int
     fs_hz: int
+    mains_hz: int
     rekey_s: int
 
 
@@ -102,6 +103,7 @@ class Dock:
             "gateway": gateway,
             "broker": {"host": settings.broker_host, "port": settings.broker_port},
             "fs_hz": settings.fs_hz,
+            "mains_hz": settings.mains_hz,
             "rekey_s": settings.rekey_s,
             "end_key": end_key.hex(),
             "cohort_key": cohort_key.hex(),

@@ -93,7 +93,7 @@ class Beds:
 
     async def power_on(self, broker_port: int, dock: Dock, progress: Callable[[], None], *, renew: bool) -> None:
         """Start every board and enrol those that never were; ``renew`` enrols all again, to tell them a new address."""
-        settings = BoardSettings("127.0.0.1", broker_port, self._fs_hz(), self._plan.rekey_s)
+        settings = BoardSettings("127.0.0.1", broker_port, self._fs_hz(), self._plan.mains_hz, self._plan.rekey_s)
         for bed in self.beds.values():
             await self._start(bed)
             cradle = FleetCradle(self.fleet, bed.board)

@@ -43,6 +43,7 @@ class WardPlan:
     unplug: Unplug | None = None
     pads_per_board: int = 8
     rekey_s: int = 30
+    mains_hz: int = 60
 
     def __post_init__(self) -> None:
         if not 1 <= self.boards <= MAX_BOARDS:
@@ -53,6 +54,8 @@ class WardPlan:
             raise ToolError(f"--speed must be 0.1 to 100, not {self.speed}")
         if self.rounds < 0:
             raise ToolError(f"--rounds must not be negative, it is {self.rounds}")
+        if self.mains_hz not in (50, 60):
+            raise ToolError(f"--mains is 50 or 60 Hz, not {self.mains_hz}")
         if self.unplug and self.unplug.board > self.boards:
             raise ToolError(f"--unplug names board {self.unplug.board}, but there are {self.boards}")
 
