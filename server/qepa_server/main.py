@@ -44,6 +44,8 @@ def now_ms() -> int:
 def run(path: Path) -> int:
     """Run the server of the configuration at ``path`` until SIGTERM or SIGINT; return the exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s")
+    for chatty in ("alembic", "uvicorn", "mqtt"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         return asyncio.run(_run(path))
     except (ServerError, UplinkError, WireError) as error:

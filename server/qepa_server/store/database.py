@@ -39,7 +39,7 @@ class Store:
             raise StoreError("store", f"{folder} is in use by another server") from error
         path = folder / "server.db"
         engine = create_engine(f"sqlite:///{path}")
-        event.listen(engine, "connect", _set_pragmas)
+        use_sqlite(engine)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             migrate(engine)
@@ -63,7 +63,18 @@ class Store:
         os.close(self._lock)
 
 
-def _set_pragmas(connection: Any, _record: object) -> None:
+def use_sqlite(engine: Engine) -> None:
+    """Durable settings, and transactions that begin where SQLAlchemy says: also around CREATE TABLE."""
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin late, and leave DDL outside of transactions
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
         connection.execute(f"PRAGMA {pragma}")
 

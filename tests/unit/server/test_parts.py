@@ -15,7 +15,7 @@ from qepa_server.errors import AuditError, ConfigError, StoreError
 from qepa_server.registry.signer import HssSigner
 from qepa_server.robust.aggregate import ClippedTrimmedMean, clip_norms
 from qepa_server.rounds.statistics import heart_rate
-from qepa_server.store.database import Store, migrate
+from qepa_server.store.database import Store, migrate, use_sqlite
 from qepa_server.store.schema import audit, metadata
 from qepa_server.store.vault import Vault
 from qepa_server.training.softmax import LearningRule
@@ -137,6 +137,29 @@ def test_migrations_build_exactly_the_tables_of_the_schema(tmp_path):
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
+
+
+@pytest.mark.parametrize("at", [1, 7, 14])
+def test_a_migration_that_is_cut_off_leaves_nothing_and_is_done_again(tmp_path, at):
+    from sqlalchemy import event, inspect
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'server.db'}")
+    use_sqlite(engine)
+    seen = 0
+
+    def power_cut(_connection, _cursor, statement, *_):
+        nonlocal seen
+        seen += "CREATE TABLE" in statement and "alembic" not in statement
+        if seen == at:
+            raise OSError("power cut")
+
+    event.listen(engine, "before_cursor_execute", power_cut)
+    with pytest.raises(OSError, match="power cut"):
+        migrate(engine)
+    seen = 100
+    assert not set(metadata.tables) & set(inspect(engine).get_table_names())
+    engine.dispose()
+    Store.open(tmp_path).close()
 
 
 def test_the_database_is_durable_and_held_by_one_server(tmp_path):

@@ -4,6 +4,7 @@ from alembic import context
 
 from qepa_server.store.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+# SQLite can: a migration that is cut off leaves nothing behind.
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
 with context.begin_transaction():
     context.run_migrations()
