@@ -259,6 +259,8 @@ class Aggregation:
     def _take_start(self, message: RoundStart, _sender: str) -> None:
         active = self._active.get(message.round)
         if active is None:
+            if self._store.started(message.round) == message.model_dump_json().encode():
+                return  # repeated after the end
             raise Refused("round_old" if message.round <= self._highest else "round", f"start of {message.round}")
         if active.started is not None:
             if active.started.server_nonce != message.server_nonce or active.started.readies != message.readies:

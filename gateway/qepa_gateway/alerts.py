@@ -1,17 +1,20 @@
 """Alerts: opened, stored, acknowledged, reported until the server holds them."""
 
+import json
 from dataclasses import dataclass
 
 from qepa_uplink.messages import AlertReport
 from qepa_wire.frame import Frame
-from qepa_wire.payloads import decode_alert
+from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, decode_alert
 
 from .boards import Board
 from .domain.keyring import EpochKeys
 from .server_link import ServerLink
+from .spool.database import Spool
 from .transport import Clock
 
-KIND_NAMES = {1: "asystole", 2: "lead_off"}
+KIND_NAMES = {ALERT_ASYSTOLE: "asystole", ALERT_LEAD_OFF: "lead_off"}
+_ACTIVE = "active_alerts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,15 @@ class ActiveAlert:
 class Alerts:
     """Active alerts by board and kind, for the bedside; durable reports for the server."""
 
-    def __init__(self, link: ServerLink, clock: Clock) -> None:
+    def __init__(self, spool: Spool, link: ServerLink, clock: Clock) -> None:
+        self._spool = spool
         self._link = link
         self._clock = clock
         self._active: dict[tuple[int, int], ActiveAlert] = {}
+        sealed = spool.get(_ACTIVE)
+        if sealed is not None:
+            for board, kind, since_ms in json.loads(spool.vault.open(sealed, _ACTIVE)):
+                self._active[board, kind] = _active(kind, since_ms)
 
     def take(self, board: Board, keys: EpochKeys, frame: Frame) -> None:
         """Handle an authentic ALERT frame; raises WireError for what does not decode."""
@@ -46,11 +54,16 @@ class Alerts:
             )
         )
         if alert.active:
-            name = KIND_NAMES.get(alert.kind, str(alert.kind))
-            self._active.setdefault((board.number, alert.kind), ActiveAlert(name, now_ms))
+            self._active.setdefault((board.number, alert.kind), _active(alert.kind, now_ms))
         else:
             self._active.pop((board.number, alert.kind), None)
+        record = [[board_, kind, active.since_ms] for (board_, kind), active in self._active.items()]
+        self._spool.set(_ACTIVE, self._spool.vault.seal(json.dumps(record).encode(), _ACTIVE))
 
     def of(self, board: int) -> list[ActiveAlert]:
         """Active alerts of a board."""
         return [alert for (number, _), alert in sorted(self._active.items()) if number == board]
+
+
+def _active(kind: int, since_ms: int) -> ActiveAlert:
+    return ActiveAlert(KIND_NAMES.get(kind, str(kind)), since_ms)

@@ -44,6 +44,11 @@ class Board:
             return "none"
         return "ratchet" if current.reference.steps else "qkd"
 
+    @property
+    def exhausted(self) -> bool:
+        """All numbers down are used: the board must be enrolled anew."""
+        return self.next_seq > _MAX_SEQ
+
     def seen(self, now_ms: int) -> None:
         """An authentic frame came."""
         self.row.last_seen_ms = now_ms
@@ -51,7 +56,7 @@ class Board:
 
     def is_online(self, now_ms: int) -> bool:
         """Whether it has keys and was heard lately."""
-        return self.ring.current is not None and now_ms - self.row.last_seen_ms < ONLINE_MS
+        return self.ring.current is not None and not self.exhausted and now_ms - self.row.last_seen_ms < ONLINE_MS
 
 
 class Boards:
@@ -100,6 +105,8 @@ class Boards:
         board = self._boards.get(number)
         if board is None or not board.row.adopted:
             raise Refused("unknown_board", f"{number:08x}")
+        if board.exhausted:
+            raise Refused("exhausted", f"board {number:08x} must be enrolled anew")
         return board
 
     def patients_online(self) -> dict[int, str]:
@@ -110,8 +117,8 @@ class Boards:
 
     def reserve_seq(self, board: Board) -> int:
         """The next number down: never returned before, on any run (labels are encrypted at that position)."""
-        if board.next_seq > _MAX_SEQ:
-            raise Refused("exhausted", f"board {board.number:08x} has used all numbers down and must be enrolled anew")
+        if board.exhausted:
+            raise Refused("exhausted", f"board {board.number:08x} must be enrolled anew")
         if board.next_seq > board.row.seq_down:
             board.row.seq_down = min(board.next_seq + SEQ_BLOCK - 1, _MAX_SEQ)
             self._store.save(board.row)
@@ -122,7 +129,7 @@ class Boards:
     def send_down(self, board: Board, type_: int, payload: bytes, *, seq: int | None = None, qos: int = 0) -> None:
         """Queue a frame for ``board`` under its current epoch; without keys there is nothing to say it in."""
         keys = board.ring.current
-        if keys is None:
+        if keys is None or (board.exhausted and seq is None):
             return
         number = self.reserve_seq(board) if seq is None else seq
         data = encode(type_, board.number, keys.epoch, number, payload, keys.mac_down)

@@ -31,6 +31,7 @@ from .spool.trust import TrustStore
 from .transport import Clock, Outgoing
 
 STATUS_EVERY_MS = 2000
+MAX_QUEUED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Gateway:
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
-        self.alerts = Alerts(self.link, clock)
+        self.alerts = Alerts(spool, self.link, clock)
         self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet)
         self.intake.handlers = {VECTOR: self.rounds.take_vector, CARE: self.care.take, ALERT: self.alerts.take}
         self.link.handlers[Welcome] = self._take_welcome
@@ -74,8 +75,10 @@ class Gateway:
         self._own_topic = to_gateway(self.name)
 
     def receive(self, topic: str, data: bytes) -> None:
-        """Queue one message of the broker; :meth:`step` takes it."""
-        if topic == self._own_topic:
+        """Queue one message of the broker; :meth:`step` takes it. What a flood brings beyond a limit is dropped."""
+        if len(self._frames) + len(self._messages) >= MAX_QUEUED:
+            self.refusals.count("overload", "broker")
+        elif topic == self._own_topic:
             self._messages.append(data)
         else:
             self._frames.append((topic, data))
@@ -87,6 +90,13 @@ class Gateway:
     def key_failed(self, key_id: bytes, reason: str) -> None:
         """A pad cannot be had now; ``reason`` is a counter's label."""
         self.intake.key_failed(key_id, reason)
+
+    def save_keys(self) -> None:
+        """Store pads that came and were not taken yet: the KME does not give them twice. For the way out."""
+        keys, self._keys = self._keys, []
+        with self._spool.transaction():
+            for key_id, key in keys:
+                self.intake.key_arrived(key_id, key)
 
     def step(self) -> None:
         """Take all that is queued, one transaction for the frames, then do what is due. Raises SpoolError."""

@@ -18,6 +18,7 @@ LINK_STATUS_S = 2.0
 WATCHDOG_S = 10.0
 FRAMES_FLOW_MS = 120_000
 _MAX_FETCHES = 4
+_LAST_FETCH_S = 2.0
 
 
 def sd_notify(state: str) -> None:
@@ -58,9 +59,16 @@ class Daemon:
             # One cause is enough for the log and the exit code; the others followed from it.
             raise group.exceptions[0] from None
         finally:
-            for fetch in self._fetches:
-                fetch.cancel()
+            await self._finish_fetches()
             await self._keys.close()
+
+    async def _finish_fetches(self) -> None:
+        # A key under way has been consumed at the KME: give it a moment to come, and keep it.
+        if self._fetches:
+            await asyncio.wait(self._fetches, timeout=_LAST_FETCH_S)
+        for fetch in self._fetches:
+            fetch.cancel()
+        self.gateway.save_keys()
 
     def wake(self) -> None:
         """Something was put into the core from outside the broker: step soon."""

@@ -137,7 +137,8 @@ class Intake:
         reference = KeyReference(hello.key_id, hello.steps)
         plan = board.ring.plan(frame.epoch, reference)
         if hello.key_id in self._pending:
-            return  # its pad is on the way
+            self._park(arrival)  # its pad is on the way; the HELLO that asked for it may have been a forgery
+            return
         if not paid and not board.hello_budget.take(self._clock()):
             raise Refused("rate", "HELLOs of one board")
         base = plan.base if plan.base is not None else self._store.fetched(hello.key_id)

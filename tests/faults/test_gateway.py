@@ -256,6 +256,13 @@ async def test_a_busy_port_is_one_sentence(tmp_path):
         assert f"cannot listen on 127.0.0.1:{port}" in await fails_to_start(configure(tmp_path, 1, bedside_port=port))
 
 
+async def test_unreadable_tls_files_are_one_sentence(tmp_path):
+    config = configure(tmp_path, 1883)
+    kme = '[kme]\nurl = "https://127.0.0.1:1"\nca = "no.pem"\ncert = "no.pem"\nkey = "no.key"\n'
+    config.write_text(config.read_text() + kme)
+    assert "cannot be used" in await fails_to_start(config)
+
+
 async def test_an_unreadable_key_store_is_one_sentence(tmp_path):
     config = configure(tmp_path, 1883)
     Spool.open(tmp_path / "state").close()

@@ -13,6 +13,14 @@ from .vault import Vault, load_kek
 
 _LOG = logging.getLogger(__name__)
 _CHECK = b"qepa gateway spool"
+# Exclusive, because counters are reserved in memory: a second process on the same spool would use numbers twice.
+_PRAGMAS = (
+    "busy_timeout=2000",
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "secure_delete=ON",
+)
 
 
 class Spool:
@@ -43,7 +51,7 @@ class Spool:
         spool = cls(connection, Vault(kek))
         try:
             path.chmod(0o600)
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=5000"):
+            for pragma in _PRAGMAS:
                 spool.execute(f"PRAGMA {pragma}")
             spool.migrate()
             spool._check_key()
@@ -63,7 +71,8 @@ class Spool:
                     if statement.strip():
                         self.execute(statement)
                 self.execute(f"PRAGMA user_version={number}")
-            _LOG.info("spool schema=%d", number)
+            if version:
+                _LOG.info("spool schema=%d", number)
 
     def _check_key(self) -> None:
         row = self.row("SELECT value FROM meta WHERE name='check'")

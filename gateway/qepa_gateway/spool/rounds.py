@@ -70,6 +70,11 @@ class RoundStore:
             "UPDATE rounds SET started=?, readies=?, started_ms=? WHERE round=?", (started, text, now_ms, round_)
         )
 
+    def started(self, round_: int) -> bytes | None:
+        """What :meth:`start` stored for a round that is kept."""
+        row = self._spool.row("SELECT started FROM rounds WHERE round=?", (round_,))
+        return None if row is None else row[0]
+
     def load(self) -> list[StoredRound]:
         """Rounds that are kept, in rising order."""
         rows = self._spool.rows(

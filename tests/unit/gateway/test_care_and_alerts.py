@@ -203,6 +203,10 @@ def test_alerts_are_shown_until_they_end(ward):
     ward.settle()
     state = bedside_state(ward.site.gateway, ward.now_ms)
     assert [alert["kind"] for alert in state["boards"][0]["alerts"]] == ["asystole"]
+    ward.site.crash()
+    ward.site.start()
+    state = bedside_state(ward.site.gateway, ward.now_ms)
+    assert [alert["kind"] for alert in state["boards"][0]["alerts"]] == ["asystole"]
     ward.boards[1].alert(active=0)
     ward.settle()
     assert bedside_state(ward.site.gateway, ward.now_ms)["boards"][0]["alerts"] == []

@@ -304,3 +304,31 @@ def test_frames_down_cannot_be_sent_up_again(ward):
     assert ward.site.refused["type"] == 1
     assert ward.site.refused["length" if len(taken[0]) < 36 else "mac"] == 1
     assert keys.LINK_MAC_UP != keys.LINK_MAC_DOWN
+
+
+def test_a_board_whose_numbers_are_used_up_is_refused(ward):
+    board = ward.site.gateway.boards.get(1)
+    board.next_seq = board.row.seq_down = 2**32 - 1
+    ward.boards[1].alert()
+    ward.settle(2)
+    assert board.exhausted
+    ward.boards[1].alert(kind=2)
+    ward.settle(2)
+    assert ward.site.refused["exhausted"] >= 1
+    assert not ward.site.gateway.status().boards[0].online
+
+
+def test_a_forged_hello_that_comes_first_does_not_hold_the_real_one_up(ward):
+    hello = ward.boards[1].boot()
+    ward.up(ward.boards[1], hello[:-1] + bytes([hello[-1] ^ 1]))
+    ward.up(ward.boards[1], hello)
+    ward.pump()
+    ward.pump()
+    assert ward.site.gateway.boards.get(1).ring.highest == 2
+
+
+def test_a_flood_is_cut_off(ward):
+    for _ in range(20_010):
+        ward.site.gateway.receive("qepa/1/board/gw-1/00000001/up", b"")
+    ward.pump()
+    assert ward.site.refused == {"overload": 10, "truncated": 20_000}

@@ -156,6 +156,9 @@ def test_a_second_start_is_refused(three):
     start = three.server.round_start(1)
     three.server.send("gw-1", start)
     three.settle(2)
+    three.advance(20_000)  # the round is closed
+    three.server.send("gw-1", start)
+    three.settle(2)
     assert not three.sites["gw-1"].refused
     three.open_round(2)
     good = three.server.round_start(2)

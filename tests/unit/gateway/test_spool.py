@@ -174,3 +174,8 @@ def test_a_crash_at_any_write_loses_and_doubles_nothing(tmp_path, gateways):
         assert not any(board.outbox for board in rig.boards.values())
         rig.site.crash()
     assert fired >= 5
+
+
+def test_a_second_process_cannot_open_it(spool, tmp_path):
+    with pytest.raises(SpoolError, match="locked"):
+        Spool.open(tmp_path / "state")
