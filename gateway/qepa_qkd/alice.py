@@ -46,7 +46,9 @@ async def run_alice(config: LinkConfig, on_ready: OnReady = lambda _: None) -> N
         await end.kme_server.wait_started()
         address = f"{host}:{server.sockets[0].getsockname()[1]}"
         on_ready({"ready": True, "role": "alice", "kme": end.kme_server.url, "classical": address})
-        await kme
+        done, _ = await asyncio.wait([kme, program.failed], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
         server.close()
         await program.stop()
@@ -62,6 +64,7 @@ class _AliceProgram:
         self._end = end
         self._session: asyncio.Task[None] | None = None
         self._handshakes = 0
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         end.status.state = "no key: waiting for Bob"
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,6 +84,7 @@ class _AliceProgram:
             self._handshakes -= 1
         await self.stop()
         self._session = asyncio.ensure_future(self._serve(channel, hello))
+        self._session.add_done_callback(self._session_ended)
 
     async def stop(self) -> None:
         """End the running connection, if any."""
@@ -88,6 +92,12 @@ class _AliceProgram:
             self._session.cancel()
             await asyncio.wait([self._session])
             self._session = None
+
+    def _session_ended(self, session: asyncio.Task[None]) -> None:
+        """A fault that is no event of the link ends the program, rather than leave it there without a link."""
+        error = None if session.cancelled() else session.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
 
     async def _serve(self, channel: ClassicalChannel, hello: Message) -> None:
         terminal: Terminal | None = None

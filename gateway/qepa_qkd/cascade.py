@@ -116,8 +116,9 @@ class _Pass:
 
 
 class CascadeCorrector:
-    """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected. Raises
-    ProtocolError when the answers contradict each other.
+    """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected.
+
+    Raises ProtocolError when the answers contradict each other.
 
     All odd segments of one pass are halved together, so a batch of n segments takes log2(size) exchanges, and two
     searches never chase the same error.

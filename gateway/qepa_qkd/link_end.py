@@ -20,7 +20,7 @@ from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
-from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, SecurityError, TransientError
+from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
 from qepa_qkd.kme import Kme, KmeServer, make_app
 from qepa_qkd.link_status import LinkStatus
 from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
@@ -134,7 +134,7 @@ async def run_session(*parts: Awaitable[None]) -> None:
         async with asyncio.TaskGroup() as group:
             for part in parts:
                 group.create_task(_as_coroutine(part))
-    except* (TransientError, ProtocolError, SecurityError) as failures:
+    except* QkdError as failures:
         for failure in failures.exceptions:
             level = logging.WARNING if isinstance(failure, TransientError) else logging.ERROR
             logger.log(level, "connection ends: %s", failure)

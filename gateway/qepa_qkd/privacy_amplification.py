@@ -9,7 +9,7 @@ on faith.
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.errors import CorruptError
+from qepa_qkd.errors import NoKey
 
 Bits = npt.NDArray[np.uint8]
 
@@ -26,7 +26,7 @@ def toeplitz_hash(bits: Bits, seed: Bits, output_bits: int) -> Bits:
     """Return the product of the `output_bits` x n Toeplitz matrix of `seed` with `bits`, mod 2.
 
     `bits` (n) and `seed` (n + l - 1) hold 0 and 1. out[i] = sum over j of seed[i + n - 1 - j] bits[j] mod 2.
-    Raises ValueError on a wrong shape and CorruptError when the arithmetic leaves the rounding guard.
+    Raises ValueError on a wrong shape and NoKey when the arithmetic leaves the rounding guard.
     """
     n = len(bits)
     if n == 0 or output_bits < 1 or len(seed) != seed_bits(n, output_bits):
@@ -36,7 +36,7 @@ def toeplitz_hash(bits: Bits, seed: Bits, output_bits: int) -> Bits:
     product = np.fft.irfft(np.fft.rfft(seed, size) * np.fft.rfft(bits, size), size)[n - 1 : n - 1 + output_bits]
     whole = np.rint(product)
     if float(np.max(np.abs(product - whole))) > ROUNDING_GUARD:
-        raise CorruptError("privacy amplification left the rounding guard; the block is lost")
+        raise NoKey("privacy amplification left the rounding guard")
     return (whole.astype(np.int64) & 1).astype(np.uint8)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from qepa_qkd.errors import ConfigError, CorruptError
+from qepa_qkd.errors import ConfigError, CorruptError, TransientError
 
 _NONCE_BYTES: Final = 12
 
@@ -111,13 +111,17 @@ class StoreDatabase:
         if self._connection.in_transaction:
             yield self._connection
             return
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:  # disk full, locked by another process
+            raise TransientError(f"the key store cannot be written: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise CorruptError(f"the key store is damaged: {error}") from error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def read(self, query: str, *parameters: object) -> list[tuple[object, ...]]:
         """Return the rows of a SELECT."""

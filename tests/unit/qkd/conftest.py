@@ -35,7 +35,7 @@ SETTINGS = LinkSettings(
 class MemoryLink:
     """Both ends in one place. `wire` may change or drop what one end says to the other."""
 
-    def __init__(self, directory: Path, bench: BenchSettings = BenchSettings(), seed: int = 1) -> None:
+    def __init__(self, directory: Path, bench: BenchSettings, seed: int = 1) -> None:
         self.optics = OpticalBench(bench, PulseSettings(), np.random.default_rng(seed))
         self.offset = bench.slot_offset
         self.secret = InitialSecret.parse(os.urandom(4096))
@@ -49,7 +49,8 @@ class MemoryLink:
 
     def connect(self) -> None:
         alice, bob = (
-            Environment(SETTINGS, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9) for role in ("alice", "bob")
+            Environment(SETTINGS, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
+            for role in ("alice", "bob")
         )
         self.alice = AliceDistiller(alice, self.secret)
         self.bob = BobDistiller(bob, self.secret, np.random.default_rng(5))

@@ -61,7 +61,7 @@ def test_published_gain_from_a_longer_block_at_100_km() -> None:
 
     def rate(x: np.ndarray, block: float) -> float:
         q, p1, p2, m1, m2 = x
-        if not (0 < q < 1 and min(p1, p2) > 0 and p1 + p2 < 1 and 2e-4 < m2 and m2 + 2e-4 < m1 < 1):
+        if not (0 < q < 1 and min(p1, p2) > 0 and p1 + p2 < 1 and m2 > 2e-4 and m2 + 2e-4 < m1 < 1):
             return 0.0
         source = SourceSettings((m1, m2, 2e-4), (p1, p2, 1 - p1 - p2))
         eta = 0.1 * 10 ** (-0.02 * 100)
@@ -125,4 +125,3 @@ def test_settings_outside_the_proof_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="intensit"):
         SourceSettings(intensities, probabilities)
-

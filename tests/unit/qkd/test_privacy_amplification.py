@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qepa_qkd import privacy_amplification
-from qepa_qkd.errors import CorruptError
+from qepa_qkd.errors import NoKey
 from qepa_qkd.privacy_amplification import seed_bits, toeplitz_hash
 
 
@@ -47,7 +47,7 @@ def test_is_linear() -> None:
 def test_the_rounding_guard_refuses_rather_than_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privacy_amplification, "ROUNDING_GUARD", 1e-18)
     rng = np.random.default_rng(3)
-    with pytest.raises(CorruptError, match="rounding"):
+    with pytest.raises(NoKey, match="rounding"):
         toeplitz_hash(rng.integers(0, 2, 999, dtype=np.uint8), rng.integers(0, 2, 1997, dtype=np.uint8), 999)
 
 

@@ -1,0 +1,165 @@
+"""Classical channel: messages round trip, forgeries and nonsense are refused with the one error, tags authenticate."""
+
+import contextlib
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qepa_qkd import messages as m
+from qepa_qkd.authentication import InitialSecret, Pad, SessionKeys, Transcript
+from qepa_qkd.channel import FrameOpener, FrameSealer, parse_preface, preface
+from qepa_qkd.errors import ConfigError, ProtocolError, SecurityError
+from qepa_qkd.universal_hash import PRIME, PolynomialHash
+
+u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
+bits = st.lists(st.integers(0, 1), max_size=70).map(lambda x: np.array(x, np.uint8))
+indices = st.lists(u32, max_size=20).map(lambda x: np.array(x, np.int64))
+text = st.text(max_size=100)
+sixteen = st.binary(min_size=16, max_size=16)
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> m.Report:
+    gaps = draw(st.lists(st.one_of(st.integers(1, 90), st.integers(1, 300_000)), max_size=50))
+    slots = draw(st.integers(0, 1 << 50)) + np.cumsum(np.array(gaps, np.int64))
+    symbols = draw(st.lists(st.sampled_from([0, 2, 3]), min_size=len(slots), max_size=len(slots)))
+    return m.Report(draw(u32), draw(u32), slots, np.array(symbols, np.uint8))
+
+
+@st.composite
+def parity_requests(draw: st.DrawFn) -> m.ParityRequest:
+    starts = draw(indices)
+    return m.ParityRequest(draw(u32), draw(st.integers(0, 255)), starts, starts[::-1].copy())
+
+
+verdicts = st.lists(st.integers(0, 9), max_size=33).map(lambda x: np.array(x, np.uint8))
+all_messages = st.one_of(
+    st.builds(
+        m.Hello,
+        st.binary(min_size=32, max_size=32),
+        text,
+        st.lists(st.builds(m.PadPosition, u64, u32, u32), max_size=4).map(tuple),
+        st.lists(u64, max_size=4).map(tuple),
+    ),
+    st.builds(m.Settle, st.lists(u64, max_size=4).map(tuple)),
+    st.builds(m.RunStart, u32),
+    st.builds(m.RunReady, u32),
+    st.builds(m.Pause, text),
+    reports(),
+    st.builds(m.Sift, u32, u32, st.booleans(), verdicts),
+    st.builds(m.Reconcile, u32, u64, sixteen, st.floats(0.001, 0.5)),
+    parity_requests(),
+    st.builds(m.ParityReply, u32, bits),
+    st.builds(m.Corrected, u32, u32, u32),
+    st.builds(m.Verify, u32, sixteen, sixteen),
+    st.builds(m.Verified, u32),
+    st.builds(m.Amplify, u32, u32, u16, st.binary(max_size=99)),
+    st.builds(m.Tag, u32, u64, u32, sixteen),
+    st.builds(m.Stored, u32),
+    st.builds(m.Abort, u32, text),
+    st.just(m.KeepAlive()),
+    st.builds(m.Refuse, text),
+)
+
+
+@given(all_messages)
+def test_messages_round_trip(message: m.Message) -> None:
+    decoded = m.decode(m.encode(message))
+    assert type(decoded) is type(message)
+    for field in message.__dataclass_fields__:
+        assert np.array_equal(getattr(decoded, field), getattr(message, field))
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=120),
+        st.tuples(st.integers(1, 19), st.binary(max_size=120)).map(lambda x: bytes([x[0]]) + x[1]),
+    )
+)
+def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        m.decode(data)
+
+
+@given(all_messages, st.data())
+def test_a_message_cut_short_or_padded_is_refused(message: m.Message, data: st.DataObject) -> None:
+    encoded = m.encode(message)
+    for wrong in (encoded[: data.draw(st.integers(0, len(encoded) - 1))], encoded + b"\0"):
+        with pytest.raises(ProtocolError):
+            m.decode(wrong)
+
+
+KEYS = SessionKeys.derive(bytes(32), bytes(32), bytes(range(32)))
+
+
+def test_frames_arrive_in_any_chunks() -> None:
+    sealer, opener = FrameSealer(KEYS.to_bob), FrameOpener(KEYS.to_bob)
+    payloads = [os.urandom(n) for n in (0, 1, 1000, 70_000)]
+    stream = b"".join(sealer.seal(p) for p in payloads)
+    assert [p for i in range(0, len(stream), 777) for p in opener.feed(stream[i : i + 777])] == payloads
+
+
+@pytest.mark.parametrize("attack", ["change", "replay", "drop", "reflect"])
+def test_tampered_frames_are_refused_before_they_are_parsed(attack: str) -> None:
+    sealer, opener = FrameSealer(KEYS.to_bob), FrameOpener(KEYS.to_bob)
+    first, second = sealer.seal(b"first"), sealer.seal(b"second")
+    if attack == "change":
+        stream = first[:6] + bytes([first[6] ^ 1]) + first[7:]
+    elif attack == "replay":
+        stream = first + first
+    elif attack == "drop":
+        stream = second
+    else:
+        stream = FrameSealer(KEYS.to_alice).seal(b"first")
+    with pytest.raises(SecurityError):
+        opener.feed(stream)
+
+
+def test_an_endless_frame_is_refused_at_its_length() -> None:
+    with pytest.raises(ProtocolError):
+        FrameOpener(KEYS.to_bob).feed(b"\xff\xff\xff\xff")
+
+
+def test_prefaces_of_strangers_and_of_the_own_role_are_refused() -> None:
+    nonce = os.urandom(32)
+    assert parse_preface(preface("bob", nonce), "bob") == nonce
+    for data in (preface("alice", nonce), b"GET / HTTP/1.1\r\n", b"", bytes(43)):
+        with pytest.raises(ProtocolError):
+            parse_preface(data, "bob")
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6), sixteen)
+def test_the_hash_is_the_polynomial_it_claims(parts: list[bytes], point: bytes) -> None:
+    hashed = PolynomialHash(point)
+    coefficients = []
+    for part in parts:
+        hashed.update(part)
+        coefficients += [len(part) + 1]
+        coefficients += [int.from_bytes(part[i : i + 15], "little") for i in range(0, len(part), 15)]
+    r, n = int.from_bytes(point, "little"), len(coefficients)
+    assert hashed.value() == sum(c * pow(r, n - i, PRIME) for i, c in enumerate(coefficients)) % PRIME
+    assert (n + 1) / PRIME <= hashed.collision_probability()
+
+
+@given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.binary(max_size=40), max_size=5))
+def test_tags_tell_transcripts_apart_borders_included(a: list[bytes], b: list[bytes]) -> None:
+    tags = []
+    for parts in (a, b):
+        transcript = Transcript(bytes(range(16)))
+        for part in parts:
+            transcript.absorb(part)
+        tags.append(transcript.tag(Pad(0, 0, bytes(16))))
+        assert transcript.verify(tags[-1], Pad(0, 0, bytes(16)))
+        assert not transcript.verify(tags[-1], Pad(0, 1, bytes([1]) + bytes(15)))
+    assert (tags[0] == tags[1]) == (a == b)
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least"):
+        InitialSecret.parse(bytes(90))
+    secret = InitialSecret.parse(os.urandom(4096))
+    assert len(secret.pads_to_bob) == len(secret.pads_to_alice) == 2016
+    assert secret.pads_to_bob != secret.pads_to_alice
