@@ -1,0 +1,155 @@
+"""The event loop: keys are fetched while frames flow, a failed spool ends it, a key under way is kept."""
+
+import asyncio
+import contextlib
+import sqlite3
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from bedside_rig import Rig
+
+from qepa_gateway.daemon import Daemon
+from qepa_gateway.errors import KeyUnavailable, SpoolError
+from qepa_gateway.key_source import KmeKeySource, NoKeySource
+from qepa_gateway.spool.boards import BoardStore
+from qepa_qkd.errors import KeyNotFound, ProtocolError, TransientError
+from qepa_uplink.messages import LinkStatus
+from qepa_wire.topics import board_down, board_up
+
+
+class Air:
+    """A transport in memory."""
+
+    def __init__(self):
+        self.sent = []
+        self.receive = None
+
+    async def run(self, receive):
+        self.receive = receive
+        await asyncio.Event().wait()
+
+    def publish(self, message):
+        self.sent.append(message)
+
+
+class SlowKme:
+    """A key source that answers when told to."""
+
+    def __init__(self, kme):
+        self.kme, self.go, self.asked = kme, asyncio.Event(), []
+
+    async def fetch(self, key_id):
+        self.asked.append(key_id)
+        key = self.kme.fetch(key_id)
+        await self.go.wait()
+        if isinstance(key, str):
+            raise KeyUnavailable(key)
+        return key
+
+    async def link_status(self):
+        return LinkStatus(state="running", qber=0.02, stored_keys=3, bits_produced=9, bits_consumed=4)
+
+    async def close(self):
+        pass
+
+
+async def until(condition, timeout_s=5):
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def ward(tmp_path):
+    rig = Rig(tmp_path, patients=3)
+    rig.settle(6)
+    return rig
+
+
+@contextlib.asynccontextmanager
+async def running(rig, source):
+    air = Air()
+    daemon = Daemon(rig.site.gateway, air, source, lambda: rig.now_ms)
+    task = asyncio.create_task(daemon.run())
+    await until(lambda: air.receive is not None)
+    try:
+        yield air, task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SpoolError):
+            await task
+
+
+async def test_a_hello_is_answered_when_its_key_has_come(ward):
+    board, source = ward.boards[1], SlowKme(ward.kme)
+    async with running(ward, source) as (air, _):
+        air.receive(board_up("gw-1", 1), board.boot())
+        await until(lambda: source.asked)
+        assert not any(message.topic == board_down("gw-1", 1) for message in air.sent)
+        source.go.set()
+        await until(lambda: any(message.topic == board_down("gw-1", 1) for message in air.sent))
+        board.receive(next(message.payload for message in air.sent if message.topic == board_down("gw-1", 1)))
+        assert not board.outbox
+        assert ward.site.gateway.optical_link.qber == 0.02
+
+
+async def test_a_key_under_way_is_kept_at_shutdown(ward):
+    board, source = ward.boards[1], SlowKme(ward.kme)
+    async with running(ward, source) as (air, task):
+        air.receive(board_up("gw-1", 1), board.boot())
+        await until(lambda: source.asked)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        source.go.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    ward.site.crash()
+    ward.site.start()
+    calls = ward.kme.calls
+    ward.settle()
+    assert not board.outbox
+    assert ward.kme.calls == calls
+    assert BoardStore(ward.site.spool).fetched(board.key_id) is None  # it has become an epoch's key
+
+
+async def test_a_failed_spool_ends_the_daemon(ward):
+    async with running(ward, NoKeySource()) as (air, task):
+
+        class Broken:
+            in_transaction = False
+
+            def execute(self, *_):
+                raise sqlite3.OperationalError("disk I/O error")
+
+        ward.site.spool._connection = Broken()
+        air.receive(board_up("gw-1", 1), b"")
+        with pytest.raises(SpoolError, match="disk I/O"):
+            await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (KeyNotFound("gone"), "key_unknown"),
+        (TransientError("away"), "kme_down"),
+        (ProtocolError("nonsense"), "kme_down"),
+    ],
+)
+async def test_what_the_kme_says_becomes_a_reason(failure, reason):
+    async def dec_keys(_master, _key_ids):
+        raise failure
+
+    with pytest.raises(KeyUnavailable) as error:
+        await KmeKeySource(SimpleNamespace(dec_keys=dec_keys), "dock").fetch(bytes(16))
+    assert error.value.reason == reason
+
+
+async def test_a_key_id_is_the_kmes_uuid(ward):
+    key_id, key = ward.kme.pad()
+
+    async def dec_keys(master, key_ids):
+        assert (master, key_ids) == ("dock", [UUID(bytes=key_id)])
+        return [SimpleNamespace(value=key)]
+
+    assert await KmeKeySource(SimpleNamespace(dec_keys=dec_keys), "dock").fetch(key_id) == key
