@@ -22,7 +22,7 @@ class StateView:
         self._settled: dict[int, Json] = {}
 
     def state(self) -> Json:
-        """The whole state; server/README.md documents it."""
+        """The whole state, as the ward page and the terminal table read it."""
         hospital = self._hospital
         now_ms = hospital.clock_ms()
         return {

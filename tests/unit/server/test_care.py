@@ -188,6 +188,10 @@ def test_an_alarm_is_acknowledged_lasts_and_ends_by_its_own_report(rig):
     rig.pump()
     (alarm,) = rig.state()["alarms"]
     assert (alarm["kind"], alarm["priority"], alarm["active"]) == ("asystole", "high", True)
+    assert gateway.acked == ["a1", "a1"]
+    gateway.seal(alert(rig, board, "a1-again", active=True, after_ms=10))  # the board says it once more
+    rig.pump()
+    assert len(rig.state()["alarms"]) == 1
     rig.hospital.alarms.acknowledge(alarm["id"])
     gateway.seal(alert(rig, board, "b1", active=False, kind=2))  # the end of another kind
     rig.pump()

@@ -1,6 +1,7 @@
 """Who may enrol, who may speak, and what a replay is worth."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from hospital_rig import Rig, certified, ward
@@ -155,6 +156,15 @@ def test_other_roles_open_no_session(rig, role):
     identity = rig.identities[role]
     message, _ = offer(identity, "server", rig.identities["server"].subject.seal_key, 1)
     rig.hospital.receive(identity.name, sign(identity, message))
+    assert rig.hospital.refused["certificate"] == 1
+    assert not rig.hospital.hub.connected
+
+
+def test_a_certified_gateway_cannot_open_a_session_as_another(rig):
+    other = rig.gateways["gw-2"].identity
+    message, _ = offer(other, "server", rig.identities["server"].subject.seal_key, 1)
+    as_gw1 = replace(other, subject=rig.identities["gw-1"].subject)  # its own key and certificate, the other's name
+    rig.hospital.receive("gw-1", sign(as_gw1, message))
     assert rig.hospital.refused["certificate"] == 1
     assert not rig.hospital.hub.connected
 

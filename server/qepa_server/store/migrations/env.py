@@ -4,7 +4,7 @@ from alembic import context
 
 from qepa_server.store.schema import metadata
 
-# SQLite can: a migration that is cut off leaves nothing behind.
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True)
+# The store's transaction is around all of it, CREATE TABLE included: what is cut off leaves nothing behind.
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 with context.begin_transaction():
     context.run_migrations()
