@@ -280,7 +280,11 @@ class Aggregation:
         readies: dict[str, tuple[bytes, int]] = {}
         for data in message.readies:
             parsed = envelope.parse(data)
-            ready = self._link.open_from(parsed)
+            try:
+                ready = self._link.open_from(parsed)
+            except Refused:
+                self._link.renew()  # the server names a gateway that the directory held here does not have
+                raise
             if not isinstance(ready, Ready) or ready.gateway != parsed.sender or ready.gateway in readies:
                 raise Refused("ready", f"of {parsed.sender}")
             if ready.round != message.round or ready.commitment != active.opened.commitment:

@@ -38,7 +38,7 @@ FROM_GATEWAYS = (PairOffer, PairWanted, Count)
 
 Handle = Callable[[Any, str], None]  # (message, sender); the message has the type it is registered for
 
-_REOPEN_FIRST_MS, _REOPEN_LONGEST_MS = 2000, 30_000
+_REOPEN_FIRST_MS, _REOPEN_LONGEST_MS = 2000, 10_000
 _RESEND_MS = 2000
 _RESEND_AT_ONCE = 32
 
@@ -74,6 +74,7 @@ class ServerLink:
         self._session: session.Session | None = None
         self._welcomed = False
         self._reopen_at_ms = 0
+        self._opened_at_ms = 0
         self._reopen_in_ms = _REOPEN_FIRST_MS
         self._sent_at_ms: dict[str, int] = {}
         self.handlers: dict[type[Message], Handle] = {
@@ -109,6 +110,12 @@ class ServerLink:
     def open_from(self, parsed: envelope.Envelope) -> Message:
         """Return the message of an envelope by a certified gateway; raises UplinkError or Refused."""
         return envelope.open_signed(parsed, self.subject(parsed.sender).sign_key)
+
+    def renew(self) -> None:
+        """Open a new session soon: its answer brings the directory, which a broker may have lost before."""
+        if self._welcomed:
+            self._welcomed = False
+            self._reopen_at_ms = max(self._opened_at_ms + _REOPEN_FIRST_MS, self._clock())
 
     def sign(self, message: Message) -> bytes:
         """Return a signed envelope."""
@@ -157,7 +164,8 @@ class ServerLink:
         self._spool.set("session_number", number)
         message, self._session = session.offer(self.identity, self._server.name, self._server.seal_key, number)
         self.send_server(self.sign(message))
-        self._reopen_at_ms = self._clock() + self._reopen_in_ms
+        self._opened_at_ms = self._clock()
+        self._reopen_at_ms = self._opened_at_ms + self._reopen_in_ms
         self._reopen_in_ms = min(2 * self._reopen_in_ms, _REOPEN_LONGEST_MS)
 
     def _take_sealed(self, data: bytes) -> None:

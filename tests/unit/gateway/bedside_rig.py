@@ -195,6 +195,7 @@ class Server:
         self.rig = rig
         self.identity = identity("server", "server")
         self.sessions: dict[str, session.Session] = {}
+        self.numbers: dict[str, int] = {}
         self.readies: dict[int, dict[str, bytes]] = {}
         self.partials: dict[str, bytes] = {}
         self.decided: dict[tuple[int, int, int, str], Partial | CellVoid] = {}
@@ -226,6 +227,12 @@ class Server:
         self.send_sealed(gateway, Welcome(boards=boards))
 
     def receive(self, gateway: str, data: bytes) -> None:
+        try:
+            self._take(gateway, data)
+        except UplinkError as error:
+            self.refused[error.reason] += 1
+
+    def _take(self, gateway: str, data: bytes) -> None:
         if session.is_sealed(data):
             held = self.sessions.get(gateway)
             if held is None or session.session_id(data) != held.id:
@@ -236,6 +243,9 @@ class Server:
         parsed = envelope.parse(data)
         message = envelope.open_signed(parsed, identity(gateway, "gateway").subject.sign_key)
         if isinstance(message, SessionOpen):
+            if message.number <= self.numbers.get(gateway, 0):
+                return
+            self.numbers[gateway] = message.number
             self.sessions[gateway] = session.accept(self.identity, gateway, message)
             self.welcome(gateway)
             names = tuple(self.rig.sites)

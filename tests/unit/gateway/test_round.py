@@ -1,11 +1,14 @@
 """Rounds end to end between boards, gateways and server, without sockets."""
 
 import itertools
+import random
 from collections import Counter
 
 import pytest
 from bedside_rig import STREAMS, Rig
 
+from qepa_gateway.domain.rounds import Phase
+from qepa_gateway.errors import GatewayError
 from qepa_gateway.transport import Outgoing
 from qepa_uplink.envelope import parse, peek, sign
 from qepa_uplink.messages import CellVoid, Count, Partial, RoundStart
@@ -291,3 +294,63 @@ def test_orders_are_repeated_while_vectors_are_missing(ward):
     assert 5 in partial.contributors
     assert [type_ for type_, _ in ward.boards[5].received].count(frame.ROUND) >= 2
     assert isinstance(partial, Partial)
+
+
+def test_a_large_gateway_has_several_cells_and_each_patient_is_in_one(tmp_path):
+    rig = Rig(tmp_path, patients=30).begin()
+    rig.run_round(1)
+    for stream, _ in STREAMS:
+        partials = rig.server.partials_of(1, stream)
+        assert len(partials) == 2
+        assert sorted(board for each in partials for board in each.contributors) == sorted(rig.boards)
+        for each in partials:
+            assert each.patients >= 10
+            assert rig.server.open([each]) == rig.expected(1, stream, list(each.contributors))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_broker_that_loses_repeats_and_shuffles_makes_no_wrong_sum(tmp_path, seed):
+    rng = random.Random(seed)
+    rig = Rig(tmp_path, gateways=3)
+    rig.lose = lambda _message: rng.random() < 0.2
+    pump = rig.pump
+
+    def shuffled():
+        rig.queue += [message for message in rig.queue if rng.random() < 0.1]
+        rng.shuffle(rig.queue)
+        pump()
+
+    rig.pump = shuffled
+    for _ in range(20):
+        rig.advance(3000)
+        if all(len(site.gateway.boards.served()) == 4 for site in rig.sites.values()):
+            break
+    for board in rig.boards.values():
+        board.boot()
+    rig.advance(8000)
+    opened = 0
+    for number in (1, 2, 3):
+        while len(rig.server.readies.get(number, {})) < 3:
+            rig.open_round(number)
+        start = rig.server.round_start(number)
+        for _ in range(6):
+            rig.server.broadcast(start)
+            rig.settle(2)
+        rig.advance(20_000)
+        for stream, _ in STREAMS:
+            partials = rig.server.partials_of(number, stream)
+            if len(partials) == 3:
+                opened += 1
+                boards = [board for each in partials for board in each.contributors]
+                assert len(boards) == len(set(boards)) >= 10
+                assert rig.server.open(partials) == rig.expected(number, stream, boards)
+    assert opened >= 3
+    assert all(len(sent) == 1 for sent in rig.server.submitted_bytes.values())
+
+
+def test_a_share_takes_no_step_that_the_table_does_not_have(ward):
+    ward.boards[1].deaf_to_rounds = True
+    ward.run_round(1)
+    share = ward.site.gateway.rounds._active[1].state.shares[1, 1]
+    with pytest.raises(GatewayError, match="from collecting to submitted"):
+        share.move(Phase.SUBMITTED)

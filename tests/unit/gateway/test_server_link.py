@@ -51,6 +51,21 @@ def test_a_session_is_asked_for_until_the_server_answers(tmp_path):
     assert rig.site.gateway.link.welcomed
 
 
+def test_a_lost_directory_is_asked_for(tmp_path):
+    rig = Rig(tmp_path, gateways=3)
+    rig.lose = lambda message: b'"directory"' in message.payload[:60]
+    rig.begin()
+    rig.lose = lambda _message: False
+    rig.open_round(1)
+    rig.start_round(1)
+    assert rig.site.refused["certificate"] >= 1
+    for _ in range(3):
+        rig.advance(2500)
+        rig.start_round(1)
+    rig.advance(12_000)
+    assert rig.server.open(rig.server.partials_of(1, 1)) == rig.expected(1, 1)
+
+
 def test_an_unknown_session_of_another_time_changes_nothing(ward):
     link = ward.site.gateway.link
     before = link._session
