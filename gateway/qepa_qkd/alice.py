@@ -16,6 +16,7 @@ from qepa_qkd.link_end import (
     SILENCE_LIMIT_S,
     LinkEnd,
     OnReady,
+    end_task,
     keep_alive,
     logger,
     main,
@@ -52,8 +53,7 @@ async def run_alice(config: LinkConfig, on_ready: OnReady = lambda _: None) -> N
     finally:
         server.close()
         await program.stop()
-        kme.cancel()
-        await asyncio.wait([kme])
+        await end_task(kme)
         end.vault.close()
 
 
@@ -89,8 +89,7 @@ class _AliceProgram:
     async def stop(self) -> None:
         """End the running connection, if any."""
         if self._session is not None:
-            self._session.cancel()
-            await asyncio.wait([self._session])
+            await end_task(self._session)
             self._session = None
 
     def _session_ended(self, session: asyncio.Task[None]) -> None:

@@ -17,6 +17,7 @@ from qepa_qkd.link_end import (
     SILENCE_LIMIT_S,
     LinkEnd,
     OnReady,
+    end_task,
     keep_alive,
     logger,
     main,
@@ -49,8 +50,7 @@ async def run_bob(config: LinkConfig, on_ready: OnReady = lambda _: None) -> Non
             task.result()
     finally:
         for task in (link, kme):
-            task.cancel()
-            await asyncio.wait([task])
+            await end_task(task)
         end.vault.close()
 
 

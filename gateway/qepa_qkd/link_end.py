@@ -140,6 +140,16 @@ async def run_session(*parts: Awaitable[None]) -> None:
             logger.log(level, "connection ends: %s", failure)
 
 
+async def end_task(task: asyncio.Future[Any]) -> None:
+    """Cancel `task` and wait for its end.
+
+    Asks again each second: a task group whose parts failed at the moment of a cancellation reports only the failure.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1.0)
+
+
 def main(role: Role, run: Callable[[LinkConfig, OnReady], Awaitable[None]], arguments: Sequence[str] | None) -> int:
     """Command line of both programs: exit status 0 after a signal, 2 with one sentence when it cannot start."""
     parser = argparse.ArgumentParser(prog=f"python -m qepa_qkd.{role}")

@@ -157,6 +157,7 @@ async def test_both_kmes_give_the_same_keys_over_mutual_tls(link: Link) -> None:
     assert [p.returncode for p in link.processes.values()] == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["alice", "bob"])
 async def test_killed_in_the_middle_of_a_block_it_goes_on_after_restart(link: Link, victim: str) -> None:
     link.start_all()
@@ -173,6 +174,7 @@ async def test_killed_in_the_middle_of_a_block_it_goes_on_after_restart(link: Li
     assert ends[0]["secret_bits_consumed"] == ends[1]["secret_bits_consumed"]
 
 
+@pytest.mark.slow
 async def test_a_new_bench_behind_the_same_names_is_found_again(link: Link) -> None:
     link.start_all()
     await link.until_blocks(1)
@@ -181,6 +183,7 @@ async def test_a_new_bench_behind_the_same_names_is_found_again(link: Link) -> N
     await link.until_blocks(2)
 
 
+@pytest.mark.slow
 async def test_a_full_store_idles_and_resumes_below_low_water(tmp_path: Path) -> None:
     link = Link(tmp_path, quota=20_000, low=10_000)
     try:
