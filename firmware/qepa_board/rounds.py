@@ -7,6 +7,7 @@ from qepa_wire.errors import WireError
 from qepa_wire.keys import COHORT_CHECK, END_MASK, derive
 from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
 from qepa_wire.lighthe import seal
+from qepa_wire.payloads import terms_key
 from qepa_wire.quantizer import Quantizer
 
 STATISTICS_WORDS = 16
@@ -34,7 +35,7 @@ class Rounds:
         self._check_key = derive(identity.cohort_key, COHORT_CHECK)
 
     def judge(self, order):
-        """Check ``order`` without side effects; returns a list of (stream, Quantizer) to be answered.
+        """Check ``order`` without side effects; returns a list of (StreamOrder, Quantizer) to be answered.
 
         Raises WireError with reason replay, stream, length or quantizer. A stream that was reserved before a power
         cut is left out; one whose model this board does not have is left out and counted as "model".
@@ -51,7 +52,7 @@ class Rounds:
             elif item.n_words != expected:
                 raise WireError("length", "stream %d of %d words" % (item.stream, item.n_words))
             elif order.round > self._counters.last_round(item.stream):
-                todo.append((item.stream, quantizer))
+                todo.append((item, quantizer))
             else:
                 spent = True
         if spent and not todo:
@@ -72,7 +73,8 @@ class Rounds:
         """
         todo = self.judge(order)
         model = self._models.version
-        for stream, quantizer in todo:
+        for item, quantizer in todo:
+            stream = item.stream
             # Reserved before anything is computed: whatever happens from here on, this pair is spent.
             self._counters.reserve_round(stream, order.round)
             values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models.words)
@@ -81,7 +83,8 @@ class Rounds:
             await asyncio.sleep(0)
             # No await between taking the epoch's key and queueing: a rekey must not come between.
             keys = (self._link.epoch.mask_key, self._end_mask)
-            sealed = seal(words, keys, self._check_key, stream, order.round)
+            check_key = terms_key(self._check_key, order.model, order.n_max, item)
+            sealed = seal(words, keys, check_key, stream, order.round)
             self._link.send_vector(order.round, stream, model, sealed)
             await asyncio.sleep(0)
         return len(todo)

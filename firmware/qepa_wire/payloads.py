@@ -182,6 +182,15 @@ def decode_ack(data: bytes) -> tuple[int, ...]:
     return struct.unpack("<%dI" % (len(data) // 4), data)
 
 
+def terms_key(cohort_check_key: bytes, model: int, n_max: int, stream: StreamOrder) -> bytes:
+    """Key of the check coefficients for one stream of a round order.
+
+    The terms of the order are in the key: a gateway that hands its boards other terms than the server's makes the
+    check values fail.
+    """
+    return hmac_sha256(cohort_check_key, struct.pack("<IH", model, n_max) + struct.pack(STREAM_FORMAT, *stream))
+
+
 def encode_round(order: RoundOrder) -> bytes:
     """What a board is asked for in one round."""
     head = struct.pack(ROUND_FORMAT, order.round, order.model, order.deadline_ms, order.n_max, len(order.streams))

@@ -71,14 +71,14 @@ def add_all(vectors: Sequence[SealedVector], n_words: int) -> SealedVector:
     return total
 
 
-def open_sum(total: SealedVector, cohort_check_key: bytes, *, stream: int, round_: int) -> NDArray[np.int64]:
+def open_sum(total: SealedVector, check_key: bytes, *, stream: int, round_: int) -> NDArray[np.int64]:
     """Return the signed sum in ``total``, all masks off, if its check values hold; raise UplinkError("check") if not.
 
     qepa_wire/PROTOCOL.md gives the argument that an altered sum passes with probability at most 2^-66.
     """
     signed = total.words.astype(np.uint32).view(np.int32).astype(np.int64)
     blocks = counter_blocks(DOMAIN_CHECK, stream, 0, round_, len(signed))
-    coefficients = np.frombuffer(aes256_ecb(cohort_check_key, bytes(blocks)), "<u8").reshape(-1, 2)
+    coefficients = np.frombuffer(aes256_ecb(check_key, bytes(blocks)), "<u8").reshape(-1, 2)
     expected = (coefficients * signed.view(np.uint64)[:, None]).sum(axis=0, dtype=np.uint64)
     if not np.array_equal(expected, total.checks):
         raise UplinkError("check", "the sum was altered, or a contributor list does not fit it")

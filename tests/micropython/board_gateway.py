@@ -136,6 +136,7 @@ class Gateway:
     def __init__(self, port: int) -> None:
         self.port = port
         self.cohort_key = os.urandom(32)
+        self.orders: dict[int, payloads.RoundOrder] = {}
         self.hss = hsslms.HssPrivateKey(
             levels=1, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w4
         )
@@ -224,6 +225,7 @@ class Gateway:
 
     async def order(self, peer: Peer, round_: int, *streams: payloads.StreamOrder, version: int = 0) -> bytes:
         order = payloads.RoundOrder(round_, version, 60000, 100, streams or (STATISTICS, UPDATE))
+        self.orders[round_] = order
         return await self.send(peer, wire.ROUND, payloads.encode_round(order))
 
     def release(self, version: int, words: list[int] | None = None) -> bytes:
@@ -255,7 +257,10 @@ class Gateway:
                 words = [a - b for a, b in zip(words, pad, strict=True)]
             total = words if total is None else [a + b for a, b in zip(total, words, strict=True)]
         signed = [(word + 2**31) % 2**32 - 2**31 for word in total[:-2]]
-        check_key = keys.derive(self.cohort_key, keys.COHORT_CHECK)
+        order = self.orders[round_]
+        terms = next(item for item in order.streams if item.stream == stream)
+        cohort = keys.derive(self.cohort_key, keys.COHORT_CHECK)
+        check_key = payloads.terms_key(cohort, order.model, order.n_max, terms)
         assert tuple(word % 2**64 for word in total[-2:]) == lighthe.check_values(signed, check_key, stream, round_)
         return signed
 

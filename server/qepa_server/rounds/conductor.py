@@ -15,6 +15,7 @@ from qepa_uplink.envelope import peek, sign
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Identity
 from qepa_uplink.messages import CellVoid, Partial, Ready, RoundOpen, RoundStart, Signed, StreamSpec
+from qepa_wire.payloads import StreamOrder, terms_key
 from qepa_wire.primitives import equal, sha256
 
 from ..audit import chain
@@ -367,6 +368,11 @@ class Conductor:
                 stream=message.stream,
             )
 
+    def _terms_key(self, running: RunningRound, spec: StreamSpec) -> bytes:
+        """Key of the check coefficients: it fits only boards that were handed the very terms of the RoundOpen."""
+        order = StreamOrder(spec.stream, spec.n_words, spec.bound, spec.q_max, spec.rounding)
+        return terms_key(self._check_key, running.opening.model_version, running.opening.n_max, order)
+
     def _try_open(self, running: RunningRound, cell: Cell, spec: StreamSpec) -> None:
         slot = (cell.id, spec.stream)
         received = running.partials.get(slot, {})
@@ -383,7 +389,7 @@ class Conductor:
                 partials,
                 cell.gateways,
                 records,
-                self._check_key,
+                self._terms_key(running, spec),
                 limits,
                 round_=running.number,
                 stream=spec.stream,

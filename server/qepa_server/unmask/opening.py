@@ -78,7 +78,7 @@ def open_cell(
     partials: Sequence[Partial],
     gateways: Sequence[str],
     records: Mapping[int, Contributor],
-    cohort_check_key: bytes,
+    check_key: bytes,
     limits: Limits,
     *,
     round_: int,
@@ -90,7 +90,7 @@ def open_cell(
         sealed = add_all([SealedVector.from_bytes(partial.sealed) for partial in partials], limits.n_words)
         keys = [records[board].end_mask_key for board in boards]
         masks = sum_masks(keys, stream=stream, round_=round_, n_words=limits.n_words)
-        total = open_sum(sealed - masks, cohort_check_key, stream=stream, round_=round_)
+        total = open_sum(sealed - masks, check_key, stream=stream, round_=round_)
     except UplinkError as error:
         raise UnmaskError(error.reason, str(error)) from error
     limit = len(boards) * limits.q_max

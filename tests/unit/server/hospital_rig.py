@@ -46,6 +46,7 @@ from qepa_uplink.messages import (
     SessionUnknown,
     SignedConsent,
     Status,
+    StreamSpec,
     Welcome,
 )
 from qepa_uplink.sealing import seal_to
@@ -54,6 +55,7 @@ from qepa_wire import lms
 from qepa_wire.keys import COHORT_CHECK, END_MASK, LINK_MASK, PAIR_MASK, derive
 from qepa_wire.lighthe import seal
 from qepa_wire.model import CONTEXT, decode_model, decode_release
+from qepa_wire.payloads import StreamOrder, terms_key
 
 
 @lru_cache(maxsize=1)
@@ -87,13 +89,15 @@ class Board:
             return words
         return [(self.number * 37 + 11 * k + 5 * round_) % 401 - 200 for k in range(n_words)]
 
-    def vector(self, stream: int, n_words: int, round_: int) -> bytes:
+    def vector(self, spec: StreamSpec, opening: RoundOpen) -> bytes:
         """Seal its values; a test fails here if anybody makes it use a mask twice."""
+        stream, round_ = spec.stream, opening.round
         assert (stream, round_) not in self.sealed, "a mask would be used twice"
         self.sealed.add((stream, round_))
         keys = [derive(self.link_key, LINK_MASK), derive(self.end_key, END_MASK)]
-        check = derive(self.cohort_key, COHORT_CHECK)
-        return seal(self.values(stream, n_words, round_), keys, check, stream, round_)
+        order = StreamOrder(stream, spec.n_words, spec.bound, spec.q_max, spec.rounding)
+        check = terms_key(derive(self.cohort_key, COHORT_CHECK), opening.model_version, opening.n_max, order)
+        return seal(self.values(stream, spec.n_words, round_), keys, check, stream, round_)
 
 
 class Gateway:
@@ -226,16 +230,17 @@ class Gateway:
                 continue
             boards = [b for b in self.boards.values() if where[b.patient] == cell.id]
             for spec in self.opening.streams:
-                partial = self.partial(message.round, cell, spec.stream, spec.n_words, boards)
+                partial = self.partial(self.opening, cell, spec, boards)
                 self.done[message.round].append(partial)
                 partial = self.tamper(partial)
                 self.spool[partial.id] = partial
                 self.send(sign(self.identity, partial))
 
-    def partial(self, round_: int, cell: Cell, stream: int, n_words: int, boards: list[Board]) -> Partial:
+    def partial(self, opening: RoundOpen, cell: Cell, spec: StreamSpec, boards: list[Board]) -> Partial:
+        round_, stream, n_words = opening.round, spec.stream, spec.n_words
         vectors = []
         for board in boards:
-            sealed = SealedVector.from_bytes(board.vector(stream, n_words, round_))
+            sealed = SealedVector.from_bytes(board.vector(spec, opening))
             vectors.append(
                 sealed - mask(derive(board.link_key, LINK_MASK), stream=stream, round_=round_, n_words=n_words)
             )

@@ -123,20 +123,20 @@ def test_a_board_in_two_cells_of_a_round_opens_in_one(tmp_path):
     gateway = rig.gateways["gw-1"]
     honest, vectors = gateway.partial, {}
 
-    def kept(board, stream, n_words, round_, make=Board.vector):
-        key = (board.number, stream)
+    def kept(board, spec, opening, make=Board.vector):
+        key = (board.number, spec.stream)
         if key not in vectors:
-            vectors[key] = make(board, stream, n_words, round_)
+            vectors[key] = make(board, spec, opening)
         return vectors[key]
 
     for board in boards:
         board.vector = lambda *a, board=board: kept(board, *a)
     first: list[Board] = []
 
-    def greedy(round_, cell, stream, n_words, members):
+    def greedy(opening, cell, spec, members):
         if cell.id == 1:
             first[:] = members
-        return honest(round_, cell, stream, n_words, members if cell.id == 1 else [*members, first[0]])
+        return honest(opening, cell, spec, members if cell.id == 1 else [*members, first[0]])
 
     gateway.partial = greedy
     rig.connect()

@@ -56,12 +56,17 @@ def test_two_of_three_partial_sums_do_not_open(tmp_path):
     from qepa_server.errors import UnmaskError
     from qepa_server.unmask.opening import Limits, open_cell
     from qepa_wire.keys import COHORT_CHECK, derive
+    from qepa_wire.payloads import StreamOrder, terms_key
 
     rig = Rig(tmp_path, ward(3, 4), gateways_expected=3, min_group=5)
     rig.connect()
     rig.pass_time(1)
     partials = [next(p for p in g.done[1] if p.stream == 2) for g in rig.gateways.values()]
-    check = derive(next(iter(rig.gateways["gw-1"].boards.values())).cohort_key, COHORT_CHECK)
+    gateway = rig.gateways["gw-1"]
+    spec = next(s for s in gateway.opening.streams if s.stream == 2)
+    order = StreamOrder(2, spec.n_words, spec.bound, spec.q_max, spec.rounding)
+    cohort = derive(next(iter(gateway.boards.values())).cohort_key, COHORT_CHECK)
+    check = terms_key(cohort, gateway.opening.model_version, gateway.opening.n_max, order)
     records = rig.hospital.register.contributors({b for p in partials for b in p.contributors})
     limits = Limits(72, 1024, 4096, 5)
     names = [p.gateway for p in partials]
@@ -304,3 +309,18 @@ def test_round_numbers_rise_over_restarts(tmp_path):
     rig.crash()
     rig.pass_time(6)
     assert rig.hospital.ledger.last().number == 2
+
+
+def test_a_gateway_that_hands_its_boards_other_terms_fails_the_check(tmp_path):
+    rig = Rig(tmp_path, ward(1, 12))
+    rig.connect()
+    gateway = rig.gateways["gw-1"]
+    honest = gateway.partial
+
+    def scaled(opening, cell, spec, boards):
+        return honest(opening, cell, spec.model_copy(update={"bound": spec.bound * 2}), boards)
+
+    gateway.partial = scaled
+    rig.pass_time(1)
+    cells = rig.state()["rounds"][0]["cells"]
+    assert all(cell["state"] == "void" and "check" in cell["reason"] for cell in cells)

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 from qepa_uplink.lighthe import SealedVector, add_all, open_sum, sum_masks
 from qepa_wire.keystream import STREAM_UPDATE
 from qepa_wire.lighthe import seal

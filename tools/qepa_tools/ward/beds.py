@@ -119,9 +119,8 @@ class Beds:
 
     async def _start(self, bed: Bed) -> None:
         feed = self._layout.feed(bed.number)
-        if not feed.exists() or feed.stat().st_size != 2 * len(bed.recording.samples):
-            feed.parent.mkdir(parents=True, exist_ok=True)
-            feed.write_bytes(np.asarray(bed.recording.samples).astype("<u2").tobytes())
+        feed.parent.mkdir(parents=True, exist_ok=True)
+        feed.write_bytes(np.asarray(bed.recording.samples).astype("<u2").tobytes())
         flash = self._layout.flash(bed.number)
         flash.mkdir(parents=True, exist_ok=True)
         spec = BoardSpec(

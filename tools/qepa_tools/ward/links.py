@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qepa_qkd.authentication import SECRET_BYTES
 from qepa_qkd.kme_client import KmeClient
 from qepa_qkd.pki import Credential, create_ca, issue
 from qepa_uplink.identity import write_private
@@ -15,7 +16,6 @@ from .ports import free_port
 
 DOCK = "dock"
 Run = Callable[[str, str, list[str]], Awaitable[dict[str, Any]]]
-_INITIAL_SECRET_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ async def start_link(layout: Layout, gateway: str, seed: int, run: Run) -> Link:
     tls = _papers(folder / "tls", gateway)
     initial = folder / "initial-secret"
     if not initial.exists():
-        write_private(initial, os.urandom(_INITIAL_SECRET_BYTES))
+        write_private(initial, os.urandom(SECRET_BYTES))
     serial = folder / "serial"
     await run(f"bench-{gateway}", "qepa_tools.bench", ["--seed", str(seed), "--link-dir", str(serial)])
     channel = f"127.0.0.1:{free_port()}"
