@@ -52,6 +52,7 @@ class RoundsConfig(_Section):
     n_max: int = Field(default=4096, ge=1, le=65535)
     max_rounds: int = Field(default=0, ge=0)
     gateways_expected: int = Field(default=1, ge=1, le=1024)
+    patients_expected: int = Field(default=0, ge=0, le=65535)
     first_within_s: Seconds = 180
 
 
@@ -127,6 +128,7 @@ class ServerConfig(_Section):
             settle_within_ms=max(1, round(1000 * rounds.settle_within_s)),
             max_rounds=rounds.max_rounds,
             gateways_expected=rounds.gateways_expected,
+            patients_expected=rounds.patients_expected or rounds.cell_target,
             first_within_ms=round(1000 * rounds.first_within_s),
         )
 

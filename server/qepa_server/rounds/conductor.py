@@ -246,7 +246,7 @@ class Conductor:
         enrolled = len({board.patient for board in self._register.values()})
         first = self._opened_here == 0
         wanted_gateways = self._plan.gateways_expected if first else 1
-        wanted_patients = max(1, min(self._plan.cell_target, enrolled))
+        wanted_patients = max(1, min(self._plan.patients_expected if first else self._plan.cell_target, enrolled))
         if gateways >= wanted_gateways and patients >= wanted_patients:
             return True
         if waited_ms < (self._plan.first_within_ms if first else self._plan.ready_within_ms):

@@ -21,6 +21,7 @@ class RoundPlan:
     settle_within_ms: int
     max_rounds: int
     gateways_expected: int
+    patients_expected: int
     first_within_ms: int
 
     def opening(self, round_: int, commitment: bytes, model_version: int) -> RoundOpen:

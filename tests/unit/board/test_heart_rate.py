@@ -1,6 +1,7 @@
 """The heart rate is a mean over recent intervals: right in bigeminy, steady against one wrong beat."""
 
 import pytest
+
 from qepa_board.quality import HeartRate
 
 FS_HZ = 360

@@ -221,6 +221,8 @@ class Ward:
                     "collect_within_s": 15.0,
                     "settle_within_s": 15.0,
                     "gateways_expected": plan.gateways,
+                    "patients_expected": plan.boards,
+                    "first_within_s": 60.0,
                 },
                 "ward": {"simulated": True, "data_source": self.data_source},
             },
