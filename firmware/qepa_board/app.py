@@ -290,6 +290,7 @@ class App:
         elif frame.type == MODEL:
             if self.models.accept(frame.payload):
                 say("model %d" % self.models.version)
+                self.link.say_again()
         elif frame.type == CARE_GRANT:
             self.care.grant(frame.payload, self.vitals.t_ms)
         elif frame.type == CARE_REVOKE:

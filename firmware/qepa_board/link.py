@@ -72,6 +72,11 @@ class Link:
         if self._epoch is not None:
             self._say_hello()
 
+    def say_again(self):
+        """What HELLO tells of the board has changed: say it again, so that the gateway need not guess."""
+        if self._epoch is not None:
+            self._say_hello()
+
     def _say_hello(self):
         if self._hello is not None:
             self._retries.pop(self._hello[0], None)
