@@ -160,5 +160,5 @@ class EcgPipeline:
         return features, labels
 
     def take_statistics(self):
-        """The round window's vital-sign statistics, see vital_statistics.NAMES, and begin the next window."""
+        """The round window's vital-sign statistics, see qepa_wire.statistics, and begin the next window."""
         return self._statistics.take()

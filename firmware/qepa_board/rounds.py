@@ -9,8 +9,7 @@ from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
 from qepa_wire.lighthe import seal
 from qepa_wire.payloads import terms_key
 from qepa_wire.quantizer import Quantizer
-
-STATISTICS_WORDS = 16
+from qepa_wire.statistics import WORDS
 
 
 def random_bits(count):
@@ -61,7 +60,7 @@ class Rounds:
 
     def _words(self, stream):
         if stream == STREAM_STATISTICS:
-            return STATISTICS_WORDS
+            return WORDS
         if stream == STREAM_UPDATE:
             return 0 if self._models.model is None else len(self._models.words)
         raise WireError("stream", "%d" % stream)

@@ -1,37 +1,12 @@
-"""Vital-sign statistics of a round window: small non-negative words whose sum over patients a hospital may open.
-
-From sums over n patients with a value: mean heart rate = sum(hr) / n, its variance between patients
-= sum(hr^2) / n - mean^2, a histogram of patients by mean heart rate, and means of beats, SDNN and RMSSD.
-"""
+"""Vital-sign statistics of a round window, laid out as qepa_wire.statistics says."""
 
 from array import array
+
+from qepa_wire.statistics import BOUNDS, FIRST_BIN, HR_EDGES_BPM, WORDS
 
 from .fixed_point import isqrt
 
 MIN_INTERVALS = 5
-HR_EDGES_BPM = (40, 50, 60, 75, 90, 110, 130)  # bins: below 40, 40-49, 50-59, 60-74, 75-89, 90-109, 110-129, 130 up
-N_BINS = len(HR_EDGES_BPM) + 1
-
-NAMES = (
-    "valid",  # 1 where this window has at least MIN_INTERVALS good RR intervals, else every word is 0
-    "hr_bpm",  # mean heart rate over the window, rounded
-    "hr_squared_bpm2",
-    "beats",  # RR intervals counted
-    "sdnn_ms",  # standard deviation of RR
-    "rmssd_ms",  # root mean square of successive RR differences
-    "rr_min_ms",
-    "rr_max_ms",
-    "hr_below_40",
-    "hr_40_49",
-    "hr_50_59",
-    "hr_60_74",
-    "hr_75_89",
-    "hr_90_109",
-    "hr_110_129",
-    "hr_130_up",
-)
-BOUNDS = (1, 300, 90000, 1023, 1023, 1023, 4095, 4095, 1, 1, 1, 1, 1, 1, 1, 1)  # each word is 0 to its bound
-WORDS = len(NAMES)
 
 
 class RoundStatistics:
@@ -84,6 +59,6 @@ class RoundStatistics:
                 out[k] = min(values[k], BOUNDS[k])
             out[6] = self._min_ms
             out[7] = self._max_ms
-            out[WORDS - N_BINS + bin_index] = 1
+            out[FIRST_BIN + bin_index] = 1
         self._reset()
         return out

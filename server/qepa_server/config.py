@@ -11,11 +11,11 @@ from qepa_wire.errors import WireError
 from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
 from qepa_wire.model import MAX_WORDS
 from qepa_wire.quantizer import NEAREST, Quantizer
+from qepa_wire.statistics import Q_MAX as STATISTICS_Q_MAX
+from qepa_wire.statistics import WORDS as STATISTICS_WORDS
 
 from .errors import ConfigError
 from .rounds.plan import RoundPlan
-from .rounds.statistics import Q_MAX as STATISTICS_Q_MAX
-from .rounds.statistics import WORDS as STATISTICS_WORDS
 from .training.softmax import LearningRule
 
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -69,7 +69,13 @@ def summed_round(number: int) -> dict[str, Any]:
         "contributors": 12,
         "patients": 12,
         "cells": [{"id": "c0", "gateways": ["gw-1", "gw-2"], "state": "summed", "reason": None}],
-        "heart_rate": {"boards": 12, "mean_bpm": 77.4, "sd_bpm": 11.25, "histogram": [0, 0, 1, 5, 4, 2, 0, 0]},
+        "heart_rate": {
+            "boards": 12,
+            "mean_bpm": 77.4,
+            "sd_bpm": 11.25,
+            "histogram": [0, 0, 1, 5, 4, 2, 0, 0],
+            "edges_bpm": [40, 50, 60, 75, 90, 110, 130],
+        },
         "latency_ms": 1840,
         "model_version": 7,
     }

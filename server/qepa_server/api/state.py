@@ -3,6 +3,7 @@
 import json
 
 from qepa_wire.keystream import STREAM_STATISTICS
+from qepa_wire.statistics import HR_EDGES_BPM
 
 from ..hospital import Hospital
 from ..rounds.conductor import verdicts_by_cell
@@ -128,6 +129,7 @@ class StateView:
                 "mean_bpm": statistics.mean_bpm,
                 "sd_bpm": statistics.sd_bpm,
                 "histogram": list(statistics.histogram),
+                "edges_bpm": list(HR_EDGES_BPM),
             },
             "latency_ms": record.latency_ms,
             "model_version": record.model_version,

@@ -1,17 +1,15 @@
-"""The statistics stream: 16 words a board as firmware/qepa_board/vital_statistics.py lays them out, summed."""
+"""What an opened sum of the statistics stream tells (layout: qepa_wire.statistics)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-WORDS = 16
-Q_MAX = 90000  # the largest bound of a word: heart rate squared at 300 beats/min
-VALID, HR, HR_SQUARED, FIRST_BIN = 0, 1, 2, 8
+from qepa_wire.statistics import FIRST_BIN, HR, HR_SQUARED, VALID
 
 
 @dataclass(frozen=True, slots=True)
 class HeartRate:
-    """Heart rate over the boards whose window was valid; sd is between boards. Eight bins of mean heart rate."""
+    """Heart rate over the boards whose window was valid; sd is between boards; bins by HR_EDGES_BPM."""
 
     boards: int
     mean_bpm: float

@@ -5,14 +5,14 @@ import { binName, count, roundState, voidReason } from "./words.js";
 const BAR = 12;
 const HEIGHT = 28;
 
-function histogram(bins) {
+function histogram(bins, edges) {
   const most = Math.max(...bins, 1);
   const spoken = bins.map((boards, index) => [boards, index]).filter(([boards]) => boards > 0)
-    .map(([boards, index]) => `${binName(index, bins.length)} bpm: ${boards}`).join(", ");
+    .map(([boards, index]) => `${binName(index, bins.length, edges)} bpm: ${boards}`).join(", ");
   const bars = bins.map((boards, index) => {
     const height = (HEIGHT * boards) / most;
     return svg("rect", { x: index * BAR, y: HEIGHT - Math.max(height, 1), width: BAR - 2, height: Math.max(height, 1), class: boards ? "bar" : "bar none" },
-      svg("title", {}, `${binName(index, bins.length)} bpm: ${boards}`));
+      svg("title", {}, `${binName(index, bins.length, edges)} bpm: ${boards}`));
   });
   return svg("svg", { class: "histogram", viewBox: `0 0 ${bins.length * BAR} ${HEIGHT}`, width: bins.length * BAR, height: HEIGHT, role: "img", "aria-label": spoken || "empty" }, ...bars);
 }
@@ -59,7 +59,7 @@ class RoundRow {
     setText(this.contributors, count(round.contributors));
     const spread = rate?.sdBpm === null || !rate ? "" : ` ± ${rate.sdBpm.toFixed(1)}`;
     setText(this.heartRate, rate && rate.meanBpm !== null ? `${rate.meanBpm.toFixed(1)}${spread} bpm (${count(rate.boards)} boards)` : "nothing opened");
-    this.histogram.replaceChildren(...(rate && rate.histogram.length ? [histogram(rate.histogram)] : ["--"]));
+    this.histogram.replaceChildren(...(rate && rate.histogram.length ? [histogram(rate.histogram, rate.edges)] : ["--"]));
     setText(this.latency, round.latencyMs === null ? "--" : `${count(Math.round(round.latencyMs))} ms`);
     setText(this.model, round.modelVersion === null ? "--" : `v${round.modelVersion}`);
   }

@@ -54,6 +54,7 @@ function parseHeartRate(value) {
     meanBpm: number(rate.mean_bpm),
     sdBpm: number(rate.sd_bpm),
     histogram: Array.isArray(rate.histogram) ? rate.histogram.map((count) => number(count) ?? 0) : [],
+    edges: Array.isArray(rate.edges_bpm) ? rate.edges_bpm.map((edge) => number(edge) ?? 0) : [],
   };
 }
 

@@ -62,15 +62,12 @@ const counts = new Intl.NumberFormat("en-GB");
 export const count = (value) => (value === null ? "--" : counts.format(value));
 export const clockTime = (ms) => (ms === null ? "--" : new Date(ms).toLocaleTimeString("en-GB"));
 
-// Edges of the boards' heart-rate histogram: firmware/qepa_board/vital_statistics.py, HR_EDGES_BPM.
-const HR_EDGES_BPM = [40, 50, 60, 75, 90, 110, 130];
-
-/** What a histogram bin covers, in bpm; its place where the histogram is not the one known here. */
-export function binName(index, bins) {
-  if (bins !== HR_EDGES_BPM.length + 1) return `bin ${index + 1}`;
-  if (index === 0) return `below ${HR_EDGES_BPM[0]}`;
-  if (index === bins - 1) return `${HR_EDGES_BPM[index - 1]} and up`;
-  return `${HR_EDGES_BPM[index - 1]}-${HR_EDGES_BPM[index] - 1}`;
+/** What a histogram bin covers, in bpm; its place where the edges do not fit the bins. */
+export function binName(index, bins, edges) {
+  if (edges.length !== bins - 1) return `bin ${index + 1}`;
+  if (index === 0) return `below ${edges[0]}`;
+  if (index === bins - 1) return `${edges[index - 1]} and up`;
+  return `${edges[index - 1]}-${edges[index] - 1}`;
 }
 
 /** The banner of a simulated ward: it never calls synthetic heartbeats real. */
