@@ -52,7 +52,7 @@ class Running:
             state = self.state()
             if state is not None and condition(state):
                 return state
-            time.sleep(0.3)
+            time.sleep(0.05)
         raise AssertionError(f"no {what} within {timeout_s} s")
 
     def finish(self, *, timeout_s: float) -> dict[str, Any]:
@@ -179,23 +179,20 @@ def test_killed_programs_lose_nothing_and_a_second_start_resumes(
 ) -> None:
     """Server and gateway die by kill -9 during a round, then the ward itself; the next start goes on from there."""
     state_dir = tmp_path / "resumed"
-    ward = start_ward("--rounds", "3", "--json", "--period", "15", state=state_dir)
-    for number, module in ((1, "qepa_server"), (2, "qepa_gateway")):
+    ward = start_ward("--rounds", "3", "--json", "--period", "15", "--unplug", "5@1", state=state_dir)
+    # Round 1 waits for the unplugged board, so both die while vectors are being collected.
+    for module in ("qepa_gateway", "qepa_server"):
         ward.wait_for(
-            lambda state, number=number: (
-                state["round"] is not None
-                and state["round"]["number"] == number
-                and state["round"]["phase"] in ("ready", "collect", "settle")
-            ),
+            lambda state: state["round"] is not None and state["round"]["phase"] in ("ready", "collect", "settle"),
             timeout_s=150,
-            what=f"round {number}",
+            what="running round",
         )
         victim = next(process for process in ward.family() if module in " ".join(process.cmdline()))
         victim.kill()
     report = ward.finish(timeout_s=240)
     assert report["sealed_twice"] == 0
     for entry in report["rounds"]:
-        assert entry["exact"] or entry["state"] == "void"
+        assert entry["exact"] or (entry["exact"] is None and entry["state"] == "void")
     assert report["rounds"][-1]["exact"], "the ward is well again"
     last = report["rounds"][-1]
 

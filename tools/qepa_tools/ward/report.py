@@ -50,11 +50,11 @@ class Reporter:
             await asyncio.sleep(_POLL_S)
 
     def report(self) -> dict[str, Any]:
-        """The JSON object of the whole run."""
+        """The JSON object of the whole run; ``ok``: all rounds ended, no opened sum was wrong, no mask used twice."""
         plan = self._plan
-        ok = len(self._rounds) >= plan.rounds and all(r["exact"] for r in self._rounds)
+        wrong = any(entry["exact"] is False for entry in self._rounds)
         return {
-            "ok": ok and not self._ward.truth.sealed_twice,
+            "ok": len(self._rounds) >= plan.rounds and not wrong and not self._ward.truth.sealed_twice,
             "simulated": True,
             "data_source": self._ward.data_source,
             "boards": plan.boards,
@@ -111,7 +111,8 @@ class Reporter:
             "contributors": entry["contributors"],
             "patients": entry["patients"],
             "cells": cells,
-            "exact": bool(summed) and all(cell["exact"] for cell in summed),
+            "exact": all(cell["exact"] for cell in summed) if summed else None,  # None: nothing was opened
+            "reason": entry.get("reason"),
             "heart_rate": entry["heart_rate"],
             "update": _update_size(model),
             "latency_ms": entry["latency_ms"],

@@ -47,7 +47,7 @@ async def _run(plan: WardPlan, *, as_json: bool) -> int:
         watching = reporter.watch() if as_json else _show(ward, reporter, console)
         await _until(stop, watching)
         await ward.check()
-    if as_json and plan.rounds:
+    if as_json:
         report = reporter.report()
         print(json.dumps(report))
         return 0 if report["ok"] else 1
