@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import struct
 from array import array
 from collections import defaultdict
@@ -130,11 +131,41 @@ class Cable:
         writer.close()
 
 
-class Gateway:
-    """Embedded broker plus a client that answers boards."""
+def embedded_broker(port: int) -> Broker:
+    return Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+    )
+
+
+def find_mosquitto() -> str | None:
+    return shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
+
+
+class Mosquitto:
+    """The broker of a real gateway, as a process."""
 
     def __init__(self, port: int) -> None:
         self.port = port
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            find_mosquitto(), "-p", str(self.port), stderr=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+        )
+
+    async def shutdown(self) -> None:
+        self.process.terminate()
+        await self.process.wait()
+
+
+class Gateway:
+    """A broker plus a client that answers boards."""
+
+    def __init__(self, port: int, broker: str = "amqtt") -> None:
+        self.port = port
+        self.broker = Mosquitto(port) if broker == "mosquitto" else embedded_broker(port)
         self.cohort_key = os.urandom(32)
         self.orders: dict[int, payloads.RoundOrder] = {}
         self.hss = hsslms.HssPrivateKey(
@@ -144,12 +175,6 @@ class Gateway:
         self.news = asyncio.Condition()
 
     async def __aenter__(self) -> "Gateway":
-        self.broker = Broker(
-            {
-                "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{self.port}"}},
-                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-            }
-        )
         await self.broker.start()
         self._task = asyncio.create_task(self._serve())
         return self

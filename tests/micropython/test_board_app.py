@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -12,7 +13,7 @@ from qepa_tools.fleet.events import Log, ProgramError
 from qepa_wire import frame as wire
 from qepa_wire import keys, payloads
 
-from .board_gateway import STATISTICS, UPDATE, Cable, Gateway, Peer, Ward
+from .board_gateway import STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
 
 BOARD = 0x2A
 # Keeps what the board is about to seal, so that opened sums can be compared with it.
@@ -38,10 +39,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-async def ward(fleet, tmp_path) -> AsyncIterator[Ward]:
+async def ward(fleet, tmp_path, request) -> AsyncIterator[Ward]:
+    broker = getattr(request, "param", "amqtt")
+    if broker == "mosquitto" and find_mosquitto() is None:
+        missing = "NO MOSQUITTO on this machine: boards were tested with the embedded broker only"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
     logs = []
     task = asyncio.create_task(_collect(fleet, logs))
-    async with Gateway(free_port()) as gateway, Cable(gateway.port) as cable:
+    async with Gateway(free_port(), broker) as gateway, Cable(gateway.port) as cable:
         ward = Ward(fleet, gateway, cable, tmp_path)
         ward.logs, ward.expected_failure = logs, None
         yield ward
@@ -90,6 +95,7 @@ async def test_an_undocked_board_says_so_and_notices_the_dock_by_itself(ward):
     assert (epoch, hello.steps, hello.boots, hello.pads) == (1, 0, 1, 1)
 
 
+@pytest.mark.parametrize("ward", ["amqtt", "mosquitto"], indirect=True)
 async def test_two_boards_vectors_open_to_the_sum_of_their_plain_values(ward):
     peers = [await ward.admit(board, speed=4) for board in (BOARD, BOARD + 1)]
     for peer in peers:
