@@ -113,6 +113,16 @@ def assert_rounds(report: dict[str, Any], *, rounds: int) -> None:
         assert 0 < entry["held_out"]["accuracy"] <= 1
 
 
+def assert_no_key_in_logs(state_dir: Path) -> None:
+    logs = b"".join(path.read_bytes() for path in (state_dir / "logs").iterdir())
+    identities = list((state_dir / "boards").rglob("identity.json"))
+    assert len(identities) == 12
+    for identity in map(json.loads, (path.read_text() for path in identities)):
+        for name in ("end_key", "cohort_key"):
+            assert identity[name].encode() not in logs
+            assert bytes.fromhex(identity[name]) not in logs
+
+
 def gone(processes: list[psutil.Process], *, timeout_s: float = 15) -> list[psutil.Process]:
     _, alive = psutil.wait_procs(processes, timeout=timeout_s)
     return [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
@@ -135,7 +145,7 @@ def watch_heart_rates(browser: Browser, page_url: str) -> dict[str, set[str]]:
 
 
 def test_twelve_boards_three_rounds_one_unplugged_and_the_page_shows_heart_rates_change(
-    start_ward: Callable[..., Running], browser: Browser
+    start_ward: Callable[..., Running], browser: Browser, tmp_path: Path
 ) -> None:
     ward = start_ward("--boards", "12", "--rounds", "3", "--speed", "4", "--json", "--seed", "1", "--unplug", "5@2")
     ward.wait_for(lambda state: any(board["vitals"] for board in state["boards"]), timeout_s=120, what="vitals")
@@ -149,6 +159,7 @@ def test_twelve_boards_three_rounds_one_unplugged_and_the_page_shows_heart_rates
     assert contributors[0] == contributors[2] == set(range(1, 13)), "the unplugged board takes part again"
     assert contributors[1] >= set(range(1, 13)) - {5}
     assert not gone(family), "a process outlived its ward"
+    assert_no_key_in_logs(tmp_path / "ward")
 
 
 def test_three_gateways_share_one_cell(start_ward: Callable[..., Running]) -> None:

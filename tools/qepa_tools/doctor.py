@@ -102,5 +102,5 @@ def _state_directory() -> Finding:
 
 
 def _program(name: str, what: str, remedy: str) -> Finding:
-    path = shutil.which(name)
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin")  # where Debian puts daemons
     return Finding(what, "ok" if path else "optional", path or "not installed", "" if path else remedy)

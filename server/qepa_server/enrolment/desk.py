@@ -57,7 +57,8 @@ class EnrolmentDesk:
     def enrol(self, signed: SignedEnrolment) -> SignedReply:
         """Enrol a board and return the signed reply. The same request again gets its reply again.
 
-        Raises UplinkError (certificate, signature, schema, seal) or RefusedError (replay, key).
+        Raises UplinkError (certificate, signature, schema, seal) or RefusedError (replay, key, or patient:
+        has boards at another gateway).
         """
         now_ms = self._clock_ms()
         dock = verify_certificate(signed.certificate, self._root_key, role="dock", now_s=now_ms / 1000)
@@ -77,6 +78,14 @@ class EnrolmentDesk:
         end_key = self._identity.unseal(request.sealed_end_key, info)
         if len(end_key) != KEY_BYTES:
             raise RefusedError("key", f"an end key has {KEY_BYTES} bytes")
+        elsewhere = {
+            other.gateway
+            for other in self._register.values()
+            if other.patient == request.patient and other.board != request.board and other.gateway != request.gateway
+        }
+        if elsewhere:
+            # All boards of a patient are in one cell, and a cell assigns a gateway's patients as a whole.
+            raise RefusedError("patient", f"{request.patient} has boards at {', '.join(sorted(elsewhere))}")
         tag = self._vault.tag(end_key)
         board = Board(request.board, request.patient, request.gateway, end_key, digest)
         before = self._register.get(request.board)

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from hospital_rig import Rig, certified, ward
+from hospital_rig import Board, Rig, certified, ward
 
 from qepa_server.errors import RefusedError
 from qepa_uplink.envelope import sign
@@ -67,6 +67,15 @@ def test_an_end_key_sealed_for_another_board_does_not_open(rig):
     moved = other.model_copy(update={"body": body, "signature": dock.sign(body, ENROLMENT_CONTEXT)})
     with pytest.raises(UplinkError, match="seal"):
         rig.hospital.enrolment.enrol(moved)
+
+
+def test_a_patient_has_boards_at_one_gateway_only(rig):
+    """All boards of a patient are in one cell."""
+    number = max(b for g in rig.gateways.values() for b in g.boards) + 1
+    second = Board(number, board_of(rig).patient)
+    with pytest.raises(RefusedError, match="patient"):
+        rig.hospital.enrolment.enrol(rig.request(second, "gw-2"))
+    rig.hospital.enrolment.enrol(rig.request(second, "gw-1"))
 
 
 def test_re_enrolment_needs_a_new_request_and_an_old_one_never_comes_back(rig):
