@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.hpke import (
 from .errors import UplinkError
 
 PUBLIC_BYTES = 1184 + 32
-PRIVATE_BYTES = 64 + 32
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 

@@ -178,14 +178,6 @@ class Round:
         self.collect_until_ms = now_ms + self.spec.collect_within_ms
         self.settle_until_ms = self.collect_until_ms + self.spec.settle_within_ms
 
-    def abandon(self) -> None:
-        """The server goes on without this gateway."""
-        self.phase = Phase.VOID
-
-    def cell_of(self, board: int) -> int | None:
-        """The cell of a board, or None if it has no part in the round."""
-        return self._cell_of.get(board)
-
     def admit_vector(self, board: int, stream: int, n_words: int, model: int) -> int:
         """Return the cell of a vector that is to be stored.
 

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, func, insert, select
 from ..errors import AuditError
 from ..store.schema import audit
 
-Detail = dict[str, str | int | bool | None]
 GENESIS = bytes(32)
 
 

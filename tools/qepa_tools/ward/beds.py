@@ -5,7 +5,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ _LOG = logging.getLogger("qepa.ward")
 _MAIN = "from qepa_board.app import run\nrun()\n"
 _DOCK_EVERY_S = 4.0
 _LABEL_EVERY_S = 1.0
-_CARE_VALID_S = 7 * 86400
 
 
 @dataclass(slots=True)
@@ -45,7 +44,6 @@ class Bed:
     labeller: Labeller
     delivered: int = 0
     powered: bool = False
-    lines: list[str] = field(default_factory=list)
 
     @property
     def board(self) -> str:
