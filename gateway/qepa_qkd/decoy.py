@@ -92,7 +92,11 @@ class Lim2014:
     ) -> KeyLength:
         """Equation (1). The hash seen on the wire is charged instead of log2(2/eps_cor) where it is longer."""
         s_x0, s_x1 = self._vacuum_and_single(counts.n_x, source, epsilon.secrecy)
-        _, s_z1 = self._vacuum_and_single(counts.n_z, source, epsilon.secrecy)
+        s_z0, s_z1 = self._vacuum_and_single(counts.n_z, source, epsilon.secrecy)
+        if s_x0 + s_x1 > sum(counts.n_x) or s_z0 + s_z1 > sum(counts.n_z):
+            # More events of these kinds than events at all: such counts do not come from this source, so somebody
+            # tells intensities apart and nothing the bounds say can be believed.
+            return KeyLength(0, s_x0, s_x1, 0.5)
         phase_error = self._phase_error(counts, source, epsilon.secrecy, s_x1, s_z1)
         if phase_error >= 0.5:
             return KeyLength(0, s_x0, s_x1, 0.5)

@@ -4,7 +4,7 @@ from math import exp, factorial, log, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -92,14 +92,22 @@ def test_published_gain_from_a_longer_block_at_100_km() -> None:
 counts_triples = st.tuples(st.integers(0, 200_000), st.integers(0, 100_000), st.integers(0, 20_000))
 
 
+@example((0, 314, 0), (0, 308, 0), (0.0, 0.0, 0.0), 0)
+@settings(max_examples=500, deadline=None)
 @given(counts_triples, counts_triples, st.tuples(*[st.floats(0, 1)] * 3), st.integers(0, 200_000))
 def test_never_more_key_than_sifted_bits_less_leak(
     n_x: tuple[int, int, int], n_z: tuple[int, int, int], rates: tuple[float, float, float], leak: int
 ) -> None:
     m_z = (int(n_z[0] * rates[0]), int(n_z[1] * rates[1]), int(n_z[2] * rates[2]))
     length = Lim2014().key_length(BlockCounts(n_x, n_z, m_z), SOURCE, EpsilonBudget(), leak, 128)
-    assert 0 <= length.bits <= max(0, 2 * sum(n_x) - leak)
+    assert 0 <= length.bits <= max(0, sum(n_x) - leak)
     assert 0 <= length.phase_error <= 0.5
+
+
+def test_counts_that_the_source_cannot_have_made_give_no_key() -> None:
+    """Only decoys arrive: an attacker who tells intensities apart. The bound would exceed the events there are."""
+    counts = BlockCounts((0, 100_000, 0), (0, 100_000, 0), (0, 0, 0))
+    assert Lim2014().key_length(counts, SOURCE, EpsilonBudget(), 0, 128).bits == 0
 
 
 def test_more_errors_or_more_leak_never_give_more_key() -> None:
