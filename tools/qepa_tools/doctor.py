@@ -63,15 +63,16 @@ def _modules(extra: str, names: tuple[str, ...]) -> Finding:
 
 
 def _micropython() -> Finding:
-    from .fleet.runtime import FleetError, node_path, runtime_dir  # noqa: PLC0415  # needs the packages just examined
+    from .fleet.runtime import FleetError, find_runtime, node_path  # noqa: PLC0415  # needs the packages just examined
 
     try:
         node_path()
     except FleetError as error:
         return Finding("MicroPython (WASM)", "missing", str(error), "make install")
-    if not runtime_dir().is_dir():
+    runtime = find_runtime()
+    if runtime is None:
         return Finding("MicroPython (WASM)", "missing", "not installed", "make install")
-    return Finding("MicroPython (WASM)", "ok", str(runtime_dir()))
+    return Finding("MicroPython (WASM)", "ok", str(runtime))
 
 
 def _recordings(data: Path | None) -> Finding:

@@ -69,7 +69,7 @@ class Reporter:
         }
 
     def _prepare_held_out(self) -> HeldOut:
-        cache = FeatureCache(self._ward.layout.root.parent / "beats")
+        cache = FeatureCache(self._ward.layout.state("beats"))
         return HeldOut(self._ward.held_out, cache, _HELD_OUT_S)
 
     async def _follow(self, state: dict[str, Any]) -> None:
@@ -144,6 +144,7 @@ class Reporter:
         evaluation = (await self._held_out).evaluate(model["words"])
         return {
             "people": evaluation.persons,
+            "first_s": _HELD_OUT_S,  # of each recording
             "beats": evaluation.beats,
             "accuracy": evaluation.accuracy,
             "majority": evaluation.majority,
