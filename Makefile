@@ -40,6 +40,7 @@ $(VENV)/.ward: pyproject.toml tools/qepa_tools/fleet/package-lock.json | $(VENV)
 
 $(VENV)/.dev: $(VENV)/.ward
 	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m qepa_tools.unix_port.runtime
 	@touch $@
 
 clean:

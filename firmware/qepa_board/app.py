@@ -17,20 +17,20 @@ from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, ROUND
 from qepa_wire.payloads import BATTERY_UNKNOWN, Hello, decode_round
 from qepa_wire.topics import board_down, board_up
 
-from .alerts import AlertEdges
-from .care import CareStream
-from .connection import Connection
-from .counters import Counters
 from .drivers.ad8232 import Ad8232
 from .errors import BoardError, CountersLostError
-from .flash import Flash
-from .identity import load_identity
-from .keyring import Keyring
-from .link import Link
-from .models import ModelStore
-from .outbox import Outbox
-from .rounds import Rounds
-from .vitals import Vitals
+from .keys.counters import Counters
+from .keys.identity import load_identity
+from .keys.keyring import Keyring
+from .learning.models import ModelStore
+from .signals.vitals import Vitals
+from .streams.alerts import AlertEdges
+from .streams.care import CareStream
+from .streams.rounds import Rounds
+from .system.flash import Flash
+from .transport.connection import Connection
+from .transport.link import Link
+from .transport.outbox import Outbox
 
 FIRMWARE = 1
 BLOCKS_PER_S = 10

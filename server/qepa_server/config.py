@@ -57,7 +57,7 @@ class RoundsConfig(_Section):
 
 
 class LearningConfig(_Section):
-    """The softmax model and its update stream, in the units of firmware/qepa_board/learn.py (Q12)."""
+    """The softmax model and its update stream, in the units of firmware/qepa_board/learning/learn.py (Q12)."""
 
     bound: int = Field(default=1024, ge=1, le=2**31)
     q_max: int = Field(default=1024, ge=1, le=2**31)

@@ -321,7 +321,7 @@ class Ward:
         return json.dumps(record | changes)
 
     async def dock(self, board: int, call: str) -> dict:
-        printed = await self.fleet.exec(f"{board:08x}", f"from qepa_board import dock\ndock.{call}")
+        printed = await self.fleet.exec(f"{board:08x}", f"from qepa_board.system import dock\ndock.{call}")
         return json.loads(printed.strip().splitlines()[-1])
 
     async def load(self, peer: Peer, count: int) -> dict:

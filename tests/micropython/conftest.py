@@ -1,7 +1,9 @@
 """The real MicroPython interpreter for tests: one-shot runs of firmware modules, and whole virtual boards."""
 
 import base64
+import functools
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 
 from qepa_tools.fleet.fleet import Fleet
 from qepa_tools.fleet.runtime import HERE, ensure_runtime, node_path
+from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES, ProgramError, run_once
+from qepa_tools.unix_port.runtime import UnixPortMissingError, ensure_unix_port
 
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 PACKAGES = tuple(sorted(path.parent for path in FIRMWARE.glob("*/__init__.py")))
@@ -47,6 +51,46 @@ def wasm_run(runtime: Path) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def unix_run() -> Callable[..., str]:
+    """`unix_run(source, files, timeout_s, heap_bytes=..., packages=..., shims=...)`: likewise on the i386 port.
+
+    Without the port a test is skipped, loudly; in continuous integration it fails.
+    """
+    try:
+        ensure_unix_port()
+    except UnixPortMissingError as error:
+        missing = f"NO i386 MICROPYTHON, SO NOTHING OF THIS WAS TESTED ON 32-BIT WORDS: {error}"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+
+    def run(
+        source: str,
+        files: dict[str, bytes] | None = None,
+        timeout_s: float = 60,
+        *,
+        heap_bytes: int = BOARD_HEAP_BYTES,
+        packages: tuple[Path, ...] = PACKAGES,
+        shims: Path | None = None,
+    ) -> str:
+        try:
+            return run_once(
+                source, files=files, packages=packages, shims=shims, heap_bytes=heap_bytes, timeout_s=timeout_s
+            )
+        except ProgramError as error:
+            raise AssertionError(f"MicroPython i386: {error}") from error
+
+    return run
+
+
+@pytest.fixture(params=["wasm", "i386"])
+def micropython_run(request: pytest.FixtureRequest) -> Callable[..., str]:
+    """`run(source, files=None, timeout_s=60)` on each of the two interpreters, with memory to spare."""
+    if request.param == "wasm":
+        wasm: Callable[..., str] = request.getfixturevalue("wasm_run")
+        return wasm
+    return functools.partial(request.getfixturevalue("unix_run"), heap_bytes=16 << 20)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ SECONDS = 60
 PROGRAM = """
 import json, time
 from array import array
-from qepa_board.ecg import BEATS, EcgPipeline
-from qepa_board.learn import Learner, ModelShape, predict
+from qepa_board.signals.ecg import BEATS, EcgPipeline
+from qepa_board.learning.learn import Learner, ModelShape, predict
 
 with open("/labels.json") as file:
     setup = json.load(file)
@@ -120,7 +120,7 @@ def test_same_beats_features_and_deltas(name: str, wasm_run: Callable[..., str],
 ALLOCATION = """
 import gc
 from array import array
-from qepa_board.ecg import EcgPipeline
+from qepa_board.signals.ecg import EcgPipeline
 
 with open("/ecg.bin", "rb") as file:
     counts = array("h", file.read())

@@ -16,16 +16,16 @@ print(json.dumps(done))
 """
 
 
-def test_micropython_makes_the_bytes_of_the_golden_vectors(wasm_run):
+def test_micropython_makes_the_bytes_of_the_golden_vectors(micropython_run):
     checks, vectors = (VECTORS / "wire_checks.py").read_text(), (VECTORS / "wire.json").read_bytes()
-    compared = json.loads(wasm_run(checks + RUN, {"wire.json": vectors}))
+    compared = json.loads(micropython_run(checks + RUN, {"wire.json": vectors}))
     sections = json.loads(vectors)
     assert compared.keys() == sections.keys() - {"keys"}
     for name, cases in compared.items():
         assert cases >= len(sections[name]) > 0
 
 
-def test_a_wrong_vector_is_noticed_on_micropython(wasm_run):
+def test_a_wrong_vector_is_noticed_on_micropython(micropython_run):
     vectors = json.loads((VECTORS / "wire.json").read_bytes())
     case = vectors["sealed"][-1]
     last = int(case["sealed"][-1], 16) ^ 1
@@ -42,10 +42,10 @@ except AssertionError as error:
     print(str(error)[:9])
 """
     )
-    assert wasm_run(source, {"wire.json": json.dumps(vectors).encode()}) == "240 words\n"
+    assert micropython_run(source, {"wire.json": json.dumps(vectors).encode()}) == "240 words\n"
 
 
-def test_noise_raises_nothing_but_wire_error_on_micropython(wasm_run):
+def test_noise_raises_nothing_but_wire_error_on_micropython(micropython_run):
     source = """
 import os
 from qepa_wire import frame, lms, model, payloads
@@ -69,4 +69,4 @@ for length in list(range(80)) + [250, 1000]:
             refused += 1
 print(refused > 500)
 """
-    assert wasm_run(source) == "True\n"
+    assert micropython_run(source) == "True\n"

@@ -1,4 +1,4 @@
-"""The server's step of federated averaging for the fixed-point softmax model of firmware/qepa_board/learn.py."""
+"""The server's step of federated averaging for the fixed-point model of firmware/qepa_board/learning/learn.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qepa_board.ecg import BEATS, EcgPipeline
+from qepa_board.signals.ecg import BEATS, EcgPipeline
 from qepa_tools.recordings import Recording, find_data
 from qepa_tools.recordings.physionet import load_wfdb
 from qepa_tools.recordings.recording import counts_from_adc

@@ -6,8 +6,8 @@ from array import array
 import numpy as np
 import pytest
 
-from qepa_board.dsp import COUNTS_PER_MV, RING, UNITS_PER_MV, EcgFilter
 from qepa_board.fixed_point import cos_q12, isqrt
+from qepa_board.signals.dsp import COUNTS_PER_MV, RING, UNITS_PER_MV, EcgFilter
 
 
 def settled_amplitude(fs_hz: int, mains_hz: int, tone_hz: float) -> float:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qepa_board.ecg import BEATS, MAX_BLOCK, EcgPipeline
-from qepa_board.learn import UNLABELLED
-from qepa_board.quality import FLATLINE, GOOD, NOISY, SATURATED
-from qepa_board.vital_statistics import RoundStatistics
+from qepa_board.learning.learn import UNLABELLED
+from qepa_board.signals.ecg import BEATS, MAX_BLOCK, EcgPipeline
+from qepa_board.signals.quality import FLATLINE, GOOD, NOISY, SATURATED
+from qepa_board.signals.vital_statistics import RoundStatistics
 from qepa_tools.recordings import Recording
 from qepa_tools.recordings.synthetic import synthetic_recording
 from qepa_wire.statistics import BOUNDS, NAMES, WORDS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qepa_board.quality import HeartRate
+from qepa_board.signals.quality import HeartRate
 
 FS_HZ = 360
 

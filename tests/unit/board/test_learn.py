@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qepa_board.features import LIMIT, N_FEATURES, ONE
-from qepa_board.learn import (
+from qepa_board.learning.features import LIMIT, N_FEATURES, ONE
+from qepa_board.learning.learn import (
     DELTA_LIMIT,
     DELTA_NORM_LIMIT,
     MAX_WORDS,

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from qepa_board.dsp import COUNTS_PER_MV
-from qepa_board.ecg import EcgPipeline
+from qepa_board.signals.dsp import COUNTS_PER_MV
+from qepa_board.signals.ecg import EcgPipeline
 from qepa_tools.recordings import Recording, synthetic_cohort
 from qepa_tools.recordings.board_beats import board_beats
 from qepa_tools.recordings.synthetic import synthetic_recording

@@ -8,8 +8,8 @@ class PowerCut(BaseException):
 
 
 class MortalFlash:
-    """The interface of qepa_board.flash.Flash. ``dies_at`` counts writes and removals; ``applied`` says whether the
-    fatal one still reached the flash (a rename is atomic: all of it or nothing)."""
+    """The interface of qepa_board.system.flash.Flash. ``dies_at`` counts writes and removals; ``applied`` says whether
+    the fatal one still reached the flash (a rename is atomic: all of it or nothing)."""
 
     def __init__(self):
         self.files = {}

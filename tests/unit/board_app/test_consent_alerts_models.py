@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pyhsslms.pyhsslms as hsslms
 import pytest
 
-from qepa_board import dock
-from qepa_board.alerts import LEAD_OFF_AFTER_MS, LEAD_ON_AFTER_MS, AlertEdges
-from qepa_board.care import CareStream
-from qepa_board.counters import Counters
 from qepa_board.errors import BoardError
-from qepa_board.flash import Flash
-from qepa_board.identity import parse_identity
-from qepa_board.models import ModelStore
+from qepa_board.keys.counters import Counters
+from qepa_board.keys.identity import parse_identity
+from qepa_board.learning.models import ModelStore
+from qepa_board.streams.alerts import LEAD_OFF_AFTER_MS, LEAD_ON_AFTER_MS, AlertEdges
+from qepa_board.streams.care import CareStream
+from qepa_board.system import dock
+from qepa_board.system.flash import Flash
 from qepa_wire.errors import WireError
 from qepa_wire.keys import care_key
 from qepa_wire.model import CONTEXT, SOFTMAX, Model, encode_model, encode_release

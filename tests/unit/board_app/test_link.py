@@ -4,10 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qepa_board.counters import Counters
-from qepa_board.keyring import Epoch
-from qepa_board.link import HANDOVER_MS, HELLO_AGAIN_AFTER, RESEND_FIRST_MS, RESEND_LONGEST_MS, Link
-from qepa_board.outbox import Outbox
+from qepa_board.keys.counters import Counters
+from qepa_board.keys.keyring import Epoch
+from qepa_board.transport.link import HANDOVER_MS, HELLO_AGAIN_AFTER, RESEND_FIRST_MS, RESEND_LONGEST_MS, Link
+from qepa_board.transport.outbox import Outbox
 from qepa_wire import frame as wire
 from qepa_wire.keys import LINK_MAC_DOWN, derive
 from qepa_wire.payloads import Alert, Care, Hello, encode_ack, encode_revoke

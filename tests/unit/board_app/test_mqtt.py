@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qepa_board.mqtt import ANSWER_MS, KEEP_ALIVE_S, MAX_PACKET, READY, MqttCore, MqttError
+from qepa_board.transport.mqtt import ANSWER_MS, KEEP_ALIVE_S, MAX_PACKET, READY, MqttCore, MqttError
 
 CONNACK = b"\x20\x02\x00\x00"
 SUBACK = b"\x90\x03\x00\x01\x00"

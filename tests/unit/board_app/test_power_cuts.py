@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from qepa_board import rounds as rounds_module
-from qepa_board.counters import SEQ_BLOCK, Counters
 from qepa_board.errors import BoardError, CountersLostError, RefusedError
-from qepa_board.keyring import Keyring, PadStore
-from qepa_board.link import Link
-from qepa_board.outbox import MAX_FRAMES, Outbox
-from qepa_board.rounds import Rounds
+from qepa_board.keys.counters import SEQ_BLOCK, Counters
+from qepa_board.keys.keyring import Keyring, PadStore
+from qepa_board.streams import rounds as rounds_module
+from qepa_board.streams.rounds import Rounds
+from qepa_board.transport.link import Link
+from qepa_board.transport.outbox import MAX_FRAMES, Outbox
 from qepa_wire import frame as wire
 from qepa_wire.payloads import Alert, Hello, RoundOrder, StreamOrder
 

@@ -164,7 +164,7 @@ def test_evaluation_counts_what_the_model_answers(tmp_path: Path) -> None:
 def test_numpy_prediction_is_the_boards() -> None:
     from array import array
 
-    from qepa_board import learn
+    from qepa_board.learning import learn
 
     rng = np.random.default_rng(0)
     features = rng.integers(-1024, 1025, (200, 17)).astype(np.int16)

@@ -139,7 +139,7 @@ class Dock:
 
 
 async def _call(cradle: Cradle, call: str) -> dict[str, Any]:
-    printed = await cradle.run(f"from qepa_board import dock\ndock.{call}")
+    printed = await cradle.run(f"from qepa_board.system import dock\ndock.{call}")
     lines = printed.strip().splitlines()
     try:
         answer = json.loads(lines[-1])

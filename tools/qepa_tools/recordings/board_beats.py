@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import qepa_board
-from qepa_board.ecg import BEATS, EcgPipeline
-from qepa_board.features import N_FEATURES
+from qepa_board.learning.features import N_FEATURES
+from qepa_board.signals.ecg import BEATS, EcgPipeline
 from qepa_tools.recordings.recording import Recording, counts_from_adc
 
 MATCH_MS = 150  # ANSI/AAMI EC57: a detected and an annotated beat are the same within 150 ms

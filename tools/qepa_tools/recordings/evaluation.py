@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_board.features import N_FEATURES, ONE
+from qepa_board.learning.features import N_FEATURES, ONE
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES, Recording
 
@@ -43,7 +43,7 @@ class HeldOut:
         self._features, self._classes = _stack(beats)
 
     def evaluate(self, weights: Sequence[int]) -> Evaluation:
-        """Evaluate a model of 4 classes (qepa_board.learn: Q12 words, class after class, bias last)."""
+        """Evaluate a model of 4 classes (qepa_board.learning.learn: Q12 words, class after class, bias last)."""
         return _evaluation(predict(weights, self._features), self._classes, self._persons)
 
 
@@ -58,7 +58,7 @@ def evaluate_model(
 
 
 def predict(weights: Sequence[int], features: NDArray[np.int16]) -> NDArray[np.int64]:
-    """Class numbers, the same as qepa_board.learn.predict gives beat by beat."""
+    """Class numbers, the same as qepa_board.learning.learn.predict gives beat by beat."""
     words = np.array(weights, dtype=np.int64).reshape(len(AAMI_CLASSES), N_FEATURES + 1)
     x = np.concatenate([features.astype(np.int64), np.full((len(features), 1), ONE)], axis=1)
     return np.asarray((x @ words.T).argmax(axis=1), dtype=np.int64)

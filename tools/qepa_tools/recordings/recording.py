@@ -9,7 +9,7 @@ from qepa_tools.errors import ToolError
 
 ADC_UNITS_PER_MV = 6400  # read_u16() steps: 400 steps of the 12-bit converter, left-justified by 4 bits
 ADC_MID = 32768
-AAMI_CLASSES = ("N", "S", "V", "F")  # index = class number, as in qepa_board.learn
+AAMI_CLASSES = ("N", "S", "V", "F")  # index = class number, as in qepa_board.learning.learn
 
 # ANSI/AAMI EC57 beat classes by PhysioNet annotation symbol. Q (paced, fusion of paced and normal, unclassifiable)
 # is a beat that the detector must find but no class of the model; everything not listed here is no beat.

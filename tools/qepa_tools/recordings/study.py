@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import wfdb.processing
 
-from qepa_board.learn import SERVER_DECAY, SERVER_RATE, WORD_LIMIT, Learner, ModelShape, Rehearsal
+from qepa_board.learning.learn import SERVER_DECAY, SERVER_RATE, WORD_LIMIT, Learner, ModelShape, Rehearsal
 from qepa_tools.errors import ToolError
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache, match_beats
 from qepa_tools.recordings.evaluation import Evaluation, HeldOut
@@ -30,7 +30,7 @@ _CACHE = Path.home() / ".cache" / "qepa" / "features"
 
 
 def apply_mean_delta(words: "array[int]", total: Sequence[int], n: int) -> None:
-    """The server's step as qepa_board.learn documents it."""
+    """The server's step as qepa_board.learning.learn documents it."""
     for k, delta in enumerate(total):
         kept = words[k] - (words[k] + SERVER_DECAY // 2) // SERVER_DECAY
         step = (SERVER_RATE * delta + n // 2) // n

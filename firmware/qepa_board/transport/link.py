@@ -19,8 +19,8 @@ from qepa_wire.frame import (
 )
 from qepa_wire.payloads import decode_ack, encode_alert, encode_care, encode_hello, encode_vector
 
-from .counters import NO_KEY
-from .errors import BoardError
+from ..errors import BoardError
+from ..keys.counters import NO_KEY
 
 RESEND_FIRST_MS = 2000
 RESEND_LONGEST_MS = 60000

@@ -9,7 +9,7 @@ renamed. Records carry eight bytes of SHA-256, because flash wears.
 import hashlib
 import os
 
-from .errors import BoardError, CorruptError
+from ..errors import BoardError, CorruptError
 
 ROOT = "/qepa"
 _NEW = ".new"

@@ -2,8 +2,8 @@
 
 from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_KINDS, ALERT_LEAD_OFF
 
-from .errors import CorruptError
-from .flash import read_record, write_record
+from ..errors import CorruptError
+from ..system.flash import read_record, write_record
 
 FILE = "alerts"
 LEAD_OFF_AFTER_MS = 500  # loose electrodes chatter

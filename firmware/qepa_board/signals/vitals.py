@@ -13,8 +13,8 @@ from qepa_wire.payloads import (
     Care,
 )
 
+from ..learning.learn import Learner, ModelShape, predict
 from .ecg import BEATS, EcgPipeline
-from .learn import Learner, ModelShape, predict
 from .quality import FLATLINE, GOOD, SATURATED
 
 _LABEL_PATIENCE_S = 10  # a label may be here before its beat is measured

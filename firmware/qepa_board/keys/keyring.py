@@ -16,8 +16,8 @@ from qepa_wire.keys import (
     ratchet,
 )
 
-from .errors import BoardError, CorruptError
-from .flash import read_record, write_record
+from ..errors import BoardError, CorruptError
+from ..system.flash import read_record, write_record
 
 PADS_FILE = "pads"
 ID_BYTES = 16

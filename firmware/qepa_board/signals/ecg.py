@@ -8,9 +8,9 @@ The RR interval that follows is a feature, so a beat is reported when the next o
 
 from array import array
 
+from ..learning.features import N_FEATURES, BeatFeatures
+from ..learning.learn import REHEARSED, UNLABELLED, Rehearsal
 from .dsp import EcgFilter
-from .features import N_FEATURES, BeatFeatures
-from .learn import REHEARSED, UNLABELLED, Rehearsal
 from .quality import FLATLINE, GOOD, SATURATED, HeartRate, SignalQuality
 from .rpeak import RPeakDetector
 from .vital_statistics import RoundStatistics

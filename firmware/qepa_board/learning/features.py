@@ -11,8 +11,8 @@ to the usual beat, so that one set of weights can serve all patients and amplitu
 
 from array import array
 
-from .dsp import RING_MASK
-from .fixed_point import isqrt
+from ..fixed_point import isqrt
+from ..signals.dsp import RING_MASK
 from .templates import QrsTemplates
 
 ONE = 256

@@ -6,8 +6,8 @@ from qepa_wire.errors import WireError
 from qepa_wire.lms import verify
 from qepa_wire.model import CONTEXT, decode_model, decode_release
 
-from .errors import BoardError, CorruptError
-from .flash import read_record, write_record
+from ..errors import BoardError, CorruptError
+from ..system.flash import read_record, write_record
 
 FILE = "model"
 

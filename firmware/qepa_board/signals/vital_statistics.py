@@ -4,7 +4,7 @@ from array import array
 
 from qepa_wire.statistics import BOUNDS, FIRST_BIN, HR_EDGES_BPM, WORDS
 
-from .fixed_point import isqrt
+from ..fixed_point import isqrt
 
 MIN_INTERVALS = 5
 

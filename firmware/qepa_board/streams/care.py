@@ -11,8 +11,8 @@ from qepa_wire.payloads import (
     grant_consent,
 )
 
-from .errors import CorruptError
-from .flash import read_record, write_record
+from ..errors import CorruptError
+from ..system.flash import read_record, write_record
 
 FILE = "consents"
 ENDED_IDS = 32

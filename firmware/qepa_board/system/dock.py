@@ -10,12 +10,12 @@ import json
 
 from qepa_wire.errors import WireError
 
-from .counters import Counters
-from .errors import BoardError, CountersLostError
+from ..errors import BoardError, CountersLostError
+from ..keys.counters import Counters
+from ..keys.identity import FILE, load_identity, parse_identity
+from ..keys.keyring import PadStore
+from ..transport.outbox import PREFIX
 from .flash import Flash
-from .identity import FILE, load_identity, parse_identity
-from .keyring import PadStore
-from .outbox import PREFIX
 
 _FLOORS = ("boots", "epoch", "seq", "round")
 

@@ -13,7 +13,7 @@ built from running sums.
 
 from array import array
 
-from .fixed_point import cos_q12
+from ..fixed_point import cos_q12
 
 COUNTS_PER_MV = 400
 UNITS_PER_MV = 2 * COUNTS_PER_MV

@@ -7,8 +7,8 @@ usual shape is the one with most beats, halved every 64 beats so that it may cha
 
 from array import array
 
-from .dsp import RING_MASK
-from .fixed_point import isqrt
+from ..fixed_point import isqrt
+from ..signals.dsp import RING_MASK
 
 POINTS = 41  # from -80 ms to +120 ms in steps of 5 ms
 TEMPLATES = 4

@@ -20,8 +20,8 @@ with the model starting from zeros. A robust mean may stand in for total / n.
 
 from array import array
 
+from ..fixed_point import isqrt
 from .features import N_FEATURES, ONE
-from .fixed_point import isqrt
 
 CLASSES = ("N", "S", "V", "F")  # AAMI; index = class number
 UNLABELLED = -1

@@ -11,8 +11,8 @@ import struct
 from qepa_wire.keys import LINK_MAC_DOWN, derive
 from qepa_wire.payloads import MAX_RATCHET_STEPS
 
-from .errors import BoardError, CorruptError, CountersLostError, RefusedError
-from .flash import read_record, write_record
+from ..errors import BoardError, CorruptError, CountersLostError, RefusedError
+from ..system.flash import read_record, write_record
 
 FILE = "counters"
 SEQ_BLOCK = 1024  # sequence numbers reserved by one write; a reboot skips what is left of them

@@ -6,7 +6,7 @@ import json
 
 from qepa_wire.keys import KEY_BYTES
 
-from .errors import BoardError
+from ..errors import BoardError
 
 FILE = "identity.json"
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"

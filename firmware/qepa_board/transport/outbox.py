@@ -3,8 +3,8 @@
 from qepa_wire.errors import WireError
 from qepa_wire.frame import ALERT, HELLO, UP_TYPES, VECTOR, parse
 
-from .errors import CorruptError
-from .flash import read_record, write_record
+from ..errors import CorruptError
+from ..system.flash import read_record, write_record
 
 PREFIX = "out-"
 MAX_FRAMES = 24

@@ -1,0 +1,1 @@
+"""Learning on the board: beat features, models, local updates."""

@@ -1,0 +1,1 @@
+"""The three streams: aggregate (rounds), care, alert."""

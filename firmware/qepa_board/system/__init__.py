@@ -1,0 +1,1 @@
+"""The board itself: flash, dock, updates, health."""

@@ -1,0 +1,1 @@
+"""What carries frames: the numbered link, its outbox, MQTT."""
