@@ -44,10 +44,10 @@ def run_once(
         (flash / "_program.py").write_text(source)
         empty = Path(temporary, "shims")
         empty.mkdir()
-        arguments = [flash, library, shims or empty, "/_program.py"]
+        arguments = [str(flash), str(library), str(shims or empty), "/_program.py"]
         try:
             done = subprocess.run(  # noqa: S603  our own interpreter
-                [*command, "-X", f"heapsize={heap_bytes}", HERE / "prelude.py", *arguments],
+                [*command, "-X", f"heapsize={heap_bytes}", str(HERE / "prelude.py"), *arguments],
                 capture_output=True,
                 text=True,
                 timeout=timeout_s,
@@ -57,4 +57,5 @@ def run_once(
             raise ProgramError(f"no end within {timeout_s} s") from error
     if done.returncode:
         raise ProgramError(f"{done.stderr}\nprinted before: {done.stdout}")
-    return done.stdout
+    printed: str = done.stdout
+    return printed
