@@ -58,6 +58,10 @@ class Flash:
                 file.flush()
             os.rename(path + _NEW, path)
         except OSError as error:
+            try:
+                os.remove(path + _NEW)  # where flash is full, what was half written takes the room of what comes next
+            except OSError:
+                pass
             raise BoardError("flash", "cannot write %s: %s" % (name, error))
 
     def remove(self, name):

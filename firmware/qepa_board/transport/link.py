@@ -1,7 +1,8 @@
 """Frames between this board and its gateway: numbered, authenticated, sent again until acknowledged. Sans-IO.
 
 Order of sending: what is left of earlier epochs, which the gateway can read best before it sees the new HELLO; HELLO,
-before which nothing of this epoch can be read; then alerts, vectors, the newest care record.
+before which nothing of this epoch can be read; then alerts, vectors, the newest care record, care records kept while
+there was no connection.
 Milliseconds are those of any monotonic clock the caller keeps to.
 """
 
@@ -43,6 +44,7 @@ class Link:
         self._before = None  # [epoch number, mac key down, last seq] of the epoch before, until HELLO is acknowledged
         self._handover_ms = None  # until when HELLO waits
         self._retries = {}  # seq: [due_ms, resends]
+        self.backlog = None  # a CareBacklog, whose records go when nothing else does
         self.refused = {}
         self.sent = 0
         self.resent = 0
@@ -147,6 +149,10 @@ class Link:
                 return data
         data = self._care
         self._care = None
+        if data is None and self.backlog is not None:
+            late = self.backlog.next(now_ms)
+            if late is not None:
+                data = self._frame(CARE, late[0], late[1])
         if data is not None:
             self.sent += 1
         return data
@@ -232,5 +238,7 @@ class Link:
                 self.acknowledged += 1
             elif seq in self._outbox:
                 self.acknowledged += 1
+            elif self.backlog is not None:
+                self.backlog.acknowledge(seq)
             if seq in self._outbox:
                 self._outbox.remove(seq)

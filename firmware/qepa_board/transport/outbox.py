@@ -1,9 +1,14 @@
-"""Frames that must not be lost: kept in flash, byte for byte, until the gateway says that it holds them."""
+"""Frames that must not be lost: kept in flash, byte for byte, until the gateway says that it holds them.
+
+There is room for MAX_FRAMES. When it is used up, or flash is full, frames give way in this order, each counted in
+``dropped``: a HELLO whose epoch has a newer one or no other frame here, the oldest vector, and, for a HELLO or an alert alone, the
+oldest alert. A vector that finds nothing but alerts is dropped itself: no alert ever gives way to a vector.
+"""
 
 from qepa_wire.errors import WireError
 from qepa_wire.frame import ALERT, HELLO, UP_TYPES, VECTOR, parse
 
-from ..errors import CorruptError
+from ..errors import BoardError, CorruptError
 from ..system.flash import read_record, write_record
 
 PREFIX = "out-"
@@ -12,7 +17,7 @@ _ORDER = {HELLO: 0, ALERT: 1, VECTOR: 2}
 
 
 class Outbox:
-    """Frames by sequence number. When it is full the oldest vector goes, an alert only if there is nothing else."""
+    """Frames by sequence number."""
 
     def __init__(self, flash):
         self._flash = flash
@@ -53,12 +58,58 @@ class Outbox:
         return self._epochs[seq]
 
     def put(self, seq, data):
-        """Keep frame ``data``; on return it is durable."""
-        if len(self._types) >= MAX_FRAMES:
+        """Keep frame ``data``; on return it is durable, or, if it is a vector, dropped and counted.
+
+        Raises BoardError("flash") for another frame that flash does not take even when all vectors are gone,
+        BoardError("outbox") if nothing else may give way.
+        """
+        frame = parse(data, UP_TYPES)
+        while len(self._types) >= MAX_FRAMES:
+            if self._make_room(frame, True):
+                continue
+            if frame.type == VECTOR:
+                return
+            raise BoardError("outbox", "nothing in it may give way")
+        while True:
+            try:
+                write_record(self._flash, _name(seq), data)
+                break
+            except BoardError:
+                if self._make_room(frame, False):
+                    continue
+                if frame.type == VECTOR:
+                    return
+                raise
+        self._note(frame)
+
+    def _make_room(self, frame, may_cost_alerts):
+        """Drop the frame that is worth least, ``frame`` counted in; returns whether there is room for it now."""
+        victim = self._worth_least(frame, may_cost_alerts)
+        if victim is not None:
             self.dropped += 1
-            self.remove(max(self._types, key=lambda old: (_ORDER[self._types[old]], -old)))
-        write_record(self._flash, _name(seq), data)
-        self._note(parse(data, UP_TYPES))
+            self.remove(victim)
+            return True
+        if frame.type == VECTOR:
+            self.dropped += 1
+        return False
+
+    def _worth_least(self, frame, may_cost_alerts):
+        epochs = [self._epochs[seq] for seq in self._types if self._types[seq] != HELLO]
+        epochs.append(frame.epoch)
+        by_age = sorted(self._types)
+        newest = {self._epochs[seq]: seq for seq in by_age if self._types[seq] == HELLO}
+        for seq in by_age:
+            epoch = self._epochs[seq]
+            if self._types[seq] == HELLO and (epoch not in epochs or newest[epoch] != seq):
+                return seq
+        for seq in by_age:
+            if self._types[seq] == VECTOR:
+                return seq
+        if may_cost_alerts and frame.type != VECTOR:
+            for seq in by_age:
+                if self._types[seq] == ALERT:
+                    return seq
+        return None
 
     def get(self, seq):
         """The frame as it was put, or None if flash lost it; it is then no longer in the box."""
