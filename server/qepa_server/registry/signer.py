@@ -20,39 +20,44 @@ _USED = struct.Struct("<Q")
 class HssSigner:
     """Signs with a stateful key whose state is on disk before a signature leaves."""
 
-    def __init__(self, path: Path, vault: Vault, key: HssPrivateKey, used: int) -> None:
+    def __init__(self, path: Path, vault: Vault, key: HssPrivateKey, used: int, purpose: str = _PURPOSE) -> None:
         self._path = path
         self._vault = vault
         self._key = key
         self._used = used
+        self._purpose = purpose
 
     @classmethod
-    def generate(cls, path: Path, vault: Vault, *, height: Literal[5, 10] = 10) -> "HssSigner":
+    def generate(
+        cls, path: Path, vault: Vault, *, height: Literal[5, 10] = 10, purpose: str = _PURPOSE
+    ) -> "HssSigner":
         """Make a key at ``path`` for 2^(2 height) signatures: about a million take seconds to make, 1,024 none."""
         lms_type = lms_sha256_m32_h10 if height == 10 else lms_sha256_m32_h5
         key = HssPrivateKey(levels=LEVELS, lms_type=lms_type, lmots_type=lmots_sha256_n32_w4)
-        signer = cls(path, vault, key, 0)
+        signer = cls(path, vault, key, 0, purpose)
         signer._save()
         return signer
 
     @classmethod
-    def load(cls, path: Path, vault: Vault, *, public_key: bytes, used_at_least: int) -> "HssSigner":
+    def load(
+        cls, path: Path, vault: Vault, *, public_key: bytes, used_at_least: int, purpose: str = _PURPOSE
+    ) -> "HssSigner":
         """Read the key; raises StoreError if it is unreadable, another key, or an older state than was used.
 
         ``used_at_least`` signatures are known to have left: a key file restored from a backup would repeat them.
         """
         try:
-            plain = vault.open_sealed(path.read_bytes(), _PURPOSE)
+            plain = vault.open_sealed(path.read_bytes(), purpose)
         except OSError as error:
-            raise StoreError("keys", f"cannot read the {_PURPOSE} in {path}: {error.strerror}") from error
+            raise StoreError("keys", f"cannot read the {purpose} in {path}: {error.strerror}") from error
         try:
             (used,) = _USED.unpack_from(plain)
             key = HssPrivateKey.deserialize(plain[_USED.size :])
         except (ValueError, IndexError, struct.error) as error:
-            raise StoreError("keys", f"the {_PURPOSE} in {path} has another form") from error
-        signer = cls(path, vault, key, used)
+            raise StoreError("keys", f"the {purpose} in {path} has another form") from error
+        signer = cls(path, vault, key, used, purpose)
         if not equal(signer.public_key, public_key):
-            raise StoreError("keys", f"{path} is not the {_PURPOSE} that the boards were given")
+            raise StoreError("keys", f"{path} is not the {purpose} that the boards were given")
         if used < used_at_least:
             raise StoreError(
                 "keys", f"{path} is older than its last use ({used} of {used_at_least} signatures): not signing again"
@@ -79,4 +84,4 @@ class HssSigner:
 
     def _save(self) -> None:
         plain = _USED.pack(self._used) + self._key.serialize()
-        write_private(self._path, self._vault.seal(plain, _PURPOSE))
+        write_private(self._path, self._vault.seal(plain, self._purpose))

