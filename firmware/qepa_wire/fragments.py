@@ -53,7 +53,7 @@ class Fragmenter:
         self._fresh = True
 
     def next(self) -> "memoryview | None":
-        """The next fragment, or None. It is overwritten by the next call, and nothing is allocated but for a last one."""
+        """The next fragment, or None; the next call overwrites it. Only a frame's last one allocates."""
         left = self._left
         if not left:
             return None

@@ -48,7 +48,7 @@ class CareBacklog:
         return self._ring.dropped
 
     def consent(self, key, consent_id, now_ms, is_connected):
-        """Say about once a second which consent is in force (None, None without one): the end of it ends the backlog."""
+        """Say once a second which consent is in force, None and None without one: its end is the end of the backlog."""
         if consent_id is None:
             self._key = None
             if self._had_consent:
@@ -101,7 +101,7 @@ class CareBacklog:
         if self._key is None or now_ms < self._due_ms:
             return None
         while True:
-            if not self._sending and not self._refill(now_ms):
+            if not self._sending and not self._refill():
                 return None
             record = self._sending.pop(0)
             care = self._open(record)
@@ -114,7 +114,7 @@ class CareBacklog:
             self._due_ms = self._paced_ms if self._sending else now_ms + AGAIN_MS
             return seq, encode_care(self._key, self._consent_id, self._board, seq, care)
 
-    def _refill(self, now_ms):
+    def _refill(self):
         """Whether there is something to send now."""
         if self._unsure and self._tries < TRIES:
             self._sending = list(self._unsure.values())

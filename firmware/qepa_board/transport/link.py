@@ -44,7 +44,7 @@ class Link:
         self._before = None  # [epoch number, mac key down, last seq] of the epoch before, until HELLO is acknowledged
         self._handover_ms = None  # until when HELLO waits
         self._retries = {}  # seq: [due_ms, resends]
-        self.backlog = None  # a CareBacklog, whose records go when nothing else does
+        self.late_care = None  # a CareBacklog, whose records go when nothing else does
         self.refused = {}
         self.sent = 0
         self.resent = 0
@@ -147,14 +147,19 @@ class Link:
             data = self._kept(seq, now_ms)
             if data is not None:
                 return data
-        data = self._care
-        self._care = None
-        if data is None and self.backlog is not None:
-            late = self.backlog.next(now_ms)
-            if late is not None:
-                data = self._frame(CARE, late[0], late[1])
+        data = self._next_care(now_ms)
         if data is not None:
             self.sent += 1
+        return data
+
+    def _next_care(self, now_ms):
+        """The newest care record, else one that was kept."""
+        data = self._care
+        self._care = None
+        if data is None and self.late_care is not None:
+            late = self.late_care.next(now_ms)
+            if late is not None:
+                data = self._frame(CARE, late[0], late[1])
         return data
 
     def _kept(self, seq, now_ms):
@@ -238,7 +243,7 @@ class Link:
                 self.acknowledged += 1
             elif seq in self._outbox:
                 self.acknowledged += 1
-            elif self.backlog is not None:
-                self.backlog.acknowledge(seq)
+            elif self.late_care is not None:
+                self.late_care.acknowledge(seq)
             if seq in self._outbox:
                 self._outbox.remove(seq)

@@ -1,8 +1,8 @@
 """Frames that must not be lost: kept in flash, byte for byte, until the gateway says that it holds them.
 
 There is room for MAX_FRAMES. When it is used up, or flash is full, frames give way in this order, each counted in
-``dropped``: a HELLO whose epoch has a newer one or no other frame here, the oldest vector, and, for a HELLO or an alert alone, the
-oldest alert. A vector that finds nothing but alerts is dropped itself: no alert ever gives way to a vector.
+``dropped``: a HELLO whose epoch has a newer one or no other frame here; the oldest vector; the oldest alert, to a HELLO
+or an alert alone. A vector that finds nothing but alerts is dropped itself.
 """
 
 from qepa_wire.errors import WireError

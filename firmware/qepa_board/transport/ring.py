@@ -1,9 +1,9 @@
 """A bounded ring of records in flash: the newest are kept, the oldest dropped and counted.
 
-A segment is one file of up to SEGMENT_RECORDS records, replaced as a whole under a checksum, so a power cut leaves it old
-or new and costs at most the PENDING records that are still in memory.
+A segment is one file of up to SEGMENT_RECORDS records, replaced as a whole under a checksum: a power cut leaves it old
+or new, and costs at most the PENDING records that are still in memory.
 
-Size: SEGMENTS blocks of 4 kB are 72 kB of flash for SEGMENTS x SEGMENT_RECORDS = 540 records: 90 minutes at one in 10 s.
+Size: SEGMENTS blocks of 4 kB are 72 kB, for SEGMENTS x SEGMENT_RECORDS = 540 records: 90 minutes at one in 10 s.
 Wear: PENDING records a write are one write a minute, 1440 a day if the connection never came back, each about two
 erases of 4 kB (data, and the directory's share of it). LittleFS spreads them over the free blocks: with 200 of them
 (half of a 2 MB partition's are taken) a block sees 15 erases a day, so its rated 100,000 last 18 years.
