@@ -138,6 +138,8 @@ class App:
             self.keyring.pads.count(),
             FIRMWARE,
             BATTERY_UNKNOWN,
+            0,
+            0,
         )
 
     # Tasks

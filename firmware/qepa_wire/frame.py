@@ -14,19 +14,22 @@ HELLO = 0x01
 VECTOR = 0x02
 CARE = 0x03
 ALERT = 0x04
+PADS = 0x05
 ACK = 0x41
 ROUND = 0x42
 MODEL = 0x43
 CARE_GRANT = 0x44
 CARE_REVOKE = 0x45
 LABELS = 0x46
+PADS_HELD = 0x47
 
-UP_TYPES = (HELLO, VECTOR, CARE, ALERT)
-DOWN_TYPES = (ACK, ROUND, MODEL, CARE_GRANT, CARE_REVOKE, LABELS)
+UP_TYPES = (HELLO, VECTOR, CARE, ALERT, PADS)
+DOWN_TYPES = (ACK, ROUND, MODEL, CARE_GRANT, CARE_REVOKE, LABELS, PADS_HELD)
+OTP_TYPES = (VECTOR, ALERT)  # what may come in suite otp
 
 HEADER_BYTES = 20
 MAC_BYTES = 16
-MAX_PAYLOAD = 4 * 65535 + 64
+MAX_PAYLOAD = 4 * 65535 + 68
 _HEADER = "<BBBBIIII"
 
 
@@ -40,13 +43,19 @@ class Frame:
         self.epoch = epoch
         self.seq = seq
         self.payload = payload
+        self.pad = b""  # the one-time bytes that mask the payload, set by who opened a frame of suite otp
+
+
+def header(type_: int, suite: int, board: int, epoch: int, seq: int, length: int) -> bytes:
+    """Return the 20 bytes before a payload of ``length`` bytes."""
+    return struct.pack(_HEADER, MAGIC, VERSION, type_, suite, board, epoch, seq, length)
 
 
 def encode(
     type_: int, board: int, epoch: int, seq: int, payload: bytes, mac_key: bytes, suite: int = SUITE_AES256
 ) -> bytes:
     """Return header, payload and MAC as bytes."""
-    body = struct.pack(_HEADER, MAGIC, VERSION, type_, suite, board, epoch, seq, len(payload)) + payload
+    body = header(type_, suite, board, epoch, seq, len(payload)) + payload
     return body + hmac_sha256(mac_key, body)[:MAC_BYTES]
 
 
@@ -65,7 +74,7 @@ def parse(data: bytes, types: tuple[int, ...]) -> Frame:
         raise WireError("version", "%d" % version)
     if type_ not in types:
         raise WireError("type", "%d" % type_)
-    if suite != SUITE_AES256:
+    if suite != SUITE_AES256 and not (suite == SUITE_OTP and type_ in OTP_TYPES):
         raise WireError("suite", "%d" % suite)
     if length > MAX_PAYLOAD or len(data) != HEADER_BYTES + length + MAC_BYTES:
         raise WireError("length", "%d bytes for a payload of %d" % (len(data), length))

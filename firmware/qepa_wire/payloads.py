@@ -14,6 +14,7 @@ from .keystream import (
     xor_cipher,
 )
 from .lighthe import CHECK_BYTES, MAX_WORDS, vector_bytes
+from .measures import MEASURES, UNKNOWN
 from .primitives import equal, hmac_sha256
 
 try:
@@ -25,38 +26,66 @@ except ImportError:  # MicroPython: the annotations stay strings
 TAG_BYTES = 16
 ID_BYTES = 16
 
-HELLO_FORMAT = "<16sHHIHHH"
-Hello = namedtuple("Hello", ("key_id", "steps", "boots", "model", "pads", "firmware", "battery_permille"))
+HELLO_FORMAT = "<16sHHIHHHBB"
+Hello = namedtuple(
+    "Hello",
+    ("key_id", "steps", "boots", "model", "pads", "firmware", "battery_permille", "reset_cause", "mode"),
+)
 BATTERY_UNKNOWN = 0xFFFF
+RESET_CAUSES = ("unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft", "brown_out")
+MODES = ("normal", "safe", "trial")  # safe: it samples nothing; trial: of firmware that is not confirmed yet
 MAX_RATCHET_STEPS = 4096  # what an unauthenticated HELLO may cost its receiver
 
 VECTOR_FORMAT = "<QBBHI"
 VECTOR_HEADER = struct.calcsize(VECTOR_FORMAT)
 Vector = namedtuple("Vector", ("round", "stream", "model", "n_words", "sealed"))
 
-CARE_FORMAT = "<IHBBBBIH"
-Care = namedtuple("Care", ("t_ms", "boots", "flags", "hr_bpm", "quality_percent", "beat_class", "beats", "model"))
-CARE_HR_VALID = 1
-CARE_LEAD_OFF = 2
-CARE_ASYSTOLE = 4
+CARE_FORMAT = "<IHBBIHBB"
+MEASURE_FORMAT = "<BBh"
+# measures: a tuple of (code, quality, value) as measures.py defines them: quality is in percent, or the reason
+# where the value is UNKNOWN
+Care = namedtuple("Care", ("t_ms", "boots", "flags", "beat_class", "beats", "model", "measures"))
+CARE_LEAD_OFF = 1
+CARE_ASYSTOLE = 2
 NO_BEAT_CLASS = 255
+MAX_MEASURES = 16
 
 ALERT_FORMAT = "<IHBBh"
 Alert = namedtuple("Alert", ("t_ms", "boots", "kind", "active", "value"))
 ALERT_ASYSTOLE = 1
 ALERT_LEAD_OFF = 2
-ALERT_KINDS = (ALERT_ASYSTOLE, ALERT_LEAD_OFF)
+ALERT_LOW_SPO2 = 3
+ALERT_GLUCOSE_LOW = 4
+ALERT_GLUCOSE_HIGH = 5
+ALERT_BATTERY_LOW = 6
+ALERT_SENSOR_FAULT = 7
+ALERT_KINDS = (
+    ALERT_ASYSTOLE,
+    ALERT_LEAD_OFF,
+    ALERT_LOW_SPO2,
+    ALERT_GLUCOSE_LOW,
+    ALERT_GLUCOSE_HIGH,
+    ALERT_BATTERY_LOW,
+    ALERT_SENSOR_FAULT,
+)
 
 ROUND_FORMAT = "<QIIHB"
-STREAM_FORMAT = "<BHIIB"
+STREAM_FORMAT = "<BHIIBII"
 RoundOrder = namedtuple("RoundOrder", ("round", "model", "deadline_ms", "n_max", "streams"))
-StreamOrder = namedtuple("StreamOrder", ("stream", "n_words", "bound", "q_max", "rounding"))
+# noise_q8: variance of the board's noise share in words squared, times 256; clip_norm: L2 bound of one patient's
+# whole contribution in the input's units; 0 is none for both
+StreamOrder = namedtuple("StreamOrder", ("stream", "n_words", "bound", "q_max", "rounding", "noise_q8", "clip_norm"))
 MAX_STREAMS = 4
 
 Label = namedtuple("Label", ("boots", "sample", "beat_class"))
 LABEL_FORMAT = "<HIB"
 MAX_LABELS = 64
 MAX_ACKS = 64
+
+MAX_BLOCKS = 32
+HELD_FORMAT = "<16sI"
+HeldBlock = namedtuple("HeldBlock", ("key_id", "used"))
+BLOCK_GONE = 0xFFFFFFFF  # for ``used``: the gateway will never hold this block
 
 
 def _unpack(format_: str, data: bytes) -> "tuple[Any, ...]":
@@ -77,6 +106,8 @@ def decode_hello(data: bytes) -> Hello:
         raise WireError("payload", "%d ratchet steps" % hello.steps)
     if hello.battery_permille > 1000 and hello.battery_permille != BATTERY_UNKNOWN:
         raise WireError("payload", "battery at %d permille" % hello.battery_permille)
+    if hello.reset_cause >= len(RESET_CAUSES) or hello.mode >= len(MODES):
+        raise WireError("payload", "reset cause %d, mode %d" % (hello.reset_cause, hello.mode))
     return hello
 
 
@@ -102,7 +133,13 @@ def _care_tag(key: bytes, domain: int, board: int, seq: int, body: bytes) -> byt
 
 def encode_care(care_key: bytes, consent_id: bytes, board: int, seq: int, care: Care) -> bytes:
     """Live vitals, encrypted then authenticated under the care key of one consent; ``seq`` is the frame's."""
-    plain = struct.pack(CARE_FORMAT, *care)
+    measures = care.measures
+    if len(measures) > MAX_MEASURES:
+        raise WireError("payload", "%d measures" % len(measures))
+    head = struct.pack(
+        CARE_FORMAT, care.t_ms, care.boots, care.flags, care.beat_class, care.beats, care.model, len(measures), 0
+    )
+    plain = head + b"".join(struct.pack(MEASURE_FORMAT, *measure) for measure in measures)
     return _seal_care(care_key, consent_id, board, seq, plain, DOMAIN_CARE_UP)
 
 
@@ -116,10 +153,29 @@ def care_consent(data: bytes) -> bytes:
 def decode_care(care_key: bytes, board: int, seq: int, data: bytes) -> Care:
     """Inverse of :func:`encode_care`; raises WireError("mac") when the tag does not hold."""
     plain = _open_care(care_key, board, seq, data, DOMAIN_CARE_UP)
-    care = Care(*_unpack(CARE_FORMAT, plain))
-    if care.quality_percent > 100 or care.flags & ~7:
-        raise WireError("payload", "care record out of range")
-    return care
+    head, each = struct.calcsize(CARE_FORMAT), struct.calcsize(MEASURE_FORMAT)
+    if len(plain) < head:
+        raise WireError("payload", "%d bytes of care record" % len(plain))
+    t_ms, boots, flags, beat_class, beats, model, count, zero = struct.unpack_from(CARE_FORMAT, plain)
+    if flags & ~(CARE_LEAD_OFF | CARE_ASYSTOLE) or zero or count > MAX_MEASURES or len(plain) != head + count * each:
+        raise WireError("payload", "care record with flags %d, %d measures" % (flags, count))
+    measures = tuple([struct.unpack_from(MEASURE_FORMAT, plain, head + i * each) for i in range(count)])
+    for code, quality, value in measures:
+        _check_measure(code, quality, value)
+    if len({measure[0] for measure in measures}) != count:
+        raise WireError("payload", "a measure stands twice in a care record")
+    return Care(t_ms, boots, flags, beat_class, beats, model, measures)
+
+
+def _check_measure(code: int, quality: int, value: int) -> None:
+    """Raise WireError("payload") for a value outside its table. A code unknown here is kept: the board may be newer."""
+    known = MEASURES.get(code)
+    if value == UNKNOWN:
+        wrong = code == 0 or quality == 0
+    else:
+        wrong = code == 0 or quality > 100 or (known is not None and not known.low <= value <= known.high)
+    if wrong:
+        raise WireError("payload", "measure %d, quality %d, value %d" % (code, quality, value))
 
 
 def _seal_care(key: bytes, consent_id: bytes, board: int, seq: int, plain: bytes, domain: int) -> bytes:
@@ -248,3 +304,35 @@ def decode_revoke(data: bytes) -> bytes:
     if len(data) != ID_BYTES:
         raise WireError("payload", "%d bytes of care revocation" % len(data))
     return data
+
+
+def encode_pads(key_ids: "Sequence[bytes]") -> bytes:
+    """Tell the gateway which one-time blocks this board holds: 0 to 32 key_IDs."""
+    if len(key_ids) > MAX_BLOCKS:
+        raise WireError("payload", "%d blocks" % len(key_ids))
+    return b"".join(key_ids)
+
+
+def decode_pads(data: bytes) -> "list[bytes]":
+    """Inverse of :func:`encode_pads`."""
+    if len(data) % ID_BYTES or len(data) > MAX_BLOCKS * ID_BYTES:
+        raise WireError("payload", "%d bytes of key_IDs" % len(data))
+    key_ids = [data[i : i + ID_BYTES] for i in range(0, len(data), ID_BYTES)]
+    if len(set(key_ids)) != len(key_ids):
+        raise WireError("payload", "a block is listed twice")
+    return key_ids
+
+
+def encode_held(blocks: "Sequence[HeldBlock]") -> bytes:
+    """Tell a board which of its one-time blocks the gateway holds durably, and up to where each is used."""
+    if len(blocks) > MAX_BLOCKS:
+        raise WireError("payload", "%d blocks" % len(blocks))
+    return b"".join(struct.pack(HELD_FORMAT, *block) for block in blocks)
+
+
+def decode_held(data: bytes) -> "list[HeldBlock]":
+    """Inverse of :func:`encode_held`."""
+    each = struct.calcsize(HELD_FORMAT)
+    if len(data) % each or len(data) > MAX_BLOCKS * each:
+        raise WireError("payload", "%d bytes of held blocks" % len(data))
+    return [HeldBlock(*struct.unpack_from(HELD_FORMAT, data, i)) for i in range(0, len(data), each)]

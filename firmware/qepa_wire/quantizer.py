@@ -1,9 +1,10 @@
 """From numbers to LightHE words: clip to +-bound, scale, round; refuse what could overflow a sum."""
 
+from .discrete_gaussian import isqrt, tail
 from .errors import WireError
 
 try:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 except ImportError:  # MicroPython: the annotation stays a string
     pass
 
@@ -13,10 +14,22 @@ STOCHASTIC = 1  # up with probability of the fraction: unbiased
 SUM_LIMIT = 1 << 31
 
 
+def clip_l2(values: "Sequence[int]", limit: int) -> "Sequence[int]":
+    """Return ``values``, shortened so that their Euclidean norm is at most ``limit``; rounding goes towards 0."""
+    square = 0
+    for value in values:
+        square += value * value
+    if square <= limit * limit:
+        return values
+    norm = isqrt(square - 1) + 1  # at least the true norm
+    return [value * limit // norm if value > 0 else -(-value * limit // norm) for value in values]
+
+
 class Quantizer:
     """Maps integers in [-bound, bound] onto [-q_max, q_max].
 
-    ``random_bits(n)`` returns n uniform bits as an int and is needed for stochastic rounding only.
+    ``random_bits(n)`` returns n uniform bits as an int and is needed for stochastic rounding only. ``noise_q8`` is the
+    variance of the noise that is added to each word afterwards, times 256.
     Raises WireError("quantizer") for settings under which a sum of ``n_max`` vectors could wrap.
     """
 
@@ -27,14 +40,23 @@ class Quantizer:
         n_max: int,
         rounding: int = NEAREST,
         random_bits: "Callable[[int], int] | None" = None,
+        noise_q8: int = 0,
     ) -> None:
         if bound < 1 or q_max < 1 or n_max < 1:
             raise WireError("quantizer", "bound, q_max and n_max must be at least 1")
-        if n_max * q_max >= SUM_LIMIT:
+        noise = tail(noise_q8)
+        if n_max * (q_max + noise) >= SUM_LIMIT:
             raise WireError(
                 "quantizer",
-                "n_max * q_max = %d * %d = %d is not below 2^31 = %d: a sum could wrap; lower q_max to %d"
-                % (n_max, q_max, n_max * q_max, SUM_LIMIT, (SUM_LIMIT - 1) // n_max),
+                "n_max * %s = %d * %d = %d is not below 2^31 = %d: a sum could wrap; lower q_max to %d"
+                % (
+                    "(q_max + noise of %d)" % noise if noise else "q_max",
+                    n_max,
+                    q_max + noise,
+                    n_max * (q_max + noise),
+                    SUM_LIMIT,
+                    (SUM_LIMIT - 1) // n_max - noise,
+                ),
             )
         if rounding not in (NEAREST, STOCHASTIC):
             raise WireError("quantizer", "unknown rounding %d" % rounding)

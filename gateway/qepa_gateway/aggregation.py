@@ -354,7 +354,8 @@ def _spec(message: RoundOpen) -> RoundSpec:
         commitment=message.commitment,
         model_version=message.model_version,
         streams=tuple(
-            StreamRule(each.stream, each.n_words, each.bound, each.q_max, each.rounding) for each in message.streams
+            StreamRule(each.stream, each.n_words, each.bound, each.q_max, each.rounding, each.noise_q8, each.clip_norm)
+            for each in message.streams
         ),
         n_max=message.n_max,
         min_group=message.min_group,
@@ -366,6 +367,9 @@ def _spec(message: RoundOpen) -> RoundSpec:
 
 def _order_of(state: Round, now_ms: int) -> RoundOrder:
     spec = state.spec
-    streams = [StreamOrder(rule.stream, rule.n_words, rule.bound, rule.q_max, rule.rounding) for rule in spec.streams]
+    streams = [
+        StreamOrder(rule.stream, rule.n_words, rule.bound, rule.q_max, rule.rounding, rule.noise_q8, rule.clip_norm)
+        for rule in spec.streams
+    ]
     left_ms = max(1, state.collect_until_ms - now_ms)
     return RoundOrder(spec.round, spec.model_version, left_ms, spec.n_max, streams)

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from qepa_uplink.messages import AlertReport
 from qepa_wire.frame import Frame
-from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, decode_alert
+from qepa_wire.payloads import (
+    ALERT_ASYSTOLE,
+    ALERT_BATTERY_LOW,
+    ALERT_GLUCOSE_HIGH,
+    ALERT_GLUCOSE_LOW,
+    ALERT_LEAD_OFF,
+    ALERT_LOW_SPO2,
+    ALERT_SENSOR_FAULT,
+    decode_alert,
+)
 
 from .boards import Board
 from .domain.keyring import EpochKeys
@@ -13,7 +22,15 @@ from .server_link import ServerLink
 from .spool.database import Spool
 from .transport import Clock
 
-KIND_NAMES = {ALERT_ASYSTOLE: "asystole", ALERT_LEAD_OFF: "lead_off"}
+KIND_NAMES = {
+    ALERT_ASYSTOLE: "asystole",
+    ALERT_LEAD_OFF: "lead_off",
+    ALERT_LOW_SPO2: "low_spo2",
+    ALERT_GLUCOSE_LOW: "glucose_low",
+    ALERT_GLUCOSE_HIGH: "glucose_high",
+    ALERT_BATTERY_LOW: "battery_low",
+    ALERT_SENSOR_FAULT: "sensor_fault",
+}
 _ACTIVE = "active_alerts"
 
 

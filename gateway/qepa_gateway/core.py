@@ -12,7 +12,7 @@ from qepa_uplink.identity import Identity, Subject
 from qepa_uplink.messages import BoardStatus, LinkStatus, ModelRelease, Status, Welcome
 from qepa_uplink.topics import to_gateway
 from qepa_wire.frame import ALERT, CARE, VECTOR, Frame
-from qepa_wire.payloads import BATTERY_UNKNOWN
+from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, RESET_CAUSES
 
 from .aggregation import Aggregation
 from .alerts import Alerts
@@ -156,6 +156,8 @@ class Gateway:
                 "pads": board.row.pads,
                 "model_version": board.row.model,
                 "battery_permille": None if battery == BATTERY_UNKNOWN else battery,
+                "reset_cause": RESET_CAUSES[board.row.reset_cause],
+                "mode": MODES[board.row.mode],
             }
         )
 

@@ -129,6 +129,7 @@ class Intake:
         row = board.row
         row.boots, row.model, row.pads = hello.boots, hello.model, hello.pads
         row.battery_permille = hello.battery_permille
+        row.reset_cause, row.mode = hello.reset_cause, hello.mode
         board.dirty = True
 
     def _begin_epoch(self, board: Board, arrival: Arrival, *, paid: bool) -> None:

@@ -67,13 +67,19 @@ class Directory(Message):
 
 
 class StreamSpec(Message):
-    """What one stream of a round asks of each board, and the quantizer's bounds."""
+    """What one stream of a round asks of each board: the quantizer's bounds, and privacy (0: none).
+
+    ``noise_q8`` is the variance of a board's noise share in words squared, times 256; ``clip_norm`` bounds the
+    Euclidean norm of one patient's whole contribution, in the units of the input.
+    """
 
     stream: StreamId
     n_words: int = Field(ge=1, le=65535)
     bound: int = Field(ge=1, le=2**31)
     q_max: int = Field(ge=1, le=2**31)
     rounding: int = Field(ge=0, le=1)
+    noise_q8: int = Field(default=0, ge=0, le=2**32 - 1)
+    clip_norm: int = Field(default=0, ge=0, le=2**32 - 1)
 
 
 class RoundOpen(Message):
@@ -248,6 +254,9 @@ class BoardStatus(Message):
     pads: Amount
     model_version: Amount
     battery_permille: int | None = None
+    reset_cause: Literal["unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft", "brown_out"] = "unknown"
+    mode: Literal["normal", "safe", "trial"] = "normal"
+    pad_bytes: Amount = 0
 
 
 class LinkStatus(Message):

@@ -1,6 +1,7 @@
 """The server's TOML configuration, checked as a whole before anything starts."""
 
 import tomllib
+from math import ceil
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,27 @@ class RoundsConfig(_Section):
     first_within_s: Seconds = 180
 
 
-class LearningConfig(_Section):
+class _Privacy(_Section):
+    """What one stream asks of each board for privacy; 0 is none.
+
+    ``noise_variance``: of a board's share of discrete Gaussian noise, in words squared, kept in steps of 1/256.
+    ``clip_norm``: Euclidean norm of one patient's whole contribution at most, in the units of the board's values.
+    """
+
+    noise_variance: float = Field(default=0, ge=0, lt=2**24, allow_inf_nan=False)
+    clip_norm: int = Field(default=0, ge=0, le=2**32 - 1)
+
+    @property
+    def noise_q8(self) -> int:
+        """The variance as the wire carries it: rounded up, so that noise asked for is there."""
+        return ceil(256 * self.noise_variance)
+
+
+class StatisticsConfig(_Privacy):
+    """The statistics stream."""
+
+
+class LearningConfig(_Privacy):
     """The softmax model and its update stream, in the units of firmware/qepa_board/learning/learn.py (Q12)."""
 
     bound: int = Field(default=1024, ge=1, le=2**31)
@@ -102,6 +123,7 @@ class ServerConfig(_Section):
     broker: BrokerConfig = BrokerConfig()
     api: ApiConfig = ApiConfig()
     rounds: RoundsConfig = RoundsConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
     learning: LearningConfig = LearningConfig()
     ward: WardConfig = WardConfig()
 
@@ -114,8 +136,15 @@ class ServerConfig(_Section):
         if learning.n_words > MAX_WORDS:
             raise ConfigError("config", f"a model has at most {MAX_WORDS} words, this one {learning.n_words}")
         streams = (
-            _stream(STREAM_STATISTICS, STATISTICS_WORDS, STATISTICS_Q_MAX, STATISTICS_Q_MAX, rounds.n_max),
-            _stream(STREAM_UPDATE, learning.n_words, learning.bound, learning.q_max, rounds.n_max),
+            _stream(
+                STREAM_STATISTICS,
+                STATISTICS_WORDS,
+                STATISTICS_Q_MAX,
+                STATISTICS_Q_MAX,
+                rounds.n_max,
+                self.statistics,
+            ),
+            _stream(STREAM_UPDATE, learning.n_words, learning.bound, learning.q_max, rounds.n_max, learning),
         )
         return RoundPlan(
             streams=streams,
@@ -133,12 +162,21 @@ class ServerConfig(_Section):
         )
 
 
-def _stream(stream: int, n_words: int, bound: int, q_max: int, n_max: int) -> StreamSpec:
+def _stream(stream: int, n_words: int, bound: int, q_max: int, n_max: int, privacy: _Privacy) -> StreamSpec:
+    noise_q8 = privacy.noise_q8
     try:
-        Quantizer(bound, q_max, n_max)
+        Quantizer(bound, q_max, n_max, noise_q8=noise_q8)
     except WireError as error:
         raise ConfigError("config", f"stream {stream}: {error}") from error
-    return StreamSpec(stream=stream, n_words=n_words, bound=bound, q_max=q_max, rounding=NEAREST)
+    return StreamSpec(
+        stream=stream,
+        n_words=n_words,
+        bound=bound,
+        q_max=q_max,
+        rounding=NEAREST,
+        noise_q8=noise_q8,
+        clip_norm=privacy.clip_norm,
+    )
 
 
 def load(path: Path) -> ServerConfig:

@@ -51,6 +51,7 @@ _LOG = logging.getLogger(__name__)
 _CARE_TICK_MS = 1000
 _MODEL_AGAIN_MS = 5000
 _COHORT_KEY = "cohort key"
+_UNASKED_RESETS = frozenset({"watchdog", "brown_out"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +208,7 @@ class Hospital:
 
     def _on_status(self, gateway: str, status: Status) -> None:
         now_ms = self.clock_ms()
+        self._audit_health(gateway, status, now_ms)
         self.presence.note(gateway, status, now_ms)
         version = self.registry.current.version
         if not any(board.online and board.model_version < version for board in status.boards):
@@ -218,6 +220,19 @@ class Hospital:
         elif now_ms >= sent.due_ms:
             self._model_again[gateway] = _Repetition(version, now_ms + 2 * sent.every_ms, 2 * sent.every_ms)
             self._send(gateway, self.registry.envelope)
+
+    def _audit_health(self, gateway: str, status: Status, now_ms: int) -> None:
+        """Note boards that enter or leave safe mode or a trial of firmware, and resets nobody asked for."""
+        last = self.presence.last(gateway)
+        before = {} if last is None else {item.board: (item.mode, item.reset_cause) for item in last.status.boards}
+        for item in status.boards:
+            mode, cause = before.get(item.board, ("normal", "unknown"))
+            if item.mode == mode and (item.reset_cause == cause or item.reset_cause not in _UNASKED_RESETS):
+                continue
+            with self.store.write() as connection:
+                chain.append(
+                    connection, now_ms, "board.health", board=item.board, mode=item.mode, reset_cause=item.reset_cause
+                )
 
     def _on_alert(self, gateway: str, report: AlertReport) -> None:
         try:

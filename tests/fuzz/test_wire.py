@@ -43,6 +43,8 @@ DECODERS = {
     "grant": (lambda data: payloads.decode_grant(KEYS["care"], BOARD, data), payload("grant")),
     "grant consent": (payloads.grant_consent, payload("grant")),
     "revoke": (payloads.decode_revoke, payload("revoke")),
+    "pads": (payloads.decode_pads, payload("pads")),
+    "held": (payloads.decode_held, payload("held")),
     "labels": (lambda data: payloads.decode_labels(KEYS["care"], BOARD, seq("labels"), data), payload("labels")),
     "model": (model.decode_model, bytes.fromhex(VECTORS["models"][0]["blob"])),
     "release": (model.decode_release, payload("model")),

@@ -24,11 +24,11 @@ from qepa_wire.keystream import DOMAIN_MASK, keystream
 FS_HZ = 360
 GATEWAY = "gw-1"
 FIRMWARE = Path(__file__).parents[2] / "firmware"
-PACKAGES = (FIRMWARE / "qepa_wire", FIRMWARE / "qepa_board")
+PACKAGES = (FIRMWARE / "qepa_kernels", FIRMWARE / "qepa_wire", FIRMWARE / "qepa_board")
 MAIN = "from qepa_board.app import run\nrun()\n"
 FEATURES, CLASSES = 17, 4
-STATISTICS = payloads.StreamOrder(1, 16, 90000, 90000, 0)
-UPDATE = payloads.StreamOrder(2, (FEATURES + 1) * CLASSES, 1024, 1024, 0)
+STATISTICS = payloads.StreamOrder(1, 16, 90000, 90000, 0, 0, 0)
+UPDATE = payloads.StreamOrder(2, (FEATURES + 1) * CLASSES, 1024, 1024, 0, 0, 0)
 
 
 def synthetic_ecg(path: Path, seconds: int = 60, bpm: int = 75, fs_hz: int = FS_HZ) -> Path:

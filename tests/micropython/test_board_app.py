@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from qepa_tools.fleet.events import Log, ProgramError
+from qepa_uplink.readings import value_of
 from qepa_wire import frame as wire
 from qepa_wire import keys, payloads
+from qepa_wire.measures import HEART_RATE
 
 from .board_gateway import STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
 
@@ -187,7 +189,7 @@ async def test_care_streams_only_under_a_grant_and_ends_for_good(ward):
     await gateway.send(peer, wire.CARE_GRANT, grant[:16] + b"\xff\xff\xff\x00" + grant[20:])
     await until_refused(ward, "mac")
     await gateway.send(peer, wire.CARE_GRANT, grant)
-    await gateway.until(lambda: peer.cares and peer.cares[-1].hr_bpm == 75, "a heart rate")
+    await gateway.until(lambda: peer.cares and value_of(peer.cares[-1].measures, HEART_RATE)[0] == 75, "a heart rate")
     times = [care.t_ms for care in peer.cares]
     assert all(900 <= b - a <= 1200 for a, b in itertools.pairwise(times)), times
     await gateway.send(peer, wire.CARE_REVOKE, consent)

@@ -82,6 +82,11 @@ def care_sealed(domain: int, seq: int, plain: bytes) -> bytes:
     return body + prf(prf(care_key(), b"qepa/1/care/mac"), struct.pack("<BII", domain, BOARD, seq) + body)[:16]
 
 
+def care_plain(t_ms: int, boots: int, flags: int, beat_class: int, beats: int, model: int, measures: list) -> bytes:
+    head = struct.pack("<IHBBIHBB", t_ms, boots, flags, beat_class, beats, model, len(measures), 0)
+    return head + b"".join(struct.pack("<BBh", *measure) for measure in measures)
+
+
 def grant(valid_s: int) -> bytes:
     tag = prf(prf(care_key(), b"qepa/1/care/grant"), struct.pack("<II", BOARD, valid_s) + CONSENT)[:16]
     return CONSENT + struct.pack("<I", valid_s) + tag
@@ -165,16 +170,27 @@ def _release(model: bytes) -> bytes:
 def payloads() -> dict[str, dict]:
     """Fields and bytes of one payload of each type; seq is 0x01000000 + type for those it is part of."""
     vector = seal([5, -6], [bytes(24)], 1, 8)
-    care = (123456, 3, 1, 72, 98, 255, 140, 65535)
+    measures = [
+        (1, 98, 72),
+        (4, 90, 975),
+        (6, 100, 3321),
+        (3, 2, -32768),
+        (11, 100, -12),
+        (200, 255, -32768),
+        (201, 7, -5),
+    ]
+    care = (123456, 3, 1, 255, 140, 65535, measures)
     labels = [(3, 36000, 0), (3, 36288, 2), (65535, 2**32 - 1, 4)]
     alert = (654321, 3, 2, 1, -300)
-    streams = [(1, 72, 25000, 4096, 0), (2, 240, 65536, 1 << 20, 1)]
-    hello = (bytes(range(16)), 4096, 3, 17, 12, 0x0102, 875)
+    streams = [(1, 72, 25000, 4096, 0, 0, 0), (2, 240, 65536, 1 << 20, 1, 2304, 2**32 - 1)]
+    hello = (bytes(range(16)), 4096, 3, 17, 12, 0x0102, 875, 6, 2)
+    blocks = [bytes(range(16)), bytes(range(16, 32))]
+    held = [(blocks[0], 42), (blocks[1], 2**32 - 1)]
     return {
         "hello": {
             "type": 0x01,
             "fields": [hello[0].hex(), *hello[1:]],
-            "bytes": (hello[0] + struct.pack("<HHIHHH", *hello[1:])).hex(),
+            "bytes": (hello[0] + struct.pack("<HHIHHHBB", *hello[1:])).hex(),
         },
         "vector": {
             "type": 0x02,
@@ -183,8 +199,8 @@ def payloads() -> dict[str, dict]:
         },
         "care": {
             "type": 0x03,
-            "fields": list(care),
-            "bytes": care_sealed(3, 0x01000003, struct.pack("<IHBBBBIH", *care)).hex(),
+            "fields": [*care[:-1], [list(measure) for measure in measures]],
+            "bytes": care_sealed(3, 0x01000003, care_plain(*care)).hex(),
         },
         "alert": {
             "type": 0x04,
@@ -199,7 +215,7 @@ def payloads() -> dict[str, dict]:
             "fields": [2**33 + 8, 17, 30000, 2047, [list(stream) for stream in streams]],
             "bytes": (
                 struct.pack("<QIIHB", 2**33 + 8, 17, 30000, 2047, 2)
-                + b"".join(struct.pack("<BHIIB", *stream) for stream in streams)
+                + b"".join(struct.pack("<BHIIBII", *stream) for stream in streams)
             ).hex(),
         },
         "model": {"type": 0x43, "fields": [], "bytes": _release(blob(1, 1, 2, 0, [0, -1, 5, -5])).hex()},
@@ -209,6 +225,12 @@ def payloads() -> dict[str, dict]:
             "type": 0x46,
             "fields": [list(label) for label in labels],
             "bytes": care_sealed(4, 0x01000046, b"".join(struct.pack("<HIB", *label) for label in labels)).hex(),
+        },
+        "pads": {"type": 0x05, "fields": [key_id.hex() for key_id in blocks], "bytes": b"".join(blocks).hex()},
+        "held": {
+            "type": 0x47,
+            "fields": [[key_id.hex(), used] for key_id, used in held],
+            "bytes": b"".join(key_id + struct.pack("<I", used) for key_id, used in held).hex(),
         },
     }
 
@@ -233,7 +255,7 @@ def refused_frames() -> list[dict]:
         "magic": changed(0, 0x50),
         "version": changed(1, 2),
         "type": frame(0x41, 5, bytes(4)),  # down, where up is expected
-        "suite": frame(0x04, 5, b"payload", suite=2),
+        "suite": frame(0x01, 5, b"payload", suite=2),  # no HELLO under one-time pads: it names the key
         "length": good + b"\0",
         "mac": changed(len(good) - 1, good[-1] ^ 1),
     }
@@ -242,14 +264,16 @@ def refused_frames() -> list[dict]:
 
 def refused_payloads() -> list[dict]:
     def stream(number: int) -> bytes:
-        return struct.pack("<BHIIB", number, 72, 1, 1, 0)
+        return struct.pack("<BHIIBII", number, 72, 1, 1, 0, 0, 0)
 
-    hello = bytes(16) + struct.pack("<HHIHHH", 4097, 0, 0, 0, 0, 1000)
+    hello = bytes(16) + struct.pack("<HHIHHHBB", 4097, 0, 0, 0, 0, 1000, 0, 0)
     order = struct.pack("<QIIH", 1, 1, 1, 1)
     vector = struct.pack("<QBBHI", 1, 1, 0, 1, 1) + bytes(20)
     cases = [
         ("hello", hello),
-        ("hello", hello[:16] + bytes(12) + struct.pack("<H", 1001)),
+        ("hello", hello[:16] + bytes(12) + struct.pack("<HBB", 1001, 0, 0)),
+        ("hello", hello[:16] + bytes(12) + struct.pack("<HBB", 1000, 7, 0)),
+        ("hello", hello[:16] + bytes(12) + struct.pack("<HBB", 1000, 0, 3)),
         ("hello", hello[:16] + bytes(15)),
         ("vector", vector + b"\0"),
         ("vector", vector[:-1]),
@@ -263,6 +287,11 @@ def refused_payloads() -> list[dict]:
         ("round", order + b"\5" + b"".join(stream(i) for i in range(1, 6))),
         ("round", order + b"\2" + stream(1)),
         ("revoke", bytes(15)),
+        ("pads", bytes(15)),
+        ("pads", bytes(32)),
+        ("pads", b"".join(bytes([i]) * 16 for i in range(33))),
+        ("held", bytes(19)),
+        ("held", bytes(33 * 20)),
     ]
     return [{"decoder": decoder, "bytes": data.hex()} for decoder, data in cases]
 

@@ -84,47 +84,53 @@ def _flat(value):
     return value
 
 
-def check_payloads(vectors):
+def _codecs(vectors, seq):
+    """Decoder and encoder of each payload, with the keys that the vectors were made with."""
     key = known(vectors)
     board, care, consent = vectors["keys"]["board"], key["care"], key["consent"]
     alert_key = keys.derive(key["link"], keys.LINK_ALERT)
+    return {
+        "hello": (payloads.decode_hello, payloads.encode_hello),
+        "vector": (payloads.decode_vector, lambda v: payloads.encode_vector(v.round, v.stream, v.model, v.sealed)),
+        "care": (
+            lambda data: payloads.decode_care(care, board, seq, data),
+            lambda record: payloads.encode_care(care, consent, board, seq, record),
+        ),
+        "alert": (
+            lambda data: payloads.decode_alert(alert_key, seq, data),
+            lambda alert: payloads.encode_alert(alert_key, seq, alert),
+        ),
+        "ack": (payloads.decode_ack, payloads.encode_ack),
+        "round": (payloads.decode_round, payloads.encode_round),
+        "grant": (
+            lambda data: [payloads.decode_grant(care, board, data)],
+            lambda grant: payloads.encode_grant(care, board, consent, grant[0]),
+        ),
+        "revoke": (lambda data: [payloads.decode_revoke(data)], lambda revoke: payloads.encode_revoke(revoke[0])),
+        "labels": (
+            lambda data: payloads.decode_labels(care, board, seq, data),
+            lambda labels: payloads.encode_labels(care, consent, board, seq, labels),
+        ),
+        "pads": (payloads.decode_pads, payloads.encode_pads),
+        "held": (payloads.decode_held, payloads.encode_held),
+    }
+
+
+def check_payloads(vectors):
+    consent = known(vectors)["consent"]
     for name, case in vectors["payloads"].items():
-        data, fields, seq = unhex(case["bytes"]), case["fields"], 0x01000000 + case["type"]
-        if name == "hello":
-            decoded = payloads.decode_hello(data)
-            encoded = payloads.encode_hello(decoded)
-        elif name == "vector":
-            decoded = payloads.decode_vector(data)
-            encoded = payloads.encode_vector(decoded.round, decoded.stream, decoded.model, decoded.sealed)
-        elif name == "care":
-            decoded = payloads.decode_care(care, board, seq, data)
-            encoded = payloads.encode_care(care, consent, board, seq, decoded)
-            same("consent of care", payloads.care_consent(data), consent)
-        elif name == "alert":
-            decoded = payloads.decode_alert(alert_key, seq, data)
-            encoded = payloads.encode_alert(alert_key, seq, decoded)
-        elif name == "ack":
-            decoded = payloads.decode_ack(data)
-            encoded = payloads.encode_ack(decoded)
-        elif name == "round":
-            decoded = payloads.decode_round(data)
-            encoded = payloads.encode_round(decoded)
+        data = unhex(case["bytes"])
+        if name == "model":
+            same(name, model.encode_release(*model.decode_release(data)), data)
+            continue
+        decode, encode = _codecs(vectors, 0x01000000 + case["type"])[name]
+        decoded = decode(data)
+        same(name, _flat(decoded), case["fields"])
+        same(name, encode(decoded), data)
+        if name in ("care", "labels"):
+            same("consent of " + name, payloads.care_consent(data), consent)
         elif name == "grant":
-            decoded = [payloads.decode_grant(care, board, data)]
-            encoded = payloads.encode_grant(care, board, consent, decoded[0])
             same("consent of grant", payloads.grant_consent(data), consent)
-        elif name == "revoke":
-            decoded = [payloads.decode_revoke(data)]
-            encoded = payloads.encode_revoke(decoded[0])
-        elif name == "labels":
-            decoded = payloads.decode_labels(care, board, seq, data)
-            encoded = payloads.encode_labels(care, consent, board, seq, decoded)
-        else:
-            same("payload", name, "model")
-            blob, signature = model.decode_release(data)
-            decoded, encoded = [], model.encode_release(blob, signature)
-        same(name, _flat(decoded), fields)
-        same(name, encoded, data)
     return len(vectors["payloads"])
 
 
@@ -162,6 +168,8 @@ def check_refused_payloads(vectors):
         "ack": payloads.decode_ack,
         "round": payloads.decode_round,
         "revoke": payloads.decode_revoke,
+        "pads": payloads.decode_pads,
+        "held": payloads.decode_held,
     }
     for case in vectors["refused_payloads"]:
         same(case, refusal(decoders[case["decoder"]], unhex(case["bytes"])), "payload")

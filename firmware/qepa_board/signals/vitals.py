@@ -2,11 +2,11 @@
 
 from array import array
 
+from qepa_wire.measures import HEART_RATE, LEAD_OFF, MEASURES, POOR_SIGNAL, SETTLING, UNKNOWN
 from qepa_wire.payloads import (
     ALERT_ASYSTOLE,
     ALERT_LEAD_OFF,
     CARE_ASYSTOLE,
-    CARE_HR_VALID,
     CARE_LEAD_OFF,
     NO_BEAT_CLASS,
     Alert,
@@ -21,6 +21,7 @@ _LABEL_PATIENCE_S = 10  # a label may be here before its beat is measured
 _MAX_WAITING_LABELS = 64
 _QUALITY_PERCENT = {GOOD: 100, SATURATED: 0, FLATLINE: 0}
 _POOR_PERCENT = 30
+_HR = MEASURES[HEART_RATE]
 
 
 class Vitals:
@@ -87,10 +88,7 @@ class Vitals:
 
     def care(self, boots, model, alerts, lead_off):
         """The care record of this moment."""
-        hr_bpm = self.pipeline.hr_bpm()
         flags = 0
-        if hr_bpm is not None:
-            flags |= CARE_HR_VALID
         if lead_off or alerts.is_active(ALERT_LEAD_OFF):
             flags |= CARE_LEAD_OFF
         if alerts.is_active(ALERT_ASYSTOLE):
@@ -99,12 +97,20 @@ class Vitals:
             self.t_ms & 0xFFFFFFFF,
             boots & 0xFFFF,
             flags,
-            min(hr_bpm or 0, 255),
-            _QUALITY_PERCENT.get(self.pipeline.quality(), _POOR_PERCENT),
             self.beat_class,
             self.pipeline.n_beats,
             model & 0xFFFF,
+            (self.heart_rate(flags & CARE_LEAD_OFF),),
         )
+
+    def heart_rate(self, lead_off):
+        """(code, quality, value) of the heart rate, value UNKNOWN with the reason where there is none."""
+        hr_bpm = self.pipeline.hr_bpm()
+        quality = self.pipeline.quality()
+        if hr_bpm is not None and not lead_off and _HR.low <= hr_bpm <= _HR.high:
+            return HEART_RATE, _QUALITY_PERCENT.get(quality, _POOR_PERCENT), hr_bpm
+        reason = LEAD_OFF if lead_off else SETTLING if quality == GOOD else POOR_SIGNAL
+        return HEART_RATE, reason, UNKNOWN
 
     def alert(self, boots, kind, active):
         """The alert for an edge; its value is the heart rate known then, 0 for none."""

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from qepa_wire.payloads import CARE_ASYSTOLE, CARE_HR_VALID, CARE_LEAD_OFF, NO_BEAT_CLASS
+from qepa_uplink.readings import readings, value_of
+from qepa_wire.measures import HEART_RATE
+from qepa_wire.payloads import CARE_ASYSTOLE, CARE_LEAD_OFF, MODES, NO_BEAT_CLASS, RESET_CAUSES
 
 from ..boards import Board
 from ..care import Vitals
@@ -39,6 +41,8 @@ def _board(gateway: Gateway, board: Board, now_ms: int) -> dict[str, Any]:
         "epoch": board.ring.highest,
         "key_source": board.key_source,
         "pads": board.row.pads,
+        "reset_cause": RESET_CAUSES[board.row.reset_cause],
+        "mode": MODES[board.row.mode],
         "model_version": board.row.model,
         "consent": gateway.care.has_consent(board.number),
         "vitals": None if vitals is None else _vitals(vitals, now_ms),
@@ -48,11 +52,13 @@ def _board(gateway: Gateway, board: Board, now_ms: int) -> dict[str, Any]:
 
 def _vitals(vitals: Vitals, now_ms: int) -> dict[str, Any]:
     care, age_ms = vitals.care, max(0, now_ms - vitals.received_ms)
-    usable = age_ms <= STALE_MS and care.flags & CARE_HR_VALID
+    fresh = age_ms <= STALE_MS
+    hr_bpm, quality = value_of(care.measures, HEART_RATE) if fresh else (None, None)
     known_class = care.beat_class != NO_BEAT_CLASS and care.beat_class < len(BEAT_CLASSES)
     return {
-        "hr_bpm": care.hr_bpm if usable else None,
-        "quality_percent": care.quality_percent,
+        "hr_bpm": hr_bpm,
+        "quality_percent": quality,
+        "measures": readings(care.measures, fresh=fresh),
         "lead_off": bool(care.flags & CARE_LEAD_OFF),
         "asystole": bool(care.flags & CARE_ASYSTOLE),
         "beat_class": BEAT_CLASSES[care.beat_class] if known_class else None,

@@ -50,6 +50,8 @@ class StreamRule:
     bound: int
     q_max: int
     rounding: int
+    noise_q8: int
+    clip_norm: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def check_spec(spec: RoundSpec, *, floor: int) -> None:
         raise Refused("streams", "a stream is asked for twice")
     for rule in spec.streams:
         try:
-            Quantizer(rule.bound, rule.q_max, spec.n_max, rule.rounding, lambda _bits: 0)
+            Quantizer(rule.bound, rule.q_max, spec.n_max, rule.rounding, lambda _bits: 0, rule.noise_q8)
         except WireError as error:
             raise Refused("quantizer", str(error)) from error
 

@@ -24,6 +24,8 @@ class BoardRow:
     model: int = 0
     pads: int = 0
     battery_permille: int = 65535
+    reset_cause: int = 0
+    mode: int = 0
 
 
 class BoardStore:
@@ -34,7 +36,10 @@ class BoardStore:
 
     def load(self) -> list[BoardRow]:
         """All boards ever adopted."""
-        columns = "board, patient, adopted, epoch, seq_down, last_seen_ms, boots, model, pads, battery_permille"
+        columns = (
+            "board, patient, adopted, epoch, seq_down, last_seen_ms, boots, model, pads, battery_permille, "
+            "reset_cause, mode"
+        )
         return [
             BoardRow(row[0], row[1], bool(row[2]), *row[3:])
             for row in self._spool.rows(f"SELECT {columns} FROM boards")  # noqa: S608 (names of columns)
@@ -43,7 +48,7 @@ class BoardStore:
     def save(self, row: BoardRow) -> None:
         """Write all of ``row``."""
         self._spool.execute(
-            "INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.board,
                 row.patient,
@@ -55,6 +60,8 @@ class BoardStore:
                 row.model,
                 row.pads,
                 row.battery_permille,
+                row.reset_cause,
+                row.mode,
             ),
         )
 

@@ -46,4 +46,8 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE TABLE ended_consents (consent_id BLOB PRIMARY KEY) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE boards ADD COLUMN reset_cause INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE boards ADD COLUMN mode INTEGER NOT NULL DEFAULT 0;
+    """,
 )

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, insert, select, update
 
 from qepa_uplink.messages import AlertReport
-from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF
+from qepa_wire.payloads import (
+    ALERT_ASYSTOLE,
+    ALERT_BATTERY_LOW,
+    ALERT_GLUCOSE_HIGH,
+    ALERT_GLUCOSE_LOW,
+    ALERT_LEAD_OFF,
+    ALERT_LOW_SPO2,
+    ALERT_SENSOR_FAULT,
+)
 
 from ..audit import chain
 from ..enrolment.register import BoardRegister
@@ -17,8 +25,27 @@ from ..errors import RefusedError
 from ..store.database import Store
 from ..store.schema import alarms, alert_reports
 
-KINDS = {ALERT_ASYSTOLE: ("asystole", "high"), ALERT_LEAD_OFF: ("lead_off", "technical")}
+HIGH, MEDIUM, LOW, TECHNICAL = RANKS = ("high", "medium", "low", "technical")
+KINDS = {
+    ALERT_ASYSTOLE: ("asystole", HIGH),
+    ALERT_LEAD_OFF: ("lead_off", TECHNICAL),
+    ALERT_LOW_SPO2: ("low_spo2", HIGH),
+    ALERT_GLUCOSE_LOW: ("glucose_low", MEDIUM),  # high where it is severe
+    ALERT_GLUCOSE_HIGH: ("glucose_high", MEDIUM),
+    ALERT_BATTERY_LOW: ("battery_low", TECHNICAL),
+    ALERT_SENSOR_FAULT: ("sensor_fault", TECHNICAL),
+}
+# Level 2 hypoglycaemia: Battelino et al., Diabetes Care 2019; 42(8): 1593-1603 (below 3.0 mmol/L)
+SEVERE_GLUCOSE_MG_DL = 54
 SHOWN = 100
+
+
+def ranked(report: AlertReport) -> tuple[str, str]:
+    """Return (kind, priority) of a report of a kind that is known here; its value can raise the priority."""
+    kind, priority = KINDS[report.kind]
+    if report.kind == ALERT_GLUCOSE_LOW and report.active and report.value < SEVERE_GLUCOSE_MG_DL:
+        priority = HIGH
+    return kind, priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +82,7 @@ class AlarmLog:
         if report.kind not in KINDS:
             self._note_refused(gateway, report, "kind")
             raise RefusedError("kind", f"alert of unknown kind {report.kind}")
-        kind, priority = KINDS[report.kind]
+        kind, priority = ranked(report)
         with self._store.write() as connection:
             key = (alert_reports.c.gateway == gateway) & (alert_reports.c.id == report.id)
             if connection.execute(select(alert_reports.c.id).where(key)).first():
@@ -91,7 +118,10 @@ class AlarmLog:
 
     def _begin(self, connection: Connection, report: AlertReport, patient: str, kind: str, priority: str) -> None:
         lasting = (alarms.c.board == report.board) & (alarms.c.kind == kind) & alarms.c.ended_ms.is_(None)
-        if connection.execute(select(alarms.c.id).where(lasting)).first():
+        known = connection.execute(select(alarms.c.id, alarms.c.priority).where(lasting)).first()
+        if known is not None:
+            if RANKS.index(priority) < RANKS.index(known.priority):
+                self._raise(connection, known.id, report, kind, priority)
             return
         # The end may have come first: then this alarm is history at once, and shown as such.
         ended_ms = connection.execute(
@@ -117,6 +147,11 @@ class AlarmLog:
             .returning(alarms.c.id)
         ).scalar_one()
         self._note(connection, "alarm.began", result, report, kind)
+
+    def _raise(self, connection: Connection, number: int, report: AlertReport, kind: str, priority: str) -> None:
+        """It has become worse: that is news, so it wants to be seen again."""
+        connection.execute(update(alarms).where(alarms.c.id == number).values(priority=priority, acknowledged=False))
+        self._note(connection, "alarm.raised", number, report, kind)
 
     def _end(self, connection: Connection, report: AlertReport, kind: str) -> None:
         lasting = (

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qepa_uplink.messages import CareRecord
+from qepa_uplink.readings import readings, value_of
 from qepa_wire.keys import care_key
+from qepa_wire.measures import HEART_RATE
 from qepa_wire.payloads import (
     CARE_ASYSTOLE,
-    CARE_HR_VALID,
     CARE_LEAD_OFF,
     Care,
     care_consent,
@@ -34,10 +35,12 @@ class Vitals:
         age_ms = max(0, now_ms - self.at_ms)
         fresh = age_ms <= STALE_MS
         care = self.care
+        hr_bpm, quality = value_of(care.measures, HEART_RATE) if fresh else (None, None)
         known_class = fresh and care.beat_class < len(BEAT_CLASSES)
         return {
-            "hr_bpm": care.hr_bpm if fresh and care.flags & CARE_HR_VALID else None,
-            "quality_percent": care.quality_percent if fresh else None,
+            "hr_bpm": hr_bpm,
+            "quality_percent": quality,
+            "measures": readings(care.measures, fresh=fresh),
             "lead_off": bool(care.flags & CARE_LEAD_OFF) if fresh else None,
             "asystole": bool(care.flags & CARE_ASYSTOLE) if fresh else None,
             "beat_class": BEAT_CLASSES[care.beat_class] if known_class else None,

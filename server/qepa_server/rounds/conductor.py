@@ -15,6 +15,7 @@ from qepa_uplink.envelope import peek, sign
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Identity
 from qepa_uplink.messages import CellVoid, Partial, Ready, RoundOpen, RoundStart, Signed, StreamSpec
+from qepa_wire.discrete_gaussian import tail
 from qepa_wire.payloads import StreamOrder, terms_key
 from qepa_wire.primitives import equal, sha256
 
@@ -370,7 +371,9 @@ class Conductor:
 
     def _terms_key(self, running: RunningRound, spec: StreamSpec) -> bytes:
         """Key of the check coefficients: it fits only boards that were handed the very terms of the RoundOpen."""
-        order = StreamOrder(spec.stream, spec.n_words, spec.bound, spec.q_max, spec.rounding)
+        order = StreamOrder(
+            spec.stream, spec.n_words, spec.bound, spec.q_max, spec.rounding, spec.noise_q8, spec.clip_norm
+        )
         return terms_key(self._check_key, running.opening.model_version, running.opening.n_max, order)
 
     def _try_open(self, running: RunningRound, cell: Cell, spec: StreamSpec) -> None:
@@ -381,7 +384,8 @@ class Conductor:
         partials = [received[name] for name in cell.gateways]
         contributors = {board for partial in partials for board in partial.contributors}
         records = self._register.contributors(contributors)
-        limits = Limits(spec.n_words, spec.q_max, running.opening.n_max, running.opening.min_group)
+        word_max = spec.q_max + tail(spec.noise_q8)
+        limits = Limits(spec.n_words, word_max, running.opening.n_max, running.opening.min_group)
         now_ms = self._clock_ms()
         try:
             self._refuse_second_cell(running, cell.id, contributors)

@@ -30,10 +30,10 @@ class Contributor:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a sum must keep to: words, the quantizer's range, boards at most, patients at least."""
+    """What a sum must keep to: words, what one board's word can be (noise included), boards, patients at least."""
 
     n_words: int
-    q_max: int
+    word_max: int
     n_max: int
     min_group: int
 
@@ -93,7 +93,7 @@ def open_cell(
         total = open_sum(sealed - masks, check_key, stream=stream, round_=round_)
     except UplinkError as error:
         raise UnmaskError(error.reason, str(error)) from error
-    limit = len(boards) * limits.q_max
+    limit = len(boards) * limits.word_max
     if int(np.abs(total).max()) > limit:
-        raise UnmaskError("range", f"a word of the sum is beyond {len(boards)} * {limits.q_max}")
+        raise UnmaskError("range", f"a word of the sum is beyond {len(boards)} * {limits.word_max}")
     return OpenedSum(tuple(int(word) for word in total), tuple(sorted(boards)), tuple(sorted(patients)))

@@ -18,7 +18,7 @@ KEYS = [bytes([n]) * 32 for n in range(5)]
 
 def begin(link, counters, key):
     counters.start_epoch(bytes(16), 0, key)
-    link.begin(Epoch(counters.epoch, bytes(16), 0, key), lambda: Hello(bytes(16), 0, 1, 0, 0, 1, 0xFFFF))
+    link.begin(Epoch(counters.epoch, bytes(16), 0, key), lambda: Hello(bytes(16), 0, 1, 0, 0, 1, 0xFFFF, 0, 0))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def types(frames):
 
 def test_hello_goes_first_then_alerts_vectors_and_the_newest_care_record(link):
     for t_ms in (1000, 2000):
-        link.send_care(KEYS[2], b"c" * 16, Care(t_ms, 1, 0, 0, 100, 255, 0, 0))
+        link.send_care(KEYS[2], b"c" * 16, Care(t_ms, 1, 0, 255, 0, 0, ()))
     link.send_vector(1, 1, 0, bytes(4 * 16 + 16))
     link.send_alert(Alert(1, 1, 1, 1, 0))
     assert types(drain(link, 0)) == [wire.HELLO, wire.ALERT, wire.VECTOR, wire.CARE]

@@ -78,7 +78,7 @@ def one_life(flash, world, first_round, monkeypatch):
         epoch = keyring.next_epoch(must_change)
         if epoch is not None:
             world.note_epoch(epoch)
-            link.begin(epoch, lambda: Hello(epoch.key_id, epoch.steps, 1, 0, 0, 1, 0xFFFF))
+            link.begin(epoch, lambda: Hello(epoch.key_id, epoch.steps, 1, 0, 0, 1, 0xFFFF, 0, 0))
 
     def publish():
         for now_ms in (0, 10_000):
@@ -86,7 +86,7 @@ def one_life(flash, world, first_round, monkeypatch):
                 world.note_frame(data)
 
     def order(round_):
-        streams = [StreamOrder(1, 16, 10, 10, 0), StreamOrder(2, 72, 10, 10, 1)]
+        streams = [StreamOrder(1, 16, 10, 10, 0, 0, 0), StreamOrder(2, 72, 10, 10, 1, 256, 0)]
         try:
             asyncio.run(rounds.answer(RoundOrder(round_, 3, 1000, 10, streams)))
         except rounds_module.WireError as error:

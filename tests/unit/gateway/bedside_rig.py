@@ -39,7 +39,7 @@ from qepa_uplink.messages import (
     Welcome,
 )
 from qepa_uplink.topics import to_gateway, to_server
-from qepa_wire import frame, keys, payloads
+from qepa_wire import frame, keys, measures, payloads
 from qepa_wire.frame import Frame
 from qepa_wire.lighthe import seal
 from qepa_wire.model import Model, encode_model, encode_release
@@ -97,8 +97,10 @@ class VirtualBoard:
         self.care_key: bytes | None = None
         self.consent_id = b""
         self.labels: list[payloads.Label] = []
+        self.measures: tuple[tuple[int, int, int], ...] = ()
         self.on = False
         self.deaf_to_rounds = False
+        self.reset_cause, self.mode = 1, 0
 
     def _values(self, round_: int, stream: int, n_words: int) -> list[int]:
         return [((self.number * 7919 + round_ * 31 + stream * 17 + j * 13) % 2001) - 1000 for j in range(n_words)]
@@ -123,7 +125,7 @@ class VirtualBoard:
         return keys.derive(self.link, label)
 
     def hello(self) -> bytes:
-        record = payloads.Hello(self.key_id, self.steps, self.boots, self.model, 5, 1, 900)
+        record = payloads.Hello(self.key_id, self.steps, self.boots, self.model, 5, 1, 900, self.reset_cause, self.mode)
         return self.frame(frame.HELLO, payloads.encode_hello(record), keep=True)
 
     def frame(self, type_: int, payload: bytes, *, keep: bool = False) -> bytes:
@@ -139,7 +141,8 @@ class VirtualBoard:
         return self.frame(frame.ALERT, payload, keep=True)
 
     def care(self, hr_bpm: int = 72) -> bytes:
-        record = payloads.Care(5000, self.boots, payloads.CARE_HR_VALID, hr_bpm, 95, 0, 12, self.model)
+        heart_rate = (measures.HEART_RATE, 95, hr_bpm)
+        record = payloads.Care(5000, self.boots, 0, 0, 12, self.model, (heart_rate, *self.measures))
         payload = payloads.encode_care(self.care_key, self.consent_id, self.number, self.seq + 1, record)
         return self.frame(frame.CARE, payload)
 

@@ -7,6 +7,7 @@ from qepa_gateway.bedside.state import bedside_state
 from qepa_gateway.errors import Refused
 from qepa_uplink.messages import CareRevoke, Welcome
 from qepa_wire import frame, payloads
+from qepa_wire.measures import HEART_RATE
 from qepa_wire.payloads import Label
 
 
@@ -39,7 +40,7 @@ def test_a_consent_starts_the_stream(monitored):
     assert vitals(monitored)["hr_bpm"] == 81
     (record,) = monitored.server.care
     care = payloads.decode_care(monitored.boards[1].care_key, 1, record.seq, record.payload)
-    assert care.hr_bpm == 81
+    assert care.measures == ((HEART_RATE, 95, 81),)
     assert not monitored.site.refused
 
 

@@ -208,7 +208,7 @@ def test_key_lookups_are_limited_for_each_board(ward):
     board = ward.boards[1]
     calls = ward.kme.calls
     for i in range(50):
-        record = payloads.Hello(os.urandom(16), 4096, 1, 0, 0, 1, 900)
+        record = payloads.Hello(os.urandom(16), 4096, 1, 0, 0, 1, 900, 1, 0)
         ward.up(board, frame.encode(frame.HELLO, 1, 100 + i, 100 + i, payloads.encode_hello(record), bytes(32)))
     ward.settle(3)
     assert ward.kme.calls - calls <= 5

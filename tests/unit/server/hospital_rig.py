@@ -95,7 +95,7 @@ class Board:
         assert (stream, round_) not in self.sealed, "a mask would be used twice"
         self.sealed.add((stream, round_))
         keys = [derive(self.link_key, LINK_MASK), derive(self.end_key, END_MASK)]
-        order = StreamOrder(stream, spec.n_words, spec.bound, spec.q_max, spec.rounding)
+        order = StreamOrder(stream, spec.n_words, spec.bound, spec.q_max, spec.rounding, spec.noise_q8, spec.clip_norm)
         check = terms_key(derive(self.cohort_key, COHORT_CHECK), opening.model_version, opening.n_max, order)
         return seal(self.values(stream, spec.n_words, round_), keys, check, stream, round_)
 

@@ -9,7 +9,8 @@ from qepa_server.errors import RefusedError
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.messages import AlertReport, CareRecord
 from qepa_wire.keys import care_key
-from qepa_wire.payloads import CARE_HR_VALID, Care, encode_care
+from qepa_wire.measures import HEART_RATE
+from qepa_wire.payloads import Care, encode_care
 
 CONSENT = bytes(range(16))
 
@@ -25,8 +26,8 @@ def board_of(rig, gateway="gw-1"):
     return next(iter(rig.gateways[gateway].boards.values()))
 
 
-def care_record(rig, board, seq, *, consent_id=CONSENT, key=None, hr_bpm=72, age_ms=0):
-    care = Care(1000, 1, CARE_HR_VALID, hr_bpm, 95, 2, 40 + seq, 1)
+def care_record(rig, board, seq, *, consent_id=CONSENT, key=None, hr_bpm=72, age_ms=0, measures=()):
+    care = Care(1000, 1, 0, 2, 40 + seq, 1, ((HEART_RATE, 95, hr_bpm), *measures))
     payload = encode_care(key or care_key(board.end_key, consent_id), consent_id, board.number, seq, care)
     return CareRecord(board=board.number, seq=seq, payload=payload, received_ms=rig.now - age_ms)
 

@@ -17,7 +17,7 @@ from qepa_wire.lighthe import seal
 COHORT = os.urandom(32)
 CHECK = derive(COHORT, COHORT_CHECK)
 N = 5
-LIMITS = Limits(n_words=N, q_max=1000, n_max=100, min_group=5)
+LIMITS = Limits(n_words=N, word_max=1000, n_max=100, min_group=5)
 END = {b: os.urandom(32) for b in range(1, 25)}
 LINK = {b: os.urandom(32) for b in range(1, 25)}
 PAIR = {frozenset(p): os.urandom(32) for p in (("a", "b"), ("a", "c"), ("b", "c"))}

@@ -1,12 +1,10 @@
 """Frames and payloads: what is encoded is decoded, and one flipped bit is one refused frame."""
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qepa_wire import frame, keys, model, payloads, topics
+from qepa_wire import frame, keys, measures, model, payloads, topics
 from qepa_wire.errors import WireError
 
 U8, U16, U32, U64 = (st.integers(0, 2 ** (8 * size) - 1) for size in (1, 2, 4, 8))
@@ -14,9 +12,40 @@ ID = st.binary(min_size=16, max_size=16)
 KEY = st.binary(min_size=32, max_size=32)
 
 hellos = st.builds(
-    payloads.Hello, ID, st.integers(0, 4096), U16, U32, U16, U16, st.one_of(st.integers(0, 1000), st.just(65535))
+    payloads.Hello,
+    ID,
+    st.integers(0, 4096),
+    U16,
+    U32,
+    U16,
+    U16,
+    st.one_of(st.integers(0, 1000), st.just(65535)),
+    st.integers(0, len(payloads.RESET_CAUSES) - 1),
+    st.integers(0, len(payloads.MODES) - 1),
 )
-cares = st.builds(payloads.Care, U32, U16, st.integers(0, 7), U8, st.integers(0, 100), U8, U32, U16)
+
+
+@st.composite
+def measure(draw) -> tuple[int, int, int]:
+    """A value in its table, an unknown one with its reason, or a code that only newer boards know."""
+    code = draw(st.one_of(st.sampled_from(sorted(measures.MEASURES)), st.integers(1, 255)))
+    if draw(st.booleans()):
+        return code, draw(st.integers(1, 255)), measures.UNKNOWN
+    table = measures.MEASURES.get(code)
+    low, high = (table.low, table.high) if table else (measures.UNKNOWN + 1, 2**15 - 1)
+    return code, draw(st.integers(0, 100)), draw(st.integers(low, high))
+
+
+cares = st.builds(
+    payloads.Care,
+    U32,
+    U16,
+    st.integers(0, 3),
+    U8,
+    U32,
+    U16,
+    st.lists(measure(), max_size=payloads.MAX_MEASURES, unique_by=lambda one: one[0]).map(tuple),
+)
 labels = st.lists(st.builds(payloads.Label, U16, U32, U8), max_size=64)
 alerts = st.builds(
     payloads.Alert, U32, U16, st.sampled_from(payloads.ALERT_KINDS), st.integers(0, 1), st.integers(-(2**15), 2**15 - 1)
@@ -28,7 +57,10 @@ orders = st.builds(
     U32,
     U16,
     st.lists(
-        st.builds(payloads.StreamOrder, U8, U16, U32, U32, U8), min_size=1, max_size=4, unique_by=lambda order: order[0]
+        st.builds(payloads.StreamOrder, U8, U16, U32, U32, U8, U32, U32),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda order: order[0],
     ),
 )
 
@@ -64,10 +96,11 @@ def test_each_single_flipped_bit_is_refused():
         refusal(received, bytes(changed), frame.UP_TYPES, mac_key)
 
 
-def test_one_time_pad_suite_is_refused_even_with_a_good_mac():
-    data = frame.encode(frame.ALERT, 1, 1, 1, b"x", b"k" * 32, frame.SUITE_OTP)
+@pytest.mark.parametrize("type_", [t for t in frame.UP_TYPES + frame.DOWN_TYPES if t not in frame.OTP_TYPES])
+def test_only_vectors_and_alerts_come_under_one_time_pads(type_):
+    data = frame.encode(type_, 1, 1, 1, b"x", b"k" * 32, frame.SUITE_OTP)
     frame.authenticate(data, b"k" * 32)
-    assert refusal(frame.parse, data, frame.UP_TYPES) == "suite"
+    assert refusal(frame.parse, data, frame.UP_TYPES + frame.DOWN_TYPES) == "suite"
 
 
 def test_the_longest_payload_is_taken_and_a_longer_one_refused():
@@ -112,7 +145,7 @@ def test_care_comes_back_to_the_same_board_seq_and_key_only(key, consent, board,
 
 def test_each_single_flipped_bit_of_a_grant_and_a_care_record_is_refused():
     grant = payloads.encode_grant(b"k" * 32, 1, b"c" * 16, 60)
-    record = payloads.encode_care(b"k" * 32, b"c" * 16, 1, 2, payloads.Care(0, 0, 0, 0, 0, 0, 0, 0))
+    record = payloads.encode_care(b"k" * 32, b"c" * 16, 1, 2, payloads.Care(0, 0, 0, 0, 0, 0, ()))
     for data, decode in (
         (grant, lambda data: payloads.decode_grant(b"k" * 32, 1, data)),
         (record, lambda data: payloads.decode_care(b"k" * 32, 1, 2, data)),
@@ -140,14 +173,14 @@ def test_models_come_back(version, fraction_bits, shape, data):
 
 
 def test_a_round_that_would_seal_one_stream_twice_is_refused():
-    once = payloads.StreamOrder(1, 72, 1000, 4096, 0)
+    once = payloads.StreamOrder(1, 72, 1000, 4096, 0, 0, 0)
     again = once._replace(bound=2000)
     data = payloads.encode_round(payloads.RoundOrder(1, 0, 1000, 10, [once, again]))
     assert refusal(payloads.decode_round, data) == "payload"
 
 
 def test_a_hello_cannot_ask_for_long_ratchets():
-    hello = payloads.Hello(bytes(16), 4097, 0, 0, 0, 0, payloads.BATTERY_UNKNOWN)
+    hello = payloads.Hello(bytes(16), 4097, 0, 0, 0, 0, payloads.BATTERY_UNKNOWN, 0, 0)
     assert refusal(payloads.decode_hello, payloads.encode_hello(hello)) == "payload"
 
 
@@ -172,16 +205,26 @@ def test_a_model_with_bytes_left_over_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("plain", "why"),
+    ("flags", "sent", "why"),
     [
-        (struct.pack(payloads.CARE_FORMAT, 0, 0, 8, 60, 100, 0, 0, 0), "unknown flag"),
-        (struct.pack(payloads.CARE_FORMAT, 0, 0, 1, 60, 101, 0, 0, 0), "quality over 100 %"),
+        (4, (), "unknown flag"),
+        (0, ((measures.HEART_RATE, 101, 60),), "quality over 100 %"),
+        (0, ((measures.HEART_RATE, 90, 14),), "below what a heart rate can be"),
+        (0, ((measures.SPO2, 90, 1001),), "above what SpO2 can be"),
+        (0, ((measures.HEART_RATE, 90, 60), (measures.HEART_RATE, 90, 61)), "a measure twice"),
+        (0, ((measures.HEART_RATE, 0, measures.UNKNOWN),), "unknown without a reason"),
+        (0, ((0, 90, 1),), "no measure has code 0"),
+        (0, ((200, 101, 1),), "quality over 100 % of a measure that is not known here"),
     ],
 )
-def test_a_care_record_out_of_range_is_refused_though_its_tag_holds(plain, why):
-    care = payloads.Care(*struct.unpack(payloads.CARE_FORMAT, plain))
-    data = payloads.encode_care(b"k" * 32, bytes(16), 1, 1, care)
+def test_a_care_record_out_of_range_is_refused_though_its_tag_holds(flags, sent, why):
+    data = payloads.encode_care(b"k" * 32, bytes(16), 1, 1, payloads.Care(0, 0, flags, 0, 0, 0, sent))
     assert refusal(payloads.decode_care, b"k" * 32, 1, 1, data) == "payload", why
+
+
+def test_no_care_record_is_made_with_more_measures_than_fit():
+    many = tuple((code, 50, 1) for code in range(100, 117))
+    assert refusal(payloads.encode_care, b"k" * 32, bytes(16), 1, 1, payloads.Care(0, 0, 0, 0, 0, 0, many)) == "payload"
 
 
 @given(KEY, st.integers(0, 20), st.integers(0, 20))

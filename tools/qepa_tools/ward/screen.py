@@ -82,7 +82,8 @@ def _vitals(board: dict[str, Any]) -> tuple[str, str, str]:
     vitals = board["vitals"]
     if vitals is None or vitals["age_ms"] > _STALE_MS:
         return _DASHES, _DASHES, _DASHES
-    return f"{vitals['quality_percent']}%", str(vitals["beats"]), vitals["beat_class"] or _DASHES
+    quality = _DASHES if vitals["quality_percent"] is None else f"{vitals['quality_percent']}%"
+    return quality, str(vitals["beats"]), vitals["beat_class"] or _DASHES
 
 
 def _links(gateways: list[dict[str, Any]]) -> Table:
