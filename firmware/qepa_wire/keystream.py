@@ -5,7 +5,9 @@ A block names its use completely: ``domain u8 | stream u8 | cell u16 | round u64
 
 import struct
 
-from .primitives import aes256_ecb
+from qepa_kernels import fill_counters, xor
+
+from .primitives import aes256_ecb_in_place
 
 BLOCK = 16
 
@@ -24,18 +26,30 @@ STREAM_ALERT = 4
 def counter_blocks(domain: int, stream: int, cell: int, round_: int, n_blocks: int) -> bytearray:
     """Return ``n_blocks`` counter blocks as a bytearray."""
     blocks = bytearray(n_blocks * BLOCK)
-    for index in range(n_blocks):
-        struct.pack_into("<BBHQI", blocks, index * BLOCK, domain, stream, cell, round_, index)
+    fill_counters(blocks, struct.pack("<BBHQ", domain, stream, cell, round_), n_blocks)
     return blocks
+
+
+def fill_keystream(
+    buffer: bytearray, key: bytes, domain: int, stream: int, cell: int, round_: int, n_blocks: int
+) -> None:
+    """Overwrite the first ``n_blocks`` blocks of ``buffer`` with F(key; domain, stream, cell, round)."""
+    fill_counters(buffer, struct.pack("<BBHQ", domain, stream, cell, round_), n_blocks)
+    aes256_ecb_in_place(key, memoryview(buffer)[: n_blocks * BLOCK])
 
 
 def keystream(key: bytes, domain: int, stream: int, cell: int, round_: int, n_bytes: int) -> bytes:
     """Return the first ``n_bytes`` of F(key; domain, stream, cell, round)."""
     n_blocks = (n_bytes + BLOCK - 1) // BLOCK
-    return aes256_ecb(key, counter_blocks(domain, stream, cell, round_, n_blocks))[:n_bytes]
+    blocks = bytearray(n_blocks * BLOCK)
+    fill_keystream(blocks, key, domain, stream, cell, round_, n_blocks)
+    return bytes(memoryview(blocks)[:n_bytes])
 
 
 def xor_cipher(key: bytes, domain: int, stream: int, position: int, data: bytes) -> bytes:
     """Encrypt or decrypt ``data`` by XOR with the keystream at ``position`` (used once, ever)."""
-    pad = keystream(key, domain, stream, 0, position, len(data))
-    return bytes(a ^ b for a, b in zip(data, pad))
+    n_blocks = (len(data) + BLOCK - 1) // BLOCK
+    pad = bytearray(n_blocks * BLOCK)
+    fill_keystream(pad, key, domain, stream, 0, position, n_blocks)
+    xor(pad, data, len(data))
+    return bytes(memoryview(pad)[: len(data)])

@@ -7,8 +7,10 @@ Sums of sealed vectors are sealed vectors of the sum under the sum of the masks.
 import struct
 from array import array
 
+from qepa_kernels import add32, add64, check_sums, pack32, xor
+
 from .errors import WireError
-from .keystream import DOMAIN_CHECK, DOMAIN_MASK, keystream
+from .keystream import BLOCK, DOMAIN_CHECK, DOMAIN_MASK, fill_keystream
 
 try:
     from collections.abc import Sequence
@@ -17,8 +19,6 @@ except ImportError:  # MicroPython: the annotations stay strings
 
 CHECK_BYTES = 16
 MAX_WORDS = 65535
-_M32 = 0xFFFFFFFF
-_M64 = 0xFFFFFFFFFFFFFFFF
 
 
 def vector_bytes(n_words: int) -> int:
@@ -32,45 +32,53 @@ def check_values(values: "Sequence[int]", cohort_check_key: bytes, stream: int, 
     The coefficients a_kj are fresh for each (stream, round) and secret from gateways. An altered sum passes
     with probability at most 2^-66; PROTOCOL.md gives the argument.
     """
-    coefficients = keystream(cohort_check_key, DOMAIN_CHECK, stream, 0, round_, 16 * len(values))
-    first = second = 0
-    offset = 0
-    for value in values:
-        if value:
-            a1, a2 = struct.unpack_from("<QQ", coefficients, offset)
-            first += a1 * value
-            second += a2 * value
-        offset += 16
-    return first & _M64, second & _M64
+    n_words = len(values)
+    coefficients = bytearray(BLOCK * n_words)
+    fill_keystream(coefficients, cohort_check_key, DOMAIN_CHECK, stream, 0, round_, n_words)
+    checks = bytearray(CHECK_BYTES)
+    check_sums(coefficients, array("i", values), n_words, checks, 0)
+    first, second = struct.unpack("<QQ", checks)
+    return first, second
 
 
-def add_mask(sealed: bytearray, mask: bytes) -> None:
-    """Add keystream ``mask`` to ``sealed`` (a bytearray) in place: words mod 2^32, checks mod 2^64."""
+def add_mask(sealed: bytearray, mask: "bytes | bytearray") -> None:
+    """Add keystream ``mask`` to ``sealed`` in place: words mod 2^32, checks mod 2^64."""
     n_words = (len(sealed) - CHECK_BYTES) // 4
-    words = array("I", sealed[: 4 * n_words])
-    pad = array("I", mask[: 4 * n_words])
-    for i in range(n_words):
-        words[i] = (words[i] + pad[i]) & _M32
-    sealed[: 4 * n_words] = bytes(words)
-    c1, c2 = struct.unpack_from("<QQ", sealed, 4 * n_words)
-    p1, p2 = struct.unpack_from("<QQ", mask, 4 * n_words)
-    struct.pack_into("<QQ", sealed, 4 * n_words, (c1 + p1) & _M64, (c2 + p2) & _M64)
+    add32(sealed, mask, n_words)
+    add64(sealed, mask, n_words, 2)
 
 
 def seal(
-    values: "Sequence[int]", mask_keys: "Sequence[bytes]", cohort_check_key: bytes, stream: int, round_: int
+    values: "Sequence[int]",
+    mask_keys: "Sequence[bytes]",
+    cohort_check_key: bytes,
+    stream: int,
+    round_: int,
+    pads: "Sequence[bytes]" = (),
 ) -> bytes:
-    """Encrypt signed ``values`` under every key of ``mask_keys``; return 4 n + 16 bytes.
+    """Encrypt ``values`` (-2^31 to 2^31 - 1) under every key of ``mask_keys`` and every pad; return 4 n + 16 bytes.
 
-    The caller guarantees that (stream, round_) was never used before under any of these keys.
+    A pad is 4 n + 16 bytes of one-time pad, added as a mask is. The caller guarantees that (stream, round_) was never
+    used before under any of these keys, and no pad at all. Raises WireError("length").
     """
     n_words = len(values)
     if not 0 < n_words <= MAX_WORDS:
         raise WireError("length", "a vector has 1 to %d words, not %d" % (MAX_WORDS, n_words))
-    sealed = bytearray(vector_bytes(n_words))
-    for i in range(n_words):
-        struct.pack_into("<I", sealed, 4 * i, values[i] & _M32)
-    struct.pack_into("<QQ", sealed, 4 * n_words, *check_values(values, cohort_check_key, stream, round_))
+    size = vector_bytes(n_words)
+    n_blocks = (size + BLOCK - 1) // BLOCK
+    words = array("i", values)
+    sealed = bytearray(size)
+    pack32(sealed, 0, words, n_words)
+    secret = bytearray(BLOCK * max(n_words, n_blocks))  # coefficients, then one mask over the other
+    fill_keystream(secret, cohort_check_key, DOMAIN_CHECK, stream, 0, round_, n_words)
+    check_sums(secret, words, n_words, sealed, n_words)
     for key in mask_keys:
-        add_mask(sealed, keystream(key, DOMAIN_MASK, stream, 0, round_, len(sealed)))
+        fill_keystream(secret, key, DOMAIN_MASK, stream, 0, round_, n_blocks)
+        add_mask(sealed, secret)
+    for pad in pads:
+        if len(pad) != size:
+            raise WireError("length", "a pad of %d bytes for %d" % (len(pad), size))
+        secret[:size] = pad
+        add_mask(sealed, secret)
+    xor(secret, secret, len(secret))  # zeros
     return bytes(sealed)

@@ -5,12 +5,18 @@ MicroPython has ``hashlib`` and ``cryptolib`` but no ``hmac``; HMAC is RFC 2104 
 
 import hashlib
 
+from qepa_kernels import xor
+
 try:
     from cryptolib import aes as _aes
 
     _ECB = 1
 
-    def aes256_ecb(key: bytes, blocks: bytes | bytearray) -> bytes:
+    def aes256_ecb_in_place(key: bytes, blocks: "bytearray | memoryview") -> None:
+        """Replace ``blocks`` by what :func:`aes256_ecb` makes of them."""
+        _aes(key, _ECB).encrypt(blocks, blocks)
+
+    def aes256_ecb(key: bytes, blocks: "bytes | bytearray | memoryview") -> bytes:
         """Encrypt ``blocks`` (a multiple of 16 bytes) with AES-256 in ECB mode (FIPS 197)."""
         ciphertext: bytes = _aes(key, _ECB).encrypt(blocks)
         return ciphertext
@@ -20,7 +26,11 @@ except ImportError:  # CPython
     from cryptography.hazmat.primitives.ciphers.algorithms import AES as _AES
     from cryptography.hazmat.primitives.ciphers.modes import ECB as _ECB_MODE
 
-    def aes256_ecb(key: bytes, blocks: bytes | bytearray) -> bytes:
+    def aes256_ecb_in_place(key: bytes, blocks: "bytearray | memoryview") -> None:
+        """Replace ``blocks`` by what :func:`aes256_ecb` makes of them."""
+        blocks[:] = aes256_ecb(key, blocks)
+
+    def aes256_ecb(key: bytes, blocks: "bytes | bytearray | memoryview") -> bytes:
         """Encrypt ``blocks`` (a multiple of 16 bytes) with AES-256 in ECB mode (FIPS 197)."""
         # ECB is used on distinct counter blocks only, which makes it counter mode.
         return _Cipher(_AES(key), _ECB_MODE()).encryptor().update(blocks)  # noqa: S305
@@ -39,18 +49,21 @@ try:
         return _compare_digest(bytes(a), bytes(b))
 
 except ImportError:  # MicroPython
-
-    def _xor(key: bytes, pad: int) -> bytes:
-        return bytes(k ^ pad for k in key) + bytes(pad for _ in range(64 - len(key)))
+    _INNER = b"\x36" * 64
+    _INNER_TO_OUTER = b"\x6a" * 64  # 0x36 ^ 0x5c
 
     def hmac_sha256(key: bytes, message: bytes) -> bytes:
         """HMAC-SHA-256 (RFC 2104), 32 bytes."""
         if len(key) > 64:
             key = hashlib.sha256(key).digest()
-        inner = hashlib.sha256(_xor(key, 0x36))
+        block = bytearray(_INNER)
+        xor(block, key, len(key))
+        inner = hashlib.sha256(block)
         inner.update(message)
-        outer = hashlib.sha256(_xor(key, 0x5C))
+        xor(block, _INNER_TO_OUTER, 64)
+        outer = hashlib.sha256(block)
         outer.update(inner.digest())
+        xor(block, block, 64)  # zeros: nothing of the key stays behind
         return outer.digest()
 
     def equal(a: bytes, b: bytes) -> bool:

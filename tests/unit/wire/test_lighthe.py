@@ -116,6 +116,15 @@ def test_masks_may_come_off_in_any_order(values, link, end, round_):
     assert (words, checks) == unpacked(lighthe.seal(values, [end], COHORT, 1, round_))
 
 
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=8), key, rounds, st.data())
+def test_a_pad_masks_as_a_keystream_does(values, end, round_, data):
+    pad = data.draw(st.binary(min_size=4 * len(values) + 16, max_size=4 * len(values) + 16))
+    words, checks = combined([lighthe.seal(values, [end], COHORT, 1, round_, [pad]), pad], [1, -1])
+    assert (words, checks) == unpacked(lighthe.seal(values, [end], COHORT, 1, round_))
+    with pytest.raises(WireError, match="a pad of"):
+        lighthe.seal(values, [end], COHORT, 1, round_, [pad + b"x"])
+
+
 def test_the_longest_vector_is_sealed_and_a_longer_one_refused():
     longest = [0] * lighthe.MAX_WORDS
     assert len(lighthe.seal(longest, [b"k" * 32], COHORT, 1, 1)) == 4 * lighthe.MAX_WORDS + 16
