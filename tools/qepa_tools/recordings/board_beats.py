@@ -109,9 +109,12 @@ def board_beats(recording: Recording, duration_s: float, mains_hz: int = MITDB_M
 def firmware_digest() -> str:
     """SHA-256 over the board's signal processing sources: features are valid for these only."""
     digest = hashlib.sha256()
-    folder = Path(qepa_board.__file__).parent
-    for name in ("dsp", "ecg", "features", "fixed_point", "quality", "rpeak", "templates"):
-        digest.update(name.encode() + b"\0" + (folder / f"{name}.py").read_bytes())
+    board = Path(qepa_board.__file__).parent
+    sources = [board / "fixed_point.py", *(board / "learning").glob("*.py")]
+    sources += [board / "signals" / f"{name}.py" for name in ("dsp", "ecg", "quality", "rpeak")]
+    sources += (board.parent / "qepa_kernels").glob("*.py")
+    for path in sorted(sources):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
