@@ -14,11 +14,12 @@ import machine
 
 from qepa_wire.errors import WireError
 from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, ROUND
-from qepa_wire.payloads import BATTERY_UNKNOWN, Hello, decode_round
+from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, BATTERY_UNKNOWN, Hello, decode_round
 from qepa_wire.topics import board_down, board_up
 
 from .drivers.ad8232 import Ad8232
 from .errors import BoardError, CountersLostError
+from .keys.blocks import BlockStore
 from .keys.counters import Counters
 from .keys.identity import load_identity
 from .keys.keyring import Keyring
@@ -97,7 +98,8 @@ class App:
         counters = Counters.load(self._flash)
         counters.start_boot()
         models = ModelStore(self._flash, counters, self.identity.model_root, self.vitals.shape)
-        link = Link(self.identity.board, counters, Outbox(self._flash))
+        blocks = BlockStore(self._flash)
+        link = Link(self.identity.board, counters, Outbox(self._flash), blocks)
         statistics = self.vitals.pipeline.take_statistics
         self.rounds = Rounds(self.identity, counters, link, models, statistics, self.vitals.update)
         self.keyring = Keyring(self._flash, counters)
@@ -177,7 +179,8 @@ class App:
         if not self.can_send or t_ms < self._alert_retry_ms:
             return
         try:
-            for kind, active in self.alerts.edges(t_ms, self.vitals.asystole(), lead_off):
+            conditions = {ALERT_ASYSTOLE: self.vitals.asystole(), ALERT_LEAD_OFF: bool(lead_off)}
+            for kind, active in self.alerts.edges(t_ms, conditions):
                 self.link.send_alert(self.vitals.alert(self.counters.boots, kind, active))
                 self.alerts.confirm(kind, active)
                 say("alert %d %s" % (kind, "starts" if active else "ends"))
@@ -219,6 +222,7 @@ class App:
             await asyncio.sleep_ms(DOCK_POLL_MS)
         while True:
             await asyncio.sleep_ms(DOCK_POLL_MS)
+            self.link.blocks.refresh()
             if self._wants_key():
                 self._next_epoch(False)
 

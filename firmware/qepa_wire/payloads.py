@@ -218,7 +218,12 @@ def decode_alert(alert_key: bytes, seq: int, data: bytes) -> Alert:
     """Inverse of :func:`encode_alert`."""
     if len(data) != struct.calcsize(ALERT_FORMAT):
         raise WireError("payload", "%d bytes" % len(data))
-    alert = Alert(*struct.unpack(ALERT_FORMAT, xor_cipher(alert_key, DOMAIN_ALERT, STREAM_ALERT, seq, data)))
+    return check_alert(xor_cipher(alert_key, DOMAIN_ALERT, STREAM_ALERT, seq, data))
+
+
+def check_alert(plain: bytes) -> Alert:
+    """Return the alert in its 10 bytes of plain text."""
+    alert = Alert(*_unpack(ALERT_FORMAT, plain))
     if alert.kind not in ALERT_KINDS or alert.active > 1:
         raise WireError("payload", "alert kind %d" % alert.kind)
     return alert

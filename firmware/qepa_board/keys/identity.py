@@ -34,9 +34,14 @@ class Identity:
         self.fs_hz = _integer(record, "fs_hz", 200, 500)
         self.mains_hz = _integer(record, "mains_hz", 50, 60, 50)
         self.rekey_s = _integer(record, "rekey_s", 1, 86400 * 7)
+        self.patient_boards = _integer(record, "patient_boards", 1, 64, 1)  # how many this patient wears
+        self.suite = record.get("suite", "aes256")
+        if self.suite not in ("aes256", "otp"):
+            raise BoardError("identity", "suite")
         self.end_key = _hex(record, "end_key", KEY_BYTES)
         self.cohort_key = _hex(record, "cohort_key", KEY_BYTES)
         self.model_root = _hex(record, "model_root", _HSS_PUBLIC_BYTES)
+        self.firmware_root = _hex(record, "firmware_root", _HSS_PUBLIC_BYTES) if "firmware_root" in record else None
 
 
 def _integer(record, name, low, high, default=None):

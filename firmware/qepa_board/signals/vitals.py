@@ -112,7 +112,8 @@ class Vitals:
         reason = LEAD_OFF if lead_off else SETTLING if quality == GOOD else POOR_SIGNAL
         return HEART_RATE, reason, UNKNOWN
 
-    def alert(self, boots, kind, active):
-        """The alert for an edge; its value is the heart rate known then, 0 for none."""
-        hr_bpm = self.pipeline.hr_bpm() or 0
-        return Alert(self.t_ms & 0xFFFFFFFF, boots & 0xFFFF, kind, 1 if active else 0, hr_bpm)
+    def alert(self, boots, kind, active, value=None):
+        """The alert for an edge; ``value`` is what it is about, without one the heart rate known then, 0 for none."""
+        if value is None:
+            value = self.pipeline.hr_bpm() or 0
+        return Alert(self.t_ms & 0xFFFFFFFF, boots & 0xFFFF, kind, 1 if active else 0, value)

@@ -3,13 +3,16 @@
 import asyncio
 import os
 
+from qepa_wire.discrete_gaussian import DiscreteGaussian
 from qepa_wire.errors import WireError
 from qepa_wire.keys import COHORT_CHECK, END_MASK, derive
 from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
 from qepa_wire.lighthe import seal
 from qepa_wire.payloads import terms_key
-from qepa_wire.quantizer import Quantizer
+from qepa_wire.quantizer import Quantizer, clip_l2
 from qepa_wire.statistics import WORDS
+
+NOISE_AT_A_TIME = 8  # words between two turns of the sampling task
 
 
 def random_bits(count):
@@ -32,6 +35,8 @@ class Rounds:
         self._update = update
         self._end_mask = derive(identity.end_key, END_MASK)
         self._check_key = derive(identity.cohort_key, COHORT_CHECK)
+        self._patient_boards = identity.patient_boards
+        self._one_time = identity.suite == "otp"
 
     def judge(self, order):
         """Check ``order`` without side effects; returns a list of (StreamOrder, Quantizer) to be answered.
@@ -45,7 +50,7 @@ class Rounds:
         spent = False
         for item in order.streams:
             expected = self._words(item.stream)
-            quantizer = Quantizer(item.bound, item.q_max, order.n_max, item.rounding, random_bits)
+            quantizer = Quantizer(item.bound, item.q_max, order.n_max, item.rounding, random_bits, item.noise_q8)
             if item.stream == STREAM_UPDATE and (expected == 0 or order.model != self._models.version):
                 self._link.refuse("model")
             elif item.n_words != expected:
@@ -62,7 +67,7 @@ class Rounds:
         if stream == STREAM_STATISTICS:
             return WORDS
         if stream == STREAM_UPDATE:
-            return 0 if self._models.model is None else len(self._models.words)
+            return 0 if self._models.words is None else len(self._models.words)
         raise WireError("stream", "%d" % stream)
 
     async def answer(self, order):
@@ -78,12 +83,30 @@ class Rounds:
             self._counters.reserve_round(stream, order.round)
             values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models.words)
             await asyncio.sleep(0)
+            if item.clip_norm:
+                # The bound is the patient's: all boards together keep it if each keeps its part.
+                values = clip_l2(values, item.clip_norm // self._patient_boards)
             words = [quantizer.quantize(value) for value in values]
             await asyncio.sleep(0)
-            # No await between taking the epoch's key and queueing: a rekey must not come between.
-            keys = (self._link.epoch.mask_key, self._end_mask)
+            if item.noise_q8:
+                await self._add_noise(words, item.noise_q8)
             check_key = terms_key(self._check_key, order.model, order.n_max, item)
-            sealed = seal(words, keys, check_key, stream, order.round)
-            self._link.send_vector(order.round, stream, model, sealed)
+            # No await between taking the epoch's key and queueing: a rekey must not come between.
+            self._seal(words, check_key, stream, order.round, model)
             await asyncio.sleep(0)
         return len(todo)
+
+    async def _add_noise(self, words, noise_q8):
+        noise = DiscreteGaussian(noise_q8, random_bits)
+        for i in range(len(words)):
+            words[i] += noise.sample()
+            if i % NOISE_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+
+    def _seal(self, words, check_key, stream, round_, model):
+        one_time = self._link.take_pad(len(words)) if self._one_time else None
+        if one_time is None:
+            sealed = seal(words, (self._link.epoch.mask_key, self._end_mask), check_key, stream, round_)
+        else:
+            sealed = seal(words, (self._end_mask,), check_key, stream, round_, (one_time.pad,))
+        self._link.send_vector(round_, stream, model, sealed, one_time)

@@ -1,8 +1,8 @@
 """Frames between this board and its gateway: numbered, authenticated, sent again until acknowledged. Sans-IO.
 
 Order of sending: what is left of earlier epochs, which the gateway can read best before it sees the new HELLO; HELLO,
-before which nothing of this epoch can be read; then alerts, vectors, the newest care record, care records kept while
-there was no connection.
+before which nothing of this epoch can be read; then alerts, vectors, PADS, the newest care record, care records kept
+while there was no connection.
 Milliseconds are those of any monotonic clock the caller keeps to.
 """
 
@@ -13,12 +13,24 @@ from qepa_wire.frame import (
     CARE,
     DOWN_TYPES,
     HELLO,
+    PADS,
+    PADS_HELD,
     VECTOR,
     authenticate,
     encode,
     parse,
 )
-from qepa_wire.payloads import decode_ack, encode_alert, encode_care, encode_hello, encode_vector
+from qepa_wire.lighthe import vector_bytes
+from qepa_wire.one_time import encode_one_time, mask_alert
+from qepa_wire.payloads import (
+    decode_ack,
+    decode_held,
+    encode_alert,
+    encode_care,
+    encode_hello,
+    encode_pads,
+    encode_vector,
+)
 
 from ..errors import BoardError
 from ..keys.counters import NO_KEY
@@ -26,16 +38,20 @@ from ..keys.counters import NO_KEY
 RESEND_FIRST_MS = 2000
 RESEND_LONGEST_MS = 60000
 HANDOVER_MS = 2000  # how long HELLO waits for frames of earlier epochs to be acknowledged
+PADS_AGAIN_MS = 5000  # PADS is repeated until the gateway holds every block, less and less often
 HELLO_AGAIN_AFTER = 3  # resends of one frame after which the gateway may have forgotten the epoch
 
 
 class Link:
     """One board's end. ``refused`` counts what came down and was not taken, by reason."""
 
-    def __init__(self, board, counters, outbox):
+    def __init__(self, board, counters, outbox, blocks=None):
         self._board = board
         self._counters = counters
         self._outbox = outbox
+        self.blocks = blocks  # BlockStore, or None for a board that has no one-time blocks
+        self._pads_due_ms = None  # when to say PADS again; None: at once, if there is anything to say
+        self._pads_said = 0
         self._epoch = None
         self._hello_of = None
         self._hello = None  # (seq, frame) until acknowledged
@@ -50,6 +66,8 @@ class Link:
         self.resent = 0
         self.acknowledged = 0
         self.care_skipped = 0
+        self.one_time = 0  # frames of suite otp
+        self.without_pad = 0  # frames that would have been of suite otp, had there been bytes for them
 
     @property
     def epoch(self):
@@ -69,6 +87,8 @@ class Link:
     def connected(self):
         """A new connection stands: say HELLO and send everything unacknowledged at once."""
         self._retries.clear()
+        self._pads_due_ms = None
+        self._pads_said = 0
         self._handover_ms = None
         self._care = None
         if self._epoch is not None:
@@ -91,17 +111,36 @@ class Link:
             raise BoardError("key", "no link key: load pads at the dock")
         return encode(type_, self._board, epoch.number, seq, payload, epoch.mac_up)
 
-    def send_vector(self, round_, stream, model, sealed):
-        """Queue a sealed vector, durably."""
+    def take_pad(self, n_words):
+        """OneTime bytes for a vector of ``n_words``, or None: it is to be sealed under the link key."""
+        one_time = None if self.blocks is None else self.blocks.take_vector(vector_bytes(n_words))
+        if one_time is None:
+            self.without_pad += 1
+        return one_time
+
+    def send_vector(self, round_, stream, model, sealed, one_time=None):
+        """Queue a sealed vector, durably; ``one_time`` is what take_pad() gave for it."""
         seq = self._counters.next_seq()
-        self._keep(seq, self._frame(VECTOR, seq, encode_vector(round_, stream, model, sealed)))
+        body = encode_vector(round_, stream, model, sealed)
+        self._keep(
+            seq, self._frame(VECTOR, seq, body) if one_time is None else self._masked(VECTOR, seq, body, one_time)
+        )
 
     def send_alert(self, alert):
-        """Queue an alert, durably."""
-        seq = self._counters.next_seq()
+        """Queue an alert, durably: under one-time bytes while the gateway holds some too, else under the link key."""
         if self._epoch is None:
             raise BoardError("key", "no link key: load pads at the dock")
-        self._keep(seq, self._frame(ALERT, seq, encode_alert(self._epoch.alert_key, seq, alert)))
+        seq = self._counters.next_seq()
+        one_time = None if self.blocks is None else self.blocks.take_alert()
+        if one_time is None:
+            frame = self._frame(ALERT, seq, encode_alert(self._epoch.alert_key, seq, alert))
+        else:
+            frame = self._masked(ALERT, seq, mask_alert(one_time.pad, alert), one_time)
+        self._keep(seq, frame)
+
+    def _masked(self, type_, seq, body, one_time):
+        self.one_time += 1
+        return encode_one_time(type_, self._board, self._epoch.number, seq, body, one_time, self._epoch.mac_up)
 
     def _keep(self, seq, data):
         # After a reboot nobody could say HELLO for this epoch any more, and without it the frame can't be read.
@@ -147,10 +186,27 @@ class Link:
             data = self._kept(seq, now_ms)
             if data is not None:
                 return data
-        data = self._next_care(now_ms)
+        data = self._next_pads(now_ms) or self._next_care(now_ms)
         if data is not None:
             self.sent += 1
         return data
+
+    def _next_pads(self, now_ms):
+        """PADS, if the gateway is to be told (again) which blocks there are; None before it knows this epoch."""
+        blocks = self.blocks
+        if blocks is None or self._hello is not None:
+            return None
+        if blocks.changed:
+            blocks.changed = False
+            self._pads_due_ms = None
+            self._pads_said = 0
+        elif self._pads_due_ms is None and not blocks.key_ids():
+            return None
+        if self._pads_due_ms is not None and (blocks.all_held() or now_ms < self._pads_due_ms):
+            return None
+        self._pads_due_ms = now_ms + min(RESEND_LONGEST_MS, PADS_AGAIN_MS << min(self._pads_said, 8))
+        self._pads_said += 1
+        return self._frame(PADS, self._counters.next_seq(), encode_pads(blocks.key_ids()))
 
     def _next_care(self, now_ms):
         """The newest care record, else one that was kept."""
@@ -229,10 +285,19 @@ class Link:
             authenticate(data, self._counters.last_mac_down)
         else:
             raise WireError("epoch")
+        if frame.type == PADS_HELD and self.blocks is not None:
+            self._confirm_blocks(frame.payload)
+            return None
         if frame.type != ACK:
             return frame
         self._acknowledge(decode_ack(frame.payload))
         return None
+
+    def _confirm_blocks(self, payload):
+        try:
+            self.blocks.confirm(decode_held(payload))
+        except BoardError as error:
+            self.refuse(error.reason)
 
     def _acknowledge(self, seqs):
         for seq in seqs:
@@ -247,3 +312,5 @@ class Link:
                 self.late_care.acknowledge(seq)
             if seq in self._outbox:
                 self._outbox.remove(seq)
+        if self.blocks is not None and not len(self._outbox):
+            self.blocks.drop_spent()

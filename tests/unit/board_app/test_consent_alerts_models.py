@@ -10,6 +10,7 @@ from qepa_board.errors import BoardError
 from qepa_board.keys.counters import Counters
 from qepa_board.keys.identity import parse_identity
 from qepa_board.learning.models import ModelStore
+from qepa_board.learning.network import ModelShape
 from qepa_board.streams.alerts import LEAD_OFF_AFTER_MS, LEAD_ON_AFTER_MS, AlertEdges
 from qepa_board.streams.care import CareStream
 from qepa_board.system import dock
@@ -23,7 +24,7 @@ BOARD = 7
 END_KEY = bytes(range(32))
 CONSENT = b"consent-number-1"
 OTHER = b"consent-number-2"
-SHAPE = SimpleNamespace(features=2, classes=2)
+SHAPE = ModelShape(classes=2, features=2)
 IDENTITY = {
     "board": BOARD,
     "gateway": "gw-1",
@@ -84,7 +85,7 @@ def test_a_forged_grant_and_labels_without_consent_are_refused(flash):
 
 
 def feed(alerts, t_ms, asystole, lead_off):
-    changes = alerts.edges(t_ms, asystole, lead_off)
+    changes = alerts.edges(t_ms, {ALERT_ASYSTOLE: asystole, ALERT_LEAD_OFF: lead_off})
     for change in changes:
         alerts.confirm(*change)
     return changes
@@ -117,7 +118,7 @@ def hospital():
 
 def release(hospital, version, features=2, classes=2):
     words = [version] * ((features + 1) * classes)
-    blob = encode_model(Model(version, SOFTMAX, features, classes, 12, words))
+    blob = encode_model(Model(version, SOFTMAX, features, 0, classes, 12, words))
     return encode_release(blob, hospital.sign(CONTEXT + blob))
 
 

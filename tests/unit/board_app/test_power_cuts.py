@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from qepa_board.errors import BoardError, CountersLostError, RefusedError
+from qepa_board.keys.blocks import BlockStore
 from qepa_board.keys.counters import SEQ_BLOCK, Counters
 from qepa_board.keys.keyring import Keyring, PadStore
 from qepa_board.streams import rounds as rounds_module
@@ -14,10 +15,13 @@ from qepa_board.streams.rounds import Rounds
 from qepa_board.transport.link import Link
 from qepa_board.transport.outbox import MAX_FRAMES, Outbox
 from qepa_wire import frame as wire
-from qepa_wire.payloads import Alert, Hello, RoundOrder, StreamOrder
+from qepa_wire import one_time
+from qepa_wire.payloads import Alert, HeldBlock, Hello, RoundOrder, StreamOrder
 
 BOARD = 7
-IDENTITY = SimpleNamespace(end_key=bytes(range(32)), cohort_key=bytes(range(32, 64)))
+IDENTITY = SimpleNamespace(end_key=bytes(range(32)), cohort_key=bytes(range(32, 64)), patient_boards=1, suite="otp")
+BLOCK_BYTES = 800  # two vectors of statistics, two updates and five alerts
+BLOCKS = b"".join(bytes([n]) * 16 + bytes(BLOCK_BYTES) for n in range(11, 14))
 MODELS = SimpleNamespace(version=3, model=object(), words=[0] * 72)
 PADS = b"".join(bytes([n]) * 16 + bytes([100 + n]) * 32 for n in range(1, 4))
 
@@ -31,6 +35,7 @@ class World:
         self.seqs = set()
         self.sealed = set()
         self.frames = {}
+        self.pad_bytes = set()
 
     def note_epoch(self, epoch):
         assert epoch.number not in self.epochs, "an epoch number came twice"
@@ -45,8 +50,13 @@ class World:
         self.sealed.add((stream, round_))
 
     def note_frame(self, data):
-        seq = wire.parse(data, wire.UP_TYPES).seq
-        assert self.frames.setdefault(seq, data) == data, "one sequence number, two frames"
+        frame = wire.parse(data, wire.UP_TYPES)
+        if frame.seq not in self.frames and frame.suite == wire.SUITE_OTP:
+            key_id, offset, n_bytes = one_time.reference(frame)
+            used = {(key_id, i) for i in range(offset, offset + n_bytes)}
+            assert not used & self.pad_bytes, "one-time bytes were used twice"
+            self.pad_bytes |= used
+        assert self.frames.setdefault(frame.seq, data) == data, "one sequence number, two frames"
 
 
 def one_life(flash, world, first_round, monkeypatch):
@@ -63,12 +73,13 @@ def one_life(flash, world, first_round, monkeypatch):
     counters.next_seq = watched_seq
     counters.start_boot()
     keyring = Keyring(flash, counters)
-    link = Link(BOARD, counters, Outbox(flash))
+    link = Link(BOARD, counters, Outbox(flash), BlockStore(flash))
+    link.blocks.confirm([HeldBlock(key_id, 0) for key_id in link.blocks.key_ids()])
     inner = rounds_module.seal.__wrapped__ if hasattr(rounds_module.seal, "__wrapped__") else rounds_module.seal
 
-    def watched_seal(values, mask_keys, check_key, stream, round_):
+    def watched_seal(values, mask_keys, check_key, stream, round_, pads=()):
         world.note_seal(stream, round_)
-        return inner(values, mask_keys, check_key, stream, round_)
+        return inner(values, mask_keys, check_key, stream, round_, pads)
 
     watched_seal.__wrapped__ = inner
     monkeypatch.setattr(rounds_module, "seal", watched_seal)
@@ -107,6 +118,7 @@ def one_life(flash, world, first_round, monkeypatch):
 def docked(flash):
     Counters.create(flash)
     PadStore(flash).load(PADS, b"")
+    BlockStore(flash).load(BLOCKS, BLOCK_BYTES)
 
 
 @pytest.mark.parametrize("applied", [False, True])
@@ -128,6 +140,7 @@ def test_nothing_is_used_twice_whenever_the_power_fails(flash, power_cut, applie
         pads = PadStore(flash).read()[0]
         used = {key_id for key_id, _ in world.key_references}
         assert not used & {pad[:16] for pad in pads}, "a used pad is still in the store"
+        assert len(world.pad_bytes) > 1000, "the lives were to use one-time bytes"
         if not died:
             assert moment > 15
             return
