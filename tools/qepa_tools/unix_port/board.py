@@ -1,0 +1,161 @@
+"""A board made of MicroPython's unix port: its console, its files in a directory, a board's heap, resets."""
+
+import contextlib
+import os
+import pty
+import select
+import signal
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+from ..errors import ToolError
+from .run_once import BOARD_HEAP_BYTES
+from .runtime import ensure_unix_port
+
+POWER_ON, HARD_RESET, WATCHDOG_RESET, SOFT_RESET = 1, 2, 3, 5
+"""machine.reset_cause() of an ESP32 (MicroPython documentation, library/machine.html)."""
+
+SHIMS = Path(__file__).with_name("shims")
+
+_REPL = Path(__file__).with_name("repl.py")
+_EXIT_HARD_RESET, _EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW = 42, 43, 44
+_INTERRUPT_SETTLES_S = 0.01
+_CRASH_PAUSE_S = 0.5
+_BOOT_TIMEOUT_S = 5.0
+
+
+class UnixBoard:
+    """A running board. It restarts itself on resets; close() cuts its power."""
+
+    def __init__(
+        self,
+        files: Path,
+        *,
+        shims: Path = SHIMS,
+        heap_bytes: int = BOARD_HEAP_BYTES,
+        unique_id: bytes = b"\2\0\0\0\0\1",
+    ) -> None:
+        """``files`` is its flash; ``shims`` holds the modules that stand in for hardware."""
+        self._command = [*ensure_unix_port(), "-X", f"heapsize={heap_bytes}", str(_REPL)]
+        self._files, self._shims = files.resolve(), shims
+        self._environment = {"QEPA_UNIQUE_ID": unique_id.hex(), "PATH": ""}
+        self._raw = False
+        self._pending = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._console = self._held = self._booted = -1
+        self._restart_at: float | None = None
+        self._start(POWER_ON)
+
+    def fileno(self) -> int:
+        """Readable when it has printed something or ended."""
+        return self._console
+
+    def read(self) -> bytes:
+        """What it has printed since; restarts it if it was reset."""
+        if self._restart_at is not None and time.monotonic() >= self._restart_at:
+            self._restart_at = None
+            os.close(self._console)
+            os.close(self._held)
+            self._start(HARD_RESET)
+        out = b""
+        while self._restart_at is None:
+            try:
+                chunk = os.read(self._console, 1 << 16)
+            except BlockingIOError:
+                break
+            except OSError:  # the other end is closed
+                chunk = b""
+            if not chunk:
+                out += self._restart()
+                break
+            out += chunk
+        self._flush()
+        return out
+
+    def write(self, data: bytes) -> None:
+        """Type on its console; Ctrl-C interrupts what it runs."""
+        if b"\x03" in data and self._process is not None:
+            self._flush()
+            self._await_boot()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGINT)
+            time.sleep(_INTERRUPT_SETTLES_S)
+        for byte in data:
+            if byte in (1, 2):
+                self._raw = byte == 1
+        self._pending += data.replace(b"\x03", b"")
+        self._flush()
+
+    def close(self) -> None:
+        """Kill it at once, as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._console)
+            if self._restart_at is not None:
+                os.close(self._held)
+            self._process = None
+
+    def _flush(self) -> None:
+        """Give the interpreter what it takes of the input; it may be busy."""
+        if not self._pending or self._restart_at is not None:
+            return
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._pending = self._pending[os.write(self._console, self._pending) :]
+
+    def _await_boot(self) -> None:
+        """An interrupt that came before the interpreter can take it would end it."""
+        if self._booted < 0:
+            return
+        select.select([self._booted], [], [], _BOOT_TIMEOUT_S)
+        os.close(self._booted)
+        self._booted = -1
+
+    def _start(self, cause: int) -> None:
+        self._console, end = pty.openpty()
+        settings = termios.tcgetattr(end)
+        settings[0], settings[1], settings[3] = 0, termios.OPOST | termios.ONLCR, 0
+        settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(end, termios.TCSANOW, settings)
+        os.set_blocking(self._console, False)
+        mode = "raw" if self._raw else "friendly"
+        if self._booted >= 0:
+            os.close(self._booted)
+        self._booted, booted = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  our own interpreter
+                [*self._command, str(self._files), str(self._shims), mode, str(cause), str(booted)],
+                stdin=end,
+                stdout=end,
+                stderr=end,
+                env=self._environment,
+                start_new_session=True,
+                pass_fds=(booted,),
+            )
+        except OSError as error:
+            raise ToolError(f"the virtual board's MicroPython does not start: {error}.") from error
+        finally:
+            os.close(end)
+            os.close(booted)
+
+    def _restart(self) -> bytes:
+        """The process has ended: boot again, as the chip would."""
+        if self._process is None:
+            return b""
+        status = self._process.wait()
+        os.close(self._console)
+        if status in (_EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW):
+            self._raw = status == _EXIT_SOFT_RESET_RAW
+            self._start(SOFT_RESET)
+            return b"MPY: soft reboot\r\n"
+        self._raw = False
+        self._pending = b""
+        if status == _EXIT_HARD_RESET:
+            self._start(HARD_RESET)
+            return b"rst:0xc (SW_CPU_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
+        self._console, self._held = pty.openpty()  # something to wait on until it restarts
+        os.set_blocking(self._console, False)
+        self._restart_at = time.monotonic() + _CRASH_PAUSE_S
+        return b"abort() was called: the interpreter ended with status %d\r\n" % status

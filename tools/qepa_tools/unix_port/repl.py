@@ -1,0 +1,114 @@
+# mypy: ignore-errors
+# ruff: noqa: PLC0415  the stand-in for machine is found where _set_up() mounts it
+# This is MicroPython.
+"""Makes the unix port a board: flash at /, chips' stand-ins at /shims, boot.py and main.py, a console on stdin.
+
+Arguments: flash directory, shims directory, "raw" or "friendly", reset cause, a file descriptor that is written when
+Ctrl-C may come. Ends with 43 for a soft reset in friendly mode and 44 in raw mode; machine.reset() ends with 42.
+Whoever started it starts it again.
+"""
+
+import gc
+import os
+import sys
+
+import vfs
+from console import Console, run
+
+_SOFT_RESET, _SOFT_RESET_RAW = 43, 44
+_FILE_TYPE, _FLASH_BYTES, _BLOCK = 0x8000, 2 * 1024 * 1024, 4096
+
+
+class _Flash:
+    """A directory of the host as a board's file system: sizes in listings, no dot entries, a size of its own."""
+
+    def __init__(self, root):
+        self._root = root
+        self._posix = vfs.VfsPosix(root)
+        for name in ("open", "chdir", "mkdir", "remove", "rename", "rmdir", "stat"):
+            setattr(self, name, getattr(self._posix, name))
+
+    def mount(self, _readonly, _mkfs):
+        pass
+
+    def umount(self):
+        pass
+
+    def getcwd(self):
+        path = self._posix.getcwd()
+        return path[len(self._root) :] or "/" if path.startswith(self._root) else path
+
+    def ilistdir(self, path):
+        base = (path or ".").rstrip("/")
+        for entry in self._posix.ilistdir(path):
+            if entry[0] not in (".", ".."):
+                size = self._posix.stat(base + "/" + entry[0])[6] if entry[1] == _FILE_TYPE else 0
+                yield (entry[0], entry[1], 0, size)
+
+    def statvfs(self, _path):
+        free = (_FLASH_BYTES - self._used("/")) // _BLOCK
+        return (_BLOCK, _BLOCK, _FLASH_BYTES // _BLOCK, free, free, 0, 0, 0, 0, 255)
+
+    def _used(self, path):
+        used = 0
+        for name, kind, _, size in self.ilistdir(path):
+            used += _BLOCK + (-(-size // _BLOCK) * _BLOCK if kind == _FILE_TYPE else self._used(path + name + "/"))
+        return used
+
+
+def _set_up(flash, shims, cause):
+    vfs.umount("/")
+    vfs.mount(_Flash(flash), "/")
+    vfs.mount(vfs.VfsPosix(shims), "/shims", readonly=True)
+    os.chdir("/")
+    sys.path[:] = ["", ".frozen", "/lib", "/shims"]
+    sys.argv[:] = []
+    try:
+        import machine
+
+        machine._reset_cause = cause
+    except ImportError:
+        pass
+
+
+def _run_file(name, names):
+    try:
+        with open("/" + name) as file:
+            source = file.read()
+    except OSError:
+        return
+    sys.stdout.buffer.write(run(source, "exec", name, names))
+
+
+def _boot(raw, names):
+    for name in ("boot.py",) if raw else ("boot.py", "main.py"):
+        _run_file(name, names)
+        gc.collect()
+
+
+def _serve(console):
+    read = sys.stdin.buffer.read
+    while True:
+        byte = read(1)
+        if not byte:
+            sys.exit(0)
+        console.feed(byte[0])
+
+
+def _main(flash, shims, mode, cause, ready):
+    ready = open("/proc/self/fd/" + ready, "wb")  # noqa: SIM115  the host's; after this only the board's own are seen
+    _set_up(flash, shims, int(cause))
+    raw = mode == "raw"
+    names = {"__name__": "__main__"}
+    console = Console(sys.stdout.buffer.write, lambda: sys.exit(_SOFT_RESET_RAW if console.raw else _SOFT_RESET), names)
+    to_do = [lambda: console.open(raw), lambda: _boot(raw, names), lambda: ready.write(b"1")]
+    while True:  # an interrupt may come between any two lines from now on
+        try:
+            while to_do:
+                to_do.pop()()
+            _serve(console)
+        except KeyboardInterrupt:
+            console.interrupt()
+
+
+_main(*sys.argv[1:6])

@@ -1,0 +1,225 @@
+"""How a host reaches a virtual board: RFC 2217 (with DTR and RTS), a bare TCP socket, or a pseudo-terminal.
+
+Each port serves one board on a thread of its own, one host at a time. Bare sockets and pseudo-terminals are many times
+faster than RFC 2217, whose client negotiates the line settings anew at each change of a timeout.
+"""
+
+import contextlib
+import os
+import pty
+import select
+import socket
+import threading
+import tty
+from collections.abc import Callable
+from typing import Any, Self
+
+from serial.rfc2217 import PortManager
+
+from .device import OFF, VirtualEsp32
+
+_POLL_S = 0.02
+_LINES_POLL_S = 0.003
+_CHUNK = 1 << 16
+
+
+class _Port:
+    """A thread that serves a board until close()."""
+
+    url: str
+
+    def __init__(self, board: VirtualEsp32) -> None:
+        self.board = board
+        self.lock = threading.RLock()
+        """Held while the board is being served; take it to change the board from another thread."""
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="virtual-esp32", daemon=True)
+
+    def open(self) -> Self:
+        """Power the board on and serve it."""
+        self.board.power_on()
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop serving and cut the board's power."""
+        self._ending.set()
+        self._thread.join()
+        self.board.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def unplug(self) -> None:
+        """Pull the plug."""
+        with self.lock:
+            self.board.power_off()
+
+    def plug(self) -> None:
+        """Put it back in."""
+        with self.lock:
+            self.board.power_on()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    def _powered(self) -> bool:
+        """Whether to go on serving a host: a board without power has no port either."""
+        return not self._ending.is_set() and self.board.mode != OFF
+
+    def _wait(self, host: Any, seconds: float) -> bool:
+        """Wait for host or board; returns whether the host has sent something."""
+        with self.lock:
+            board = self.board.fileno()
+        sources = [host] if board is None else [host, board]
+        try:
+            ready, _, _ = select.select(sources, [], [], seconds)
+        except (OSError, ValueError):  # the board restarted and closed its console meanwhile
+            return False
+        return host in ready
+
+
+class SocketPort(_Port):
+    """``socket://``: bytes only. A SYNC frame presses BOOT and EN, the end of the connection EN."""
+
+    def __init__(self, board: VirtualEsp32, port: int = 0) -> None:
+        super().__init__(board)
+        self._server = socket.create_server(("127.0.0.1", port))
+        self._server.settimeout(_POLL_S)
+        self.port: int = self._server.getsockname()[1]
+        self.url = f"socket://127.0.0.1:{self.port}"
+
+    def _run(self) -> None:
+        with self._server:
+            while not self._ending.is_set():
+                try:
+                    host, _ = self._server.accept()
+                except TimeoutError:
+                    with self.lock:
+                        self.board.tick()
+                        self.board.read()
+                    continue
+                with host, contextlib.suppress(ConnectionError):
+                    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._serve(host)
+                with self.lock:
+                    self.board.release()
+
+    def _serve(self, host: socket.socket) -> None:
+        while self._powered():
+            if self._wait(host, _POLL_S):
+                data = host.recv(_CHUNK)
+                if not data:
+                    return
+                with self.lock:
+                    self.board.write(data)
+            with self.lock:
+                out = self.board.read()
+            if out:
+                host.sendall(out)
+
+
+class Rfc2217Port(SocketPort):
+    """``rfc2217://``: a serial port over TCP (RFC 2217), modem lines included."""
+
+    def __init__(self, board: VirtualEsp32, port: int = 0) -> None:
+        super().__init__(board, port)
+        self.url = f"rfc2217://127.0.0.1:{self.port}?ign_set_control"
+
+    def _serve(self, host: socket.socket) -> None:
+        telnet = PortManager(_SerialLines(self.board), _Sender(host.sendall))
+        while self._powered():
+            if self._wait(host, _LINES_POLL_S):
+                data = host.recv(_CHUNK)
+                if not data:
+                    return
+                with self.lock:
+                    self.board.write(b"".join(telnet.filter(data)))
+            with self.lock:
+                out = self.board.read()
+            if out:
+                host.sendall(b"".join(telnet.escape(out)))
+
+
+class PtyPort(_Port):
+    """A pseudo-terminal: like a USB port without modem lines. ``url`` is its path."""
+
+    def __init__(self, board: VirtualEsp32) -> None:
+        super().__init__(board)
+        self._master, self._slave = pty.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.url = os.ttyname(self._slave)
+
+    def _run(self) -> None:
+        pending = b""
+        while not self._ending.is_set():
+            if self._wait(self._master, _POLL_S):
+                with self.lock:
+                    self.board.write(os.read(self._master, _CHUNK))
+            with self.lock:
+                pending += self.board.read()
+            pending = self._send(pending)
+        os.close(self._master)
+        os.close(self._slave)
+
+    def _send(self, data: bytes) -> bytes:
+        """Write what the terminal takes; returns the rest. What nobody reads is lost, as on a real port."""
+        if not data:
+            return data
+        try:
+            return data[os.write(self._master, data) :]
+        except BlockingIOError:
+            return data if len(data) < _CHUNK else b""
+
+
+class _Sender:
+    """What PortManager calls a connection."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+
+
+class _SerialLines:
+    """What PortManager calls a serial port: line settings that are remembered, and the two lines that matter."""
+
+    name = "virtual ESP32"
+    cts = dsr = ri = cd = False
+
+    def __init__(self, board: VirtualEsp32) -> None:
+        self._board = board
+        self.baudrate, self.bytesize, self.parity, self.stopbits = 115200, 8, "N", 1
+        self.xonxoff = self.rtscts = self.break_condition = False
+
+    @property
+    def dtr(self) -> bool:
+        return self._board.lines[0]
+
+    @dtr.setter
+    def dtr(self, value: bool) -> None:
+        self._board.set_lines(dtr=bool(value), rts=self._board.lines[1])
+
+    @property
+    def rts(self) -> bool:
+        return self._board.lines[1]
+
+    @rts.setter
+    def rts(self, value: bool) -> None:
+        self._board.set_lines(dtr=self._board.lines[0], rts=bool(value))
+
+    def reset_input_buffer(self) -> None:
+        """Discard what the board has sent."""
+        self._board.read()
+
+    def reset_output_buffer(self) -> None:
+        """Nothing waits in this direction."""
+
+    def get_settings(self) -> dict[str, object]:
+        """PortManager saves them."""
+        return {}
+
+    def apply_settings(self, settings: dict[str, object]) -> None:
+        """PortManager restores them."""
