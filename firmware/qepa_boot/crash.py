@@ -8,10 +8,20 @@ LINES = 4
 _LINE_CHARS = 120
 
 
+def print_exception(error, file=sys.stdout):
+    """The traceback of ``error``, on both interpreters."""
+    if hasattr(sys, "print_exception"):
+        sys.print_exception(error, file)
+    else:
+        import traceback  # noqa: PLC0415  CPython
+
+        traceback.print_exception(error, file=file)
+
+
 def describe(error):
     """Class of ``error`` and where it was raised, such as "ValueError in qepa_board/app.py, line 7, in push"."""
     text = io.StringIO()
-    sys.print_exception(error, text)
+    print_exception(error, text)
     places = [line.strip() for line in text.getvalue().split("\n") if line.strip().startswith("File ")]
     where = places[-1][5:].replace('"', "") if places else "an unknown place"
     return ("%s in %s" % (type(error).__name__, where))[:_LINE_CHARS]

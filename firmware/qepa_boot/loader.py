@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 
-from .crash import note_crash
+from .crash import note_crash, print_exception
 from .record import LIB, NAMES, NORMAL, SAFE, TRIAL, Slots
 
 ROOT = ""  # tests put another directory here
@@ -120,7 +120,7 @@ def boot():
         slots.uncount()
         raise
     except Exception as error:
-        sys.print_exception(error)
+        print_exception(error)
         note_crash(files, name, error)
         if mode != SAFE:
             _reset()

@@ -61,7 +61,7 @@ def _check(manifest: Manifest) -> None:
         if entry.path <= before:
             raise WireError("manifest", "%s is out of order" % entry.path)
         before = entry.path
-        if not 0 <= entry.size <= MAX_FILE_BYTES or len(entry.sha256) != _DIGEST:
+        if not 0 < entry.size <= MAX_FILE_BYTES or len(entry.sha256) != _DIGEST:
             raise WireError("manifest", "%s of %d bytes" % (entry.path, entry.size))
 
 

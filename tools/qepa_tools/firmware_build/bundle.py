@@ -126,24 +126,25 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(manifest_bytes=manifest_bytes, signature=signature, files=files)
 
 
-def build_bundle(target: str, version: int, out: Path, *, floor: int = 0) -> Bundle:
+def build_bundle(target: str, version: int, out: Path, *, floor: int | None = None) -> Bundle:
     """Compile the firmware in this checkout for ``target`` and write it, not yet signed, to ``out``.
 
-    Boards that confirmed it accept no version below ``floor`` any more. Raises ToolError.
+    Boards that confirmed it accept no version below ``floor`` any more, by default none below itself. Raises ToolError.
     """
     bundle = assemble(target, version, {**_compiled(target), **_loader()}, floor=floor)
     bundle.write(out)
     return bundle
 
 
-def assemble(target: str, version: int, files: Mapping[str, bytes], *, floor: int = 0) -> Bundle:
-    """A bundle of ``files`` as they are, not signed. Raises ToolError."""
+def assemble(target: str, version: int, files: Mapping[str, bytes], *, floor: int | None = None) -> Bundle:
+    """A bundle of ``files`` (path: content) as they are, not signed. Raises ToolError."""
     if target not in ARCHITECTURES:
         raise ToolError(f"no target {target}: choose one of {', '.join(ARCHITECTURES)}.")
     code = next(code for code, name in wire.TARGETS.items() if name == target)
     entries = [wire.Entry(path, len(content), sha256(content)) for path, content in sorted(files.items())]
     try:
-        manifest = wire.encode_manifest(wire.Manifest(code, version, floor, entries))
+        release = wire.Manifest(code, version, version if floor is None else floor, entries)
+        manifest = wire.encode_manifest(release)
     except WireError as error:
         raise ToolError(f"the bundle cannot be described: {error}.") from error
     return Bundle(manifest_bytes=manifest, signature=b"", files=dict(files))

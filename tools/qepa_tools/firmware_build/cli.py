@@ -29,7 +29,9 @@ def build(
     *,
     target: Annotated[str, typer.Option(help="esp32, esp32s3, esp32c6, wasm or unix.")],
     version: Annotated[int, typer.Option(min=1, max=0xFFFFFFFF, help="Counts up with every release.")],
-    floor: Annotated[int, typer.Option(min=0, help="No version below is accepted once this one runs.")] = 0,
+    floor: Annotated[
+        int | None, typer.Option(min=0, help="Once this one runs, none below is accepted (default: VERSION).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle (default: qepa-TARGET-VERSION.zip).")] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -1,0 +1,69 @@
+"""How this board is: why it started, what crashed, how much memory was left at worst."""
+
+import gc
+
+from qepa_boot.crash import read_crashes
+from qepa_wire.payloads import BATTERY_UNKNOWN
+
+from .board_file import load_board
+
+# Codes of HELLO (qepa_wire.payloads.RESET_CAUSES) by the names that ports give them
+_CAUSES = (
+    ("PWRON_RESET", 1),
+    ("HARD_RESET", 2),
+    ("WDT_RESET", 3),
+    ("DEEPSLEEP_RESET", 4),
+    ("SOFT_RESET", 5),
+    ("BROWNOUT_RESET", 6),  # not on ESP32 before now, whose brown-out counts as power on
+)
+
+
+def reset_cause():
+    """Why this boot happened, as HELLO tells it; 0 if the port cannot say."""
+    try:
+        import machine  # noqa: PLC0415  not on every port
+
+        cause = machine.reset_cause()
+    except (ImportError, AttributeError):
+        return 0
+    for name, code in _CAUSES:
+        if getattr(machine, name, None) == cause:
+            return code
+    return 0
+
+
+class HeapWatch:
+    """Least free heap seen, in bytes; -1 where the port cannot say."""
+
+    def __init__(self):
+        self.low = -1
+        self.note()
+
+    def note(self):
+        """Look now. What garbage holds counts as used: collect before, where that matters."""
+        if hasattr(gc, "mem_free"):
+            free = gc.mem_free()
+            if self.low < 0 or free < self.low:
+                self.low = free
+
+
+def report(flash, slots):
+    """What the dock shows of health; ``slots`` is a BoardSlots. No secrets."""
+    record = slots.record
+    battery = load_board(flash).get("battery")
+    if battery is not None:
+        from .battery import Battery  # noqa: PLC0415  not on every board
+
+        battery = Battery(battery).permille()
+    return {
+        "slot": slots.name,
+        "version": slots.version,
+        "mode": ("normal", "safe", "trial")[slots.mode],
+        "last_trial": ("none", "confirmed", "rolled back")[record.outcome],
+        "crashes": record.crashes,
+        "battery_permille": None if battery == BATTERY_UNKNOWN else battery,
+        "update": slots.pending_version(),
+        "crash_log": read_crashes(flash),
+        "reset_cause": reset_cause(),
+        "free_flash": slots.trees[slots.slot].free()[0],
+    }

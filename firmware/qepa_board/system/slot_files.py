@@ -1,0 +1,133 @@
+"""The files of one application slot, written so that a power cut leaves a prefix of what was under way, never more.
+
+A slot is complete once its manifest is there: it is written last and removed first.
+"""
+
+# ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
+
+import hashlib
+import os
+
+from ..errors import BoardError
+
+MANIFEST = "manifest"
+_LIB = "lib"
+_CHUNK = 1024
+_DIRECTORY = 0x4000
+
+
+class SlotFiles:
+    """The directory ``root`` ("/a", or "" for packages in /lib); paths are relative to it, as in a manifest.
+
+    Raises BoardError("flash") when the file system refuses.
+    """
+
+    def __init__(self, root):
+        self._root = root
+
+    def size(self, path):
+        """Bytes of a file, or -1 if there is none."""
+        try:
+            return os.stat(self._path(path))[6]
+        except OSError:
+            return -1
+
+    def digest(self, path):
+        """SHA-256 of a file's content."""
+        hasher = hashlib.sha256()
+        buffer = bytearray(_CHUNK)
+        view = memoryview(buffer)
+        try:
+            with open(self._path(path), "rb") as file:
+                count = file.readinto(buffer)
+                while count:
+                    hasher.update(view[:count])
+                    count = file.readinto(buffer)
+        except OSError as error:
+            raise BoardError("flash", "cannot read %s: %s" % (path, error))
+        return hasher.digest()
+
+    def paths(self):
+        """All files below lib, in no order."""
+        found = []
+        folders = [_LIB]
+        while folders:
+            folder = folders.pop()
+            try:
+                names = os.listdir(self._path(folder))
+            except OSError:
+                continue
+            for name in names:
+                path = folder + "/" + name
+                is_folder = os.stat(self._path(path))[0] & 0xF000 == _DIRECTORY
+                (folders if is_folder else found).append(path)
+        return found
+
+    def append(self, path, data):
+        """Put ``data`` at the end of a file, which is made if there is none; on return it is durable."""
+        try:
+            self._make_folders(path)
+            with open(self._path(path), "ab") as file:
+                file.write(data)
+        except OSError as error:
+            raise BoardError("flash", "cannot write %s: %s" % (path, error))
+
+    def remove(self, path):
+        """Remove a file if it is there."""
+        try:
+            os.remove(self._path(path))
+        except OSError as error:
+            if self.size(path) >= 0:
+                raise BoardError("flash", "cannot remove %s: %s" % (path, error))
+
+    def copy(self, path, source):
+        """Make a file what it is in ``source``, another SlotFiles."""
+        self.remove(path)
+        try:
+            with open(source._path(path), "rb") as file:
+                data = file.read(_CHUNK)
+                while data:
+                    self.append(path, data)
+                    data = file.read(_CHUNK)
+        except OSError as error:
+            raise BoardError("flash", "cannot read %s: %s" % (path, error))
+
+    def release(self):
+        """Manifest and signature of a complete slot as one file, or None."""
+        try:
+            with open(self._path(MANIFEST), "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
+    def complete(self, release):
+        """Write the manifest, by which the slot becomes complete."""
+        path = self._path(MANIFEST)
+        try:
+            with open(path + ".new", "wb") as file:
+                file.write(release)
+            os.rename(path + ".new", path)
+        except OSError as error:
+            raise BoardError("flash", "cannot write %s: %s" % (path, error))
+
+    def free(self):
+        """(bytes free in this file system, bytes of a block)."""
+        try:
+            info = os.statvfs("/" if not self._root else self._root[: self._root.rfind("/")] or "/")
+        except (OSError, AttributeError):
+            return 1 << 29, 1
+        return min(info[0] * info[3], 1 << 29), info[0]
+
+    def _make_folders(self, path):
+        at = 0
+        while at >= 0:
+            folder = self._root if at == 0 else self._path(path[:at])
+            try:
+                if folder:
+                    os.mkdir(folder)
+            except OSError:
+                pass  # it is there; if not, opening the file tells
+            at = path.find("/", at + 1)
+
+    def _path(self, path):
+        return self._root + "/" + path
