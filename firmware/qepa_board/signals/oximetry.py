@@ -25,7 +25,7 @@ from qepa_wire.measures import (
 from .ppg import PULSES, PulseDetector, PulseFilter, PulseShape
 from .quality import HeartRate
 
-LEAST_QUALITY = 80  # percent likeness, mean of the latest pulses
+LEAST_QUALITY = 90  # percent likeness, mean of the latest pulses
 LEAST_LIGHT = 2000  # counts of infrared: less comes back from no finger
 RAIL = (1 << 18) - 1
 
@@ -35,15 +35,16 @@ _RATIO_ONE = 1024
 _RATIO_LOW = 300  # 0.29: beyond what blood does
 _RATIO_HIGH = 2250  # 2.2: 55 percent
 _SPREAD = 5  # ratios of half of the pulses within a fifth of the middle one
-_FRESH_MS = 3000
+_AFTER_MOTION_S = 4  # until pulses from before are outnumbered
 
 
 class Oximeter:
     """Takes red and infrared counts of one sensor, `fs_hz` samples a second, 50 to 400.
 
-    Set `moving` while the patient moves too much for optics; nothing is reported then. `pulses` counts pulses since
-    the start; of the latest PULSES of them `pulse_at` (input sample number of the rise that ends it), `pulse_height`
-    and `pulse_level` (mean light) are kept, in counts, at position number % PULSES.
+    Set `moving` while the patient moves too much for optics; nothing is reported then and 4 s after.
+
+    `pulses` counts pulses since the start; of the latest PULSES of them `pulse_at` (input sample number of the rise
+    that ends it), `pulse_height` and `pulse_level` (mean light) are kept, in counts, at position number % PULSES.
     """
 
     def __init__(self, fs_hz):
@@ -71,6 +72,7 @@ class Oximeter:
         self._sum_infrared = 0
         self._sum_red = 0
         self._railed = False
+        self._moved_at = -(1 << 20)
         self._fresh = 0  # pulses since the break
         self._pending = -1
         self._shift = 0
@@ -95,6 +97,8 @@ class Oximeter:
     def push(self, red, infrared, n):
         """Take red[0:n] and infrared[0:n]; without a red LED give infrared twice and leave SPO2 out."""
         self._reason = 0
+        if self.moving:
+            self._moved_at = self._index
         step = self._infrared.step
         count = self._count
         sum_infrared = self._sum_infrared
@@ -129,10 +133,8 @@ class Oximeter:
         red_wave = self._red.add(red, index)
         self._light += infrared
         self._samples += 1
-        if wave > self._high:
-            self._high = wave
-        if wave < self._low:
-            self._low = wave
+        self._high = max(self._high, wave)
+        self._low = min(self._low, wave)
         self._regress(wave >> self._shift, red_wave >> self._shift)
         if self._pending >= 0 and index >= self._pending + self._shape.behind:
             self._judge()
@@ -214,7 +216,7 @@ class Oximeter:
             return self._reason
         if self._infrared.level < LEAST_LIGHT:
             return LEAD_OFF
-        if self.moving:
+        if self.moving or self._index - self._moved_at < _AFTER_MOTION_S * self._infrared.rate_hz:
             return MOTION
         if self._railed:
             self._railed = False

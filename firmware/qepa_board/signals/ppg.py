@@ -170,7 +170,7 @@ class PulseDetector:
                 self._top = self._sum
                 self._top_at = index
             if 2 * self._sum < self._top or index - self._top_at > self._slope:
-                return self._end(index)
+                return self._end()
         elif waited >= self._refractory and self._sum > self._threshold(waited):
             self._top = self._sum
             self._top_at = index
@@ -197,7 +197,7 @@ class PulseDetector:
         overdue = self._interval and 2 * waited > 3 * self._interval
         return max(_LEAST, self._height >> (2 if overdue else 1))
 
-    def _end(self, index):
+    def _end(self):
         at = self._top_at
         top = self._top
         self._top_at = -1

@@ -10,7 +10,6 @@ A rate is the mean over the window: it settles within 20 s of signal and lags a 
 
 from array import array
 
-from ..fixed_point import isqrt
 from qepa_wire.measures import (
     NO_DATA,
     POOR_SIGNAL,
@@ -19,6 +18,8 @@ from qepa_wire.measures import (
     SETTLING,
     UNKNOWN,
 )
+
+from ..fixed_point import isqrt
 
 WINDOW_S = 32
 SETTLE_S = 20
@@ -308,7 +309,7 @@ class DerivedRespiration:
         quality, height = self._windows[0].assess()
         other_quality, interval = self._windows[1].assess()
         self._agreed = False
-        if height != UNKNOWN and interval != UNKNOWN:
+        if UNKNOWN not in (height, interval):
             if abs(height - interval) > _AGREE_X10:
                 return POOR_SIGNAL, UNKNOWN
             self._agreed = True
