@@ -1,23 +1,16 @@
 """Integer mathematics that rounds alike on every interpreter and float width."""
 
+from qepa_kernels import isqrt as _isqrt
+
 _TWO_PI_Q28 = 1686629713
 
 
 def isqrt(value):
-    """Floor of the square root of a non-negative int, by Newton's method (MicroPython's math has none)."""
-    if value < 2:
-        return value
-    bits = 0
-    v = value
-    while v:
-        v >>= 1
-        bits += 1
-    root = 1 << ((bits + 1) >> 1)
-    while True:
-        better = (root + value // root) >> 1
-        if better >= root:
-            return root
-        root = better
+    """Floor of the square root of a non-negative int (MicroPython's math has none)."""
+    if value < 1 << 30:
+        return _isqrt(value)
+    root = isqrt(value >> 2) << 1
+    return root + 1 if (root + 1) * (root + 1) <= value else root
 
 
 def cos_q12(numerator, denominator):

@@ -70,7 +70,7 @@ def check_sums(coefficients: "bytes | bytearray", values: "array[int]", n: int, 
 
 def fill_counters(blocks: bytearray, prefix: bytes, n: int) -> None:
     """Fill n blocks of 16 bytes with the 12 bytes of prefix and the block's number in 32 bits."""
-    blocks[: 16 * n] = (prefix[:12] + b"\0\0\0\0") * n
+    blocks[: 16 * n] = bytes(prefix[:12] + b"\0\0\0\0") * n
     at = 12
     for k in range(min(n, 256)):
         blocks[at] = k
@@ -180,13 +180,19 @@ def isqrt(value: int) -> int:
 
 
 def ecg_filter(  # noqa: PLR0915  one loop with local state: a call a stage would cost more than the stages
-    counts: "array[int]", n: int, envelope: "array[int]", clean: "array[int]", band: "array[int]", state: "array[int]"
+    counts: "array[int]",
+    first: int,
+    n: int,
+    envelope: "array[int]",
+    clean: "array[int]",
+    band: "array[int]",
+    state: "array[int]",
 ) -> None:
-    """Filter counts[0:n] into the rings clean and band and write n words of slope envelope.
+    """Filter counts[first : first + n] into the rings clean and band and write n words of slope envelope.
 
-    counts: array('h'). state: array('i') of FILTER_STATE words (place in the rings, baseline, notch, sums, rails and
-    residual, places in the lines, b0 b1 a2, smooth, short, slope, window) and the lines: twice smooth, then window.
-    What the words mean is in qepa_board/signals/dsp.py.
+    counts: array('h'). state: array('i') of place in the rings, baseline, notch (4), sums (5), rails, residual, places
+    in the lines (2), b0, b1, a2, smooth, short, slope, window; then two lines of smooth words and one of window.
+    What they mean is said where they are made, in qepa_board/signals/dsp.py.
     """
     at, base, u1, u2, v1, v2, sum1, sum2, sum_short, sum_long, height = state[:11]
     rails = residual = 0
@@ -198,7 +204,7 @@ def ecg_filter(  # noqa: PLR0915  one loop with local state: a call a stage woul
     leave = 3 * short
     long = 5 * short
     for k in range(n):
-        x = counts[k]
+        x = counts[first + k]
         if not -2040 < x < 2040:
             rails += 1
             x = -2048 if x < -2048 else 2047 if x > 2047 else x

@@ -167,6 +167,8 @@ def fir(x: ptr32, n: int, taps: ptr32, n_taps: int, out: ptr32, shift: int):
 
 @micropython.viper
 def isqrt(value: int) -> int:
+    if value <= 0:
+        return 0
     root: int = 0
     bit: int = 1
     bit <<= 30  # as a constant it would be an object
@@ -183,7 +185,7 @@ def isqrt(value: int) -> int:
 
 
 @micropython.viper
-def ecg_filter(counts: ptr16, n: int, envelope: ptr32, clean: ptr16, band: ptr16, state: ptr32):
+def ecg_filter(counts: ptr16, first: int, n: int, envelope: ptr32, clean: ptr16, band: ptr16, state: ptr32):
     at: int = int(state[0])
     base: int = int(state[1])
     u1: int = int(state[2])
@@ -211,7 +213,7 @@ def ecg_filter(counts: ptr16, n: int, envelope: ptr32, clean: ptr16, band: ptr16
     slopes: int = 22 + 2 * smooth
     gain: int = 4096 // (smooth * smooth)
     for k in range(n):
-        x: int = (int(counts[k]) ^ 32768) - 32768
+        x: int = (int(counts[first + k]) ^ 32768) - 32768
         if x <= -2040 or x >= 2040:
             rails += 1
             if x < -2048:

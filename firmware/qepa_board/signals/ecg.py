@@ -10,32 +10,23 @@ from array import array
 
 from ..learning.features import N_FEATURES, BeatFeatures
 from ..learning.learn import REHEARSED, UNLABELLED, Rehearsal
+from .beats import BEATS, BeatRing
 from .dsp import EcgFilter
 from .quality import FLATLINE, GOOD, SATURATED, HeartRate, SignalQuality
 from .rpeak import RPeakDetector
 from .vital_statistics import RoundStatistics
 
-BEATS = 128  # beats remembered for their labels: over 25 s at 300 bpm
 MATCH_MS = 150  # a label belongs to the nearest beat within this (ANSI/AAMI EC57)
 MAX_BLOCK = 512
 
 _LAST_WAIT_MS = 2500
-
-
-class Beat:
-    """A measured beat: sample_index of its R peak, features (array('h'), Q8), label (class number or UNLABELLED)."""
-
-    def __init__(self):
-        self.sample_index = -1
-        self.features = array("h", bytes(2 * N_FEATURES))
-        self.label = UNLABELLED
-        self.taken = True  # not, or no longer, waiting for training_set
+_PART = 64  # samples filtered at a time: the envelope is not kept
 
 
 class EcgPipeline:
     """The board's ECG: `push` blocks of counts, read the rest.
 
-    beats[(n_beats - 1) % BEATS] is the latest of n_beats measured beats.
+    beats[(n_beats - 1) % BEATS] is the latest of n_beats measured beats, `features` (array('h'), Q8) describes it.
     """
 
     def __init__(self, fs_hz, mains_hz=50, rehearsed=REHEARSED):
@@ -46,11 +37,12 @@ class EcgPipeline:
         self._quality = SignalQuality(self._filter, self._detector, self._measure.templates)
         self._rate = HeartRate(fs_hz)
         self._statistics = RoundStatistics(fs_hz)
-        self._envelope = array("i", bytes(4 * MAX_BLOCK))
+        self._envelope = array("i", bytes(4 * _PART))
         self._previous = -1  # R peak before the pending one
         self._pending = -1  # R peak that waits for its following RR
         self._rehearsal = Rehearsal(rehearsed)
-        self.beats = [Beat() for _ in range(BEATS)]
+        self.beats = BeatRing()
+        self.features = array("h", bytes(2 * N_FEATURES))
         self.n_beats = 0
         self.n_peaks = 0
 
@@ -64,10 +56,13 @@ class EcgPipeline:
         if n > MAX_BLOCK:
             raise ValueError("a block has at most %d samples, this one %d" % (MAX_BLOCK, n))
         before = self.n_beats
-        first = self._filter.n
         detector = self._detector
-        self._filter.run(block, n, self._envelope)
-        detector.run(self._envelope, first, n)
+        done = 0
+        while done < n:
+            part = min(n - done, _PART)
+            self._filter.run(block, part, self._envelope, done)
+            detector.run(self._envelope, self._filter.n - part, part)
+            done += part
         was = self._quality.state
         self._quality.update()
         if was == SATURATED and self._quality.state != SATURATED:
@@ -94,12 +89,9 @@ class EcgPipeline:
             self._statistics.interval(r_index - self._previous)
 
     def _finish(self, rr_post):
-        beat = self.beats[self.n_beats % BEATS]
-        beat.sample_index = self._pending
-        beat.label = UNLABELLED
-        beat.taken = False
         rr_pre = self._pending - self._previous if self._previous >= 0 else 0
-        self._measure.measure(self._pending, rr_pre, rr_post, beat.features)
+        self._measure.measure(self._pending, rr_pre, rr_post, self.features)
+        self.beats.put(self.n_beats, self._pending, self.features)
         self.n_beats += 1
 
     def quality(self):
@@ -130,33 +122,35 @@ class EcgPipeline:
         yet) returns False and may be offered again.
         """
         reach = MATCH_MS * self.fs_hz // 1000
-        best = None
+        best = -1
+        samples = self.beats.samples
         for k in range(max(0, self.n_beats - BEATS), self.n_beats):
-            beat = self.beats[k % BEATS]
-            away = abs(beat.sample_index - sample_index)
+            away = abs(samples[k % BEATS] - sample_index)
             if away <= reach:
-                best = beat
+                best = k % BEATS
                 reach = away - 1
-        if best is None:
+        if best < 0:
             return False
-        best.label = label
+        self.beats.labels[best] = label
         return True
 
     def training_set(self):
         """(features, labels): lists over the beats labelled since the last call, oldest first, which this forgets.
 
-        They are preceded by what learn.Rehearsal kept of earlier calls. The feature arrays of new beats are the
-        ring's own: use them before pushing more.
+        They are preceded by what learn.Rehearsal kept of earlier calls. The features of new beats are looks into the
+        ring: use them before pushing more.
         """
         features = list(self._rehearsal.features)
         labels = list(self._rehearsal.labels)
         for k in range(max(0, self.n_beats - BEATS), self.n_beats):
-            beat = self.beats[k % BEATS]
-            if beat.label != UNLABELLED and not beat.taken:
-                beat.taken = True
-                features.append(beat.features)
-                labels.append(beat.label)
-                self._rehearsal.add(beat.features, beat.label)
+            place = k % BEATS
+            label = self.beats.labels[place]
+            if label != UNLABELLED and self.beats.waiting[place]:
+                self.beats.waiting[place] = 0
+                row = self.beats[place].features
+                features.append(row)
+                labels.append(label)
+                self._rehearsal.add(row, label)
         return features, labels
 
     def take_statistics(self):

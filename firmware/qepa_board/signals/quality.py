@@ -2,7 +2,7 @@
 
 from array import array
 
-from .dsp import RING, RING_MASK
+from qepa_kernels import RING, ring_span
 
 GOOD = 0
 FLATLINE = 1  # less than 0.05 mV peak to peak: no electrode, or no heart
@@ -41,21 +41,11 @@ class SignalQuality:
             return
         span = min(ecg.n - self._due + ecg.fs_hz, RING)
         self._due = ecg.n + ecg.fs_hz
-        clean = ecg.clean
-        high = low = clean[(ecg.n - 1) & RING_MASK]
-        for i in range(ecg.n - span, ecg.n):
-            v = clean[i & RING_MASK]
-            if v > high:
-                high = v
-            elif v < low:
-                low = v
-        rails = ecg.rail_samples
-        residual = ecg.residual // span
-        ecg.rail_samples = 0
-        ecg.residual = 0
+        rails = ecg.take_rails()
+        residual = ecg.take_residual() // span
         if 20 * rails > span:
             self.state = SATURATED
-        elif high - low < _FLAT:
+        elif ring_span(ecg.clean, ecg.n - span, span) < _FLAT:
             self.state = FLATLINE
         elif residual > _RESIDUAL or self._templates.novelty > _NOVELTY or self._noise_peaks():
             self.state = NOISY

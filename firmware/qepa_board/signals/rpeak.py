@@ -8,7 +8,7 @@ half the threshold once a beat is overdue.
 
 from array import array
 
-from .dsp import RING_MASK
+from qepa_kernels import ring_peak, ring_steepest, scan_peaks
 
 FOUND = 16  # beats that one block may bring; the facade empties the list after each block
 
@@ -17,6 +17,9 @@ _THRESHOLD_Q8 = 88  # 0.34 of the way from noise to QRS
 _FLOOR = 500  # envelope of a QRS of about 0.1 mV; less is never a beat
 _LEARN_SECONDS = 3
 _LEARN_PEAKS = 24
+_TOP_AT = 2  # places in scan_peaks' state
+_DUE = 4
+_ENDED = 5
 
 
 class RPeakDetector:
@@ -36,12 +39,11 @@ class RPeakDetector:
         self._refractory = fs_hz * 200 // 1000
         self._p_wave = fs_hz * 280 // 1000
         self._t_wave = fs_hz * 360 // 1000
-        self._fade = fs_hz * 95 // 1000
         self._window = fs_hz * 80 // 1000
         self._step = max(2, (fs_hz * 10 + 500) // 1000)
-        self._top = 0
-        self._top_at = 0
-        self._last = 0
+        self._scan = array(
+            "i", (0, 0, 0, fs_hz * 95 // 1000, 0, 0)
+        )  # scan_peaks' state; places count from the block's first
         self._early = array("i", bytes(8 * _LEARN_PEAKS))
         self._qrs = array("i", bytes(4 * _HISTORY))
         self._noise = array("i", bytes(4 * _HISTORY))
@@ -84,28 +86,19 @@ class RPeakDetector:
 
     def run(self, envelope, first, n):
         """Look at envelope[0:n], whose first word belongs to sample number `first`."""
-        top = self._top
-        last = self._last
-        gone = self._top_at + self._fade
-        due = self._due
-        i = first
-        for k in range(n):
-            v = envelope[k]
-            if v > last and v > top:
-                top = v
-                self._top_at = i
-                gone = i + self._fade
-            elif top and (v < top >> 1 or i > gone):
-                self._candidate(top, self._top_at)
-                due = self._due
-                top = 0
-            last = v
-            if i >= due:
-                self._settle(i)
-                due = self._due
-            i += 1
-        self._top = top
-        self._last = last
+        scan = self._scan
+        k = 0
+        while True:
+            scan[_DUE] = min(self._due - first, n)
+            k = scan_peaks(envelope, k, n, scan)
+            if k >= n:
+                break
+            if scan[_ENDED]:
+                self._candidate(scan[_ENDED], first + scan[_TOP_AT])
+            if first + k >= self._due:
+                self._settle(first + k)
+            k += 1
+        scan[_TOP_AT] -= n
 
     def _candidate(self, height, at):
         if self._learning:
@@ -203,15 +196,7 @@ class RPeakDetector:
 
     def _steepest(self, at):
         """Largest slope in the window that made the envelope peak at `at`."""
-        band = self._ecg.band
-        step = self._step
-        best = 0
-        for i in range(at - self._window, at + 1):
-            d = band[i & RING_MASK] - band[(i - step) & RING_MASK]
-            if d < 0:
-                d = -d
-            best = max(best, d)
-        return best
+        return ring_steepest(self._ecg.band, at - self._window, self._window + 1, self._step)
 
     def _classify(self, height, at):
         if height > self._threshold() and height > _FLOOR:
@@ -267,15 +252,6 @@ class RPeakDetector:
 
     def _r_peak(self, at):
         """Input sample number of the largest deflection of the QRS band behind the envelope peak at `at`."""
-        band = self._ecg.band
         first = at - self._window - self._step
-        best = -1
-        best_at = at
-        for i in range(first, at + 1):
-            v = band[i & RING_MASK]
-            if v < 0:
-                v = -v
-            if v > best:
-                best = v
-                best_at = i
-        return best_at - self._ecg.band_delay - self._ecg.clean_delay
+        place = first + ring_peak(self._ecg.band, first, at + 1 - first)
+        return place - self._ecg.band_delay - self._ecg.clean_delay

@@ -13,8 +13,9 @@ from qepa_wire.payloads import (
     Care,
 )
 
-from ..learning.learn import Learner, ModelShape, predict
-from .ecg import BEATS, EcgPipeline
+from ..learning.learn import Learner
+from ..learning.network import ModelShape, predict
+from .ecg import EcgPipeline
 from .quality import FLATLINE, GOOD, SATURATED
 
 _LABEL_PATIENCE_S = 10  # a label may be here before its beat is measured
@@ -31,9 +32,8 @@ class Vitals:
         self._fs_hz = fs_hz
         self.pipeline = EcgPipeline(fs_hz, mains_hz)
         self.shape = ModelShape()
-        self._learner = Learner(self.shape)
+        self._learner = None
         self._scores = array("i", bytes(4 * self.shape.classes))
-        self._delta = array("i", bytes(4 * self.shape.words))
         self._waiting = []  # (sample, beat_class, give up at sample)
         self.beat_class = NO_BEAT_CLASS
         self.labels_taken = 0
@@ -44,12 +44,11 @@ class Vitals:
         """Sample time."""
         return self.pipeline.n_samples * 1000 // self._fs_hz
 
-    def push(self, block, n, words):
-        """Take samples; classify new beats with the model ``words`` (array('i') or None)."""
+    def push(self, block, n, models):
+        """Take samples; classify new beats with the model that ``models`` (a ModelStore or None) holds."""
         new = self.pipeline.push(block, n)
-        if new and words is not None:
-            beat = self.pipeline.beats[(self.pipeline.n_beats - 1) % BEATS]
-            self.beat_class = predict(self.shape, words, beat.features, self._scores)
+        if new and models is not None and models.words is not None:
+            self.beat_class = predict(models.shape, models.words, self.pipeline.features, self._scores)
 
     def asystole(self):
         """True or False, or None while there is no telling: no heart rate yet, or a bad signal."""
@@ -80,11 +79,14 @@ class Vitals:
                 self.labels_lost += 1
         self.second()
 
-    def update(self, words):
-        """What learning from the beats labelled since the last call adds to ``words``: array('i'), clipped."""
+    def update(self, models):
+        """What learning from the beats labelled since the last call adds to the model's words: array('i'), clipped."""
+        if self._learner is None or self._learner.shape is not models.shape:
+            self._learner = Learner(models.shape)
         features, labels = self.pipeline.training_set()
-        self._learner.local_update(words, features, labels, self._delta)
-        return self._delta
+        delta = array("i", bytes(4 * models.shape.words))
+        self._learner.local_update(models.words, features, labels, delta)
+        return delta
 
     def care(self, boots, model, alerts, lead_off):
         """The care record of this moment."""

@@ -74,7 +74,7 @@ def test_a_label_attaches_to_the_nearest_beat_within_150_ms(synthetic: np.ndarra
     assert pipeline.label(found[5] + 54, 2)
     assert not pipeline.label(found[6] + 60, 2)
     assert not pipeline.label(10**6, 2)
-    assert [beat.label for beat in pipeline.beats[:8]] == [UNLABELLED] * 5 + [2] + [UNLABELLED] * 2
+    assert [pipeline.beats[k].label for k in range(8)] == [UNLABELLED] * 5 + [2] + [UNLABELLED] * 2
 
 
 def test_training_set_holds_each_labelled_beat_once_and_rehearses_rare_ones(synthetic: np.ndarray, push: Push) -> None:
