@@ -14,8 +14,8 @@ import machine
 
 from qepa_wire.errors import WireError
 from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, ROUND
+from qepa_wire.measures import HEART_RATE, UNKNOWN
 from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, BATTERY_UNKNOWN, Hello, decode_round
-from qepa_wire.topics import board_down, board_up
 
 from .drivers.ad8232 import Ad8232
 from .errors import BoardError, CountersLostError
@@ -29,8 +29,9 @@ from .streams.alerts import AlertEdges
 from .streams.care import CareStream
 from .streams.rounds import Rounds
 from .system.flash import Flash
-from .transport.connection import Connection
+from .transport.backlog import CareBacklog
 from .transport.link import Link
+from .transport.opening import open_connection
 from .transport.outbox import Outbox
 
 FIRMWARE = 1
@@ -100,6 +101,7 @@ class App:
         models = ModelStore(self._flash, counters, self.identity.model_root, self.vitals.shape)
         blocks = BlockStore(self._flash)
         link = Link(self.identity.board, counters, Outbox(self._flash), blocks)
+        link.late_care = CareBacklog(self.identity.board, counters, self._flash)
         statistics = self.vitals.pipeline.take_statistics
         self.rounds = Rounds(self.identity, counters, link, models, statistics, self.vitals.update)
         self.keyring = Keyring(self._flash, counters)
@@ -161,7 +163,7 @@ class App:
                 while front_end.available >= block:
                     n = front_end.read(counts)
                     started = time.ticks_ms()
-                    self.vitals.push(counts, n, None if self.models is None else self.models.words)
+                    self.vitals.push(counts, n, self.models)
                     self._time("push", started)
                     lead_off = front_end.lead_off
                     self._watch(lead_off)
@@ -192,12 +194,32 @@ class App:
         self.vitals.second()
         try:
             if self.care.expire(self.vitals.t_ms):
-                self.link.drop_care()
-            if self.care.active and self.connection.ready:
-                record = self.vitals.care(self.counters.boots, self.models.version, self.alerts, lead_off)
-                self.link.send_care(self.care.key, self.care.consent_id, record)
+                self._end_care()
+            if self.link is not None:
+                self._offer_care(self.clock(), lead_off)
         except BoardError as error:
             self._failed("care", error)
+
+    def _offer_care(self, now_ms, lead_off):
+        """This second's care record: live, or kept for later while there is no connection."""
+        late = self.link.late_care
+        is_connected = self.connection.ready
+        late.consent(self.care.key, self.care.consent_id, now_ms, is_connected)
+        if not self.care.active or not (is_connected or late.wants(now_ms)):
+            return
+        record = self.vitals.care(self.counters.boots, self.models.version, self.alerts, lead_off)
+        if not is_connected:
+            late.keep(record, now_ms)
+            return
+        self.link.send_care(self.care.key, self.care.consent_id, record)
+        for code, _, value in record.measures:
+            if code == HEART_RATE and value != UNKNOWN:
+                self.connection.show_heart_rate(value, not lead_off)
+
+    def _end_care(self):
+        self.link.drop_care()
+        self.link.late_care.consent(None, None, self.clock(), self.connection.ready)
+        self.connection.hide_heart_rate()
 
     def _failed(self, what, error):
         self.failures[what] = self.failures.get(what, 0) + 1
@@ -243,19 +265,7 @@ class App:
 
     def open_connection(self):
         """Prepare the connection; connect() runs it."""
-        me = self.identity
-        self.connection = Connection(
-            me.broker_host,
-            me.broker_port,
-            "qepa-%08x" % me.board,
-            board_up(me.gateway, me.board),
-            board_down(me.gateway, me.board),
-            self,
-            self.receive,
-            self.clock,
-            me.broker_user,
-            me.broker_password,
-        )
+        self.connection = open_connection(self.identity, self._flash, self, self.receive, self.clock)
 
     def next_frame(self, now_ms):
         """For the connection: the next frame to publish."""
@@ -266,6 +276,7 @@ class App:
         say("connected, %d frames to deliver" % self.link.backlog())
         self._said_disconnected = ""
         self.link.connected()
+        self.link.late_care.connected(self.clock())
 
     def disconnected(self, reason):
         """For the connection: it fell, or did not come to stand."""
@@ -302,7 +313,7 @@ class App:
         elif frame.type == CARE_REVOKE:
             self.care.revoke(frame.payload)
             if not self.care.active:
-                self.link.drop_care()
+                self._end_care()
         elif frame.type == LABELS:
             self.vitals.label(self.care.labels(frame.seq, frame.payload, self.counters.boots & 0xFFFF))
 

@@ -3,6 +3,7 @@
 # ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
 
 import json
+from binascii import a2b_base64
 
 from qepa_wire.keys import KEY_BYTES
 
@@ -24,13 +25,17 @@ class Identity:
         self.gateway = _text(record, "gateway", 32)
         if any(c not in _NAME for c in self.gateway) or self.gateway[0] == "-":
             raise BoardError("identity", "gateway")
-        broker = record.get("broker")
-        if not isinstance(broker, dict):
-            raise BoardError("identity", "broker")
-        self.broker_host = _text(broker, "host", 255)
-        self.broker_port = _integer(broker, "port", 1, 65535)
-        self.broker_user = _text(broker, "user", 64) if "user" in broker else None
-        self.broker_password = _text(broker, "password", 128) if "password" in broker else None
+        self.transport = record.get("transport", "mqtt")
+        if self.transport == "mqtt":
+            self._read_broker(record.get("broker"))
+        elif self.transport == "ble":
+            ble = record.get("ble", {})
+            if not isinstance(ble, dict):
+                raise BoardError("identity", "ble")
+            # What a central must type to pair; without it pairing is open to whoever is there in that moment.
+            self.ble_passkey = _integer(ble, "passkey", 0, 999999) if "passkey" in ble else None
+        else:
+            raise BoardError("identity", "transport")
         self.fs_hz = _integer(record, "fs_hz", 200, 500)
         self.mains_hz = _integer(record, "mains_hz", 50, 60, 50)
         self.rekey_s = _integer(record, "rekey_s", 1, 86400 * 7)
@@ -42,6 +47,39 @@ class Identity:
         self.cohort_key = _hex(record, "cohort_key", KEY_BYTES)
         self.model_root = _hex(record, "model_root", _HSS_PUBLIC_BYTES)
         self.firmware_root = _hex(record, "firmware_root", _HSS_PUBLIC_BYTES) if "firmware_root" in record else None
+
+    def _read_broker(self, broker):
+        if not isinstance(broker, dict):
+            raise BoardError("identity", "broker")
+        self.broker_host = _text(broker, "host", 255)
+        self.broker_port = _integer(broker, "port", 1, 65535)
+        self.broker_user = _text(broker, "user", 64) if "user" in broker else None
+        self.broker_password = _text(broker, "password", 128) if "password" in broker else None
+        tls = broker.get("tls")
+        self.broker_tls = None  # (DER of CAs, name, DER of own certificate or None, DER of its key or None)
+        if tls is not None:
+            if not isinstance(tls, dict):
+                raise BoardError("identity", "tls")
+            own = ("certificate" in tls) + ("key" in tls)
+            if own == 1:
+                raise BoardError("identity", "certificate and key")
+            name = _text(tls, "name", 255) if "name" in tls else self.broker_host
+            certificate = _ders(tls, "certificate")[0] if own else None
+            self.broker_tls = (_ders(tls, "ca"), name, certificate, _ders(tls, "key")[0] if own else None)
+
+
+def _ders(record, name):
+    """Certificates or keys in DER, from PEM or from hexadecimal DER; at least one."""
+    text = _text(record, name, 8192)
+    try:
+        if "-----BEGIN" not in text:
+            return [bytes.fromhex(text)]
+        parts = []
+        for part in text.split("-----BEGIN")[1:]:
+            parts.append(a2b_base64(part.split("-----")[1]))
+        return parts
+    except (ValueError, IndexError):
+        raise BoardError("identity", name)
 
 
 def _integer(record, name, low, high, default=None):

@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import os
+import select
 import socket
 
+from ..errors import BoardError
 from .mqtt import READY, MqttCore, MqttError
 
 POLL_MS = 50
@@ -16,17 +18,19 @@ _NOT_YET = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, getattr(errno, "ENO
 
 
 class ConnectionLostError(Exception):
-    """The broker closed the connection, or it never stood."""
+    """The broker closed the connection, or it never stood, or is not who it should be."""
 
 
 class Connection:
     """Publishes what ``source`` has and hands what comes down to ``sink``.
 
     source: next_frame(now_ms) -> bytes or None, connected(), disconnected(reason); sink: called with each payload;
-    clock() -> now_ms.
+    clock() -> now_ms; tls: a BrokerTls, or None for a connection in clear. Neither ever stands in for the other.
     """
 
-    def __init__(self, host, port, client_id, topic_up, topic_down, source, sink, clock, user=None, password=None):
+    def __init__(
+        self, host, port, client_id, topic_up, topic_down, source, sink, clock, user=None, password=None, tls=None
+    ):
         self._address = (host, port)
         self._client_id = client_id
         self._topic_up = topic_up
@@ -35,6 +39,7 @@ class Connection:
         self._sink = sink
         self._clock = clock
         self._login = (user, password)
+        self._tls = tls
         self._inbox = bytearray(_READ_BYTES)
         self.ready = False
         self.connects = 0
@@ -48,7 +53,7 @@ class Connection:
             before = self.connects
             try:
                 await self._session()
-            except (OSError, MqttError, ConnectionLostError) as error:
+            except (OSError, MqttError, ConnectionLostError, BoardError) as error:
                 self.faults += 1
                 self.last_fault = "%s: %s" % (type(error).__name__, error)
                 self._source.disconnected(self.last_fault)
@@ -58,6 +63,12 @@ class Connection:
             # Half of it at random: boards of a ward must not all come back in the same instant.
             await asyncio.sleep_ms(backoff_ms // 2 + int.from_bytes(os.urandom(2), "big") * backoff_ms // 131072)
             backoff_ms = min(2 * backoff_ms, BACKOFF_LONGEST_MS)
+
+    def show_heart_rate(self, hr_bpm, contact):
+        """Bluetooth's alone; here it is not shown."""
+
+    def hide_heart_rate(self):
+        """Likewise."""
 
     async def _session(self):
         host, port = self._address
@@ -70,9 +81,36 @@ class Connection:
             except OSError as error:
                 if error.errno not in _NOT_YET:
                     raise
-            await self._converse(sock if hasattr(sock, "readinto") else sock.makefile("rwb", buffering=0))
+            if self._tls is not None:
+                await self._converse_in_tls(sock)
+            else:
+                await self._converse(sock if hasattr(sock, "readinto") else sock.makefile("rwb", buffering=0))
         finally:
             sock.close()
+
+    async def _converse_in_tls(self, sock):
+        await self._stands(sock)  # TLS takes a connection that is not there yet for a broken one
+        stream = self._tls.wrap(sock)
+        try:
+            await self._converse(stream)
+        except ValueError as error:
+            raise ConnectionLostError("the broker's certificate is refused: " + str(error).strip())  # noqa: B904
+        finally:
+            stream.close()
+
+    async def _stands(self, sock):
+        poller = select.poll()
+        poller.register(sock, select.POLLOUT)
+        deadline_ms = self._clock() + CONNECT_MS
+        while True:
+            found = poller.poll(0)
+            if found and found[0][1] & (select.POLLERR | select.POLLHUP):
+                raise ConnectionLostError("nobody listens at %s port %d" % self._address)
+            if found:
+                return
+            if self._clock() >= deadline_ms:
+                raise ConnectionLostError("no answer from %s port %d" % self._address)
+            await asyncio.sleep_ms(POLL_MS)
 
     async def _converse(self, stream):
         core = MqttCore(self._client_id, self._topic_down, *self._login)
