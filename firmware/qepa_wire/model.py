@@ -1,4 +1,4 @@
-"""Model blobs as they are signed, pushed and stored."""
+"""Model blobs as they are signed, pushed and stored: a descriptor of the shape, then the words."""
 
 import struct
 from collections import namedtuple
@@ -7,13 +7,25 @@ from .errors import WireError
 
 MAGIC = b"QM"
 SOFTMAX = 1
+HIDDEN = 2  # one hidden layer of clipped rectifiers before the softmax
 MAX_WORDS = 240
 CONTEXT = b"qepa/1/model"  # precedes the blob in what is signed
 
 _FORMAT = "<2sBBIBBBBH"
 _HEADER = struct.calcsize(_FORMAT)
 
-Model = namedtuple("Model", ("version", "kind", "features", "classes", "fraction_bits", "words"))
+Model = namedtuple("Model", ("version", "kind", "features", "hidden", "classes", "fraction_bits", "words"))
+
+
+def model_words(kind: int, features: int, hidden: int, classes: int) -> int:
+    """Words of a model, a weight for each input and a bias for each unit; 0 for a shape that no kind has."""
+    if features < 1 or classes < 2:
+        return 0
+    if kind == SOFTMAX and hidden == 0:
+        return (features + 1) * classes
+    if kind == HIDDEN and hidden > 0:
+        return (features + 1) * hidden + (hidden + 1) * classes
+    return 0
 
 
 def encode_model(model: Model) -> bytes:
@@ -28,7 +40,7 @@ def encode_model(model: Model) -> bytes:
         model.features,
         model.classes,
         model.fraction_bits,
-        0,
+        model.hidden,
         len(words),
     )
     return head + struct.pack("<%di" % len(words), *words)
@@ -39,15 +51,16 @@ def decode_model(blob: bytes) -> Model:
     if len(blob) < _HEADER:
         raise WireError("model", "%d bytes" % len(blob))
     head = struct.unpack_from(_FORMAT, blob)
-    magic, format_, kind, version, features, classes, fraction_bits, zero, n_words = head
-    if magic != MAGIC or format_ != 1 or kind != SOFTMAX or zero:
+    magic, format_, kind, version, features, classes, fraction_bits, hidden, n_words = head
+    if magic != MAGIC or format_ != 1:
         raise WireError("model", "unknown format")
-    if n_words != (features + 1) * classes or not 0 < n_words <= MAX_WORDS or fraction_bits > 24:
-        raise WireError("model", "%d words for %d features and %d classes" % (n_words, features, classes))
+    expected = model_words(kind, features, hidden, classes)
+    if n_words != expected or not 0 < n_words <= MAX_WORDS or fraction_bits > 24:
+        raise WireError("model", "kind %d, %d words for %d, %d, %d units" % (kind, n_words, features, hidden, classes))
     if len(blob) != _HEADER + 4 * n_words:
         raise WireError("model", "%d bytes for %d words" % (len(blob), n_words))
     words = struct.unpack_from("<%di" % n_words, blob, _HEADER)
-    return Model(version, kind, features, classes, fraction_bits, words)
+    return Model(version, kind, features, hidden, classes, fraction_bits, words)
 
 
 def encode_release(blob: bytes, signature: bytes) -> bytes:

@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qepa_uplink.messages import Name, StreamSpec
 from qepa_wire.errors import WireError
 from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
-from qepa_wire.model import MAX_WORDS
+from qepa_wire.model import HIDDEN, MAX_WORDS, SOFTMAX, model_words
 from qepa_wire.quantizer import NEAREST, Quantizer
 from qepa_wire.statistics import Q_MAX as STATISTICS_Q_MAX
 from qepa_wire.statistics import WORDS as STATISTICS_WORDS
 
 from .errors import ConfigError
 from .rounds.plan import RoundPlan
-from .training.softmax import LearningRule
+from .training.averaging import LearningRule
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -78,23 +78,29 @@ class StatisticsConfig(_Privacy):
 
 
 class LearningConfig(_Privacy):
-    """The softmax model and its update stream, in the units of firmware/qepa_board/learning/learn.py (Q12)."""
+    """The model and its update stream, in the units of firmware/qepa_board/learning/network.py (Q12).
+
+    ``hidden``: units of a hidden layer; 0 for softmax regression. ``seed`` of the first model's random weights.
+    """
 
     bound: int = Field(default=1024, ge=1, le=2**31)
     q_max: int = Field(default=1024, ge=1, le=2**31)
     features: int = Field(default=17, ge=1, le=255)
+    hidden: int = Field(default=0, ge=0, le=255)
     classes: int = Field(default=4, ge=2, le=255)
     fraction_bits: int = Field(default=12, ge=0, le=24)
     norm_bound: int = Field(default=3072, ge=1)
-    rate_numerator: int = Field(default=2, ge=1)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    rate_numerator: int = Field(default=4, ge=1)
     rate_denominator: int = Field(default=1, ge=1)
+    decay: int = Field(default=16, ge=0, le=2**16)
     word_limit: int = Field(default=32767, ge=1, le=2**31 - 1)
     trim_fraction: float = Field(default=0.2, ge=0, lt=0.5)
 
     @property
     def n_words(self) -> int:
-        """Words of the model: classes times features and bias."""
-        return (self.features + 1) * self.classes
+        """Words of the model: a weight for each input and a bias for each unit."""
+        return model_words(HIDDEN if self.hidden else SOFTMAX, self.features, self.hidden, self.classes)
 
     @property
     def rule(self) -> LearningRule:
@@ -103,6 +109,7 @@ class LearningConfig(_Privacy):
             rate=self.rate_numerator / self.rate_denominator,
             word_limit=self.word_limit,
             units_per_step=self.bound / self.q_max,
+            decay=self.decay,
         )
 
 

@@ -24,7 +24,6 @@ from qepa_uplink.messages import (
 )
 from qepa_wire.errors import WireError
 from qepa_wire.keys import COHORT_CHECK, KEY_BYTES, derive
-from qepa_wire.model import SOFTMAX, Model
 from qepa_wire.payloads import care_consent
 
 from .audit import chain
@@ -46,6 +45,7 @@ from .sessions.presence import Presence
 from .store.database import Store
 from .store.schema import settings
 from .store.vault import Vault
+from .training.initial import initial_model
 
 _LOG = logging.getLogger(__name__)
 _CARE_TICK_MS = 1000
@@ -256,15 +256,21 @@ class Hospital:
     def _release_first_model(self) -> None:
         if self.registry.empty:
             learning = self.config.learning
-            words = (0,) * learning.n_words
-            model = Model(1, SOFTMAX, learning.features, learning.classes, learning.fraction_bits, words)
+            model = initial_model(
+                features=learning.features,
+                hidden=learning.hidden,
+                classes=learning.classes,
+                fraction_bits=learning.fraction_bits,
+                seed=learning.seed,
+            )
             envelope = self.registry.prepare(model, 0)
             with self.store.write() as connection:
                 self.registry.release(connection, model, envelope, 0, self.clock_ms())
             self.registry.adopt(model, envelope)
         current, learning = self.registry.current, self.config.learning
-        if (current.features, current.classes, current.fraction_bits) != (
+        if (current.features, current.hidden, current.classes, current.fraction_bits) != (
             learning.features,
+            learning.hidden,
             learning.classes,
             learning.fraction_bits,
         ):

@@ -255,7 +255,7 @@ class Gateway:
 
     def release(self, version: int, words: list[int] | None = None) -> bytes:
         blob = model.encode_model(
-            model.Model(version, model.SOFTMAX, FEATURES, CLASSES, 12, words or [version] * UPDATE.n_words)
+            model.Model(version, model.SOFTMAX, FEATURES, 0, CLASSES, 12, words or [version] * UPDATE.n_words)
         )
         return model.encode_release(blob, self.hss.sign(model.CONTEXT + blob))
 

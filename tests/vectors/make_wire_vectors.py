@@ -149,16 +149,23 @@ def sealed() -> list[dict]:
     return out
 
 
-def blob(version: int, features: int, classes: int, fraction_bits: int, words: Iterable[int]) -> bytes:
+def blob(
+    version: int, kind: int, features: int, hidden: int, classes: int, fraction_bits: int, words: Iterable[int]
+) -> bytes:
     signed = [word.to_bytes(4, "little", signed=True) for word in words]
-    head = b"QM" + bytes([1, 1]) + version.to_bytes(4, "little") + bytes([features, classes, fraction_bits, 0])
+    head = b"QM" + bytes([1, kind]) + version.to_bytes(4, "little")
+    head += bytes([features, classes, fraction_bits, hidden])
     return head + len(signed).to_bytes(2, "little") + b"".join(signed)
 
 
 def models() -> list[dict]:
-    shapes = [(1, 1, 2, 0, [0, -1, 2**31 - 1, -(2**31)]), (2**32 - 1, 47, 5, 24, range(-120, 120))]
+    shapes = [
+        (1, 1, 1, 0, 2, 0, [0, -1, 2**31 - 1, -(2**31)]),
+        (2**32 - 1, 1, 47, 0, 5, 24, range(-120, 120)),
+        (2, 2, 17, 10, 4, 12, range(-32768, 32768, 293)),
+    ]
     return [
-        {"fields": [*shape[:4], list(shape[4])], "blob": blob(*shape).hex(), "release": _release(blob(*shape)).hex()}
+        {"fields": [*shape[:6], list(shape[6])], "blob": blob(*shape).hex(), "release": _release(blob(*shape)).hex()}
         for shape in shapes
     ]
 
@@ -218,7 +225,7 @@ def payloads() -> dict[str, dict]:
                 + b"".join(struct.pack("<BHIIBII", *stream) for stream in streams)
             ).hex(),
         },
-        "model": {"type": 0x43, "fields": [], "bytes": _release(blob(1, 1, 2, 0, [0, -1, 5, -5])).hex()},
+        "model": {"type": 0x43, "fields": [], "bytes": _release(blob(1, 1, 1, 0, 2, 0, [0, -1, 5, -5])).hex()},
         "grant": {"type": 0x44, "fields": [3600], "bytes": grant(3600).hex()},
         "revoke": {"type": 0x45, "fields": [CONSENT.hex()], "bytes": CONSENT.hex()},
         "labels": {

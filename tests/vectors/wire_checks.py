@@ -178,15 +178,16 @@ def check_refused_payloads(vectors):
 
 def check_models(vectors):
     for case in vectors["models"]:
-        version, features, classes, fraction_bits, words = case["fields"]
-        want = model.Model(version, model.SOFTMAX, features, classes, fraction_bits, tuple(words))
+        *descriptor, words = case["fields"]
+        want = model.Model(*descriptor, tuple(words))
         blob, release = unhex(case["blob"]), unhex(case["release"])
         same("model", tuple(model.decode_model(blob)), tuple(want))
         same("blob", model.encode_model(want), blob)
         same("release", model.decode_release(release), (blob, b"signature"))
         same("release", model.encode_release(blob, b"signature"), release)
         same("truncated blob", refusal(model.decode_model, blob[:-1]), "model")
-        same("reserved byte", refusal(model.decode_model, blob[:11] + b"\1" + blob[12:]), "model")
+        same("another layer", refusal(model.decode_model, blob[:11] + bytes([blob[11] + 1]) + blob[12:]), "model")
+        same("unknown kind", refusal(model.decode_model, blob[:3] + b"\3" + blob[4:]), "model")
         same("no signature", refusal(model.decode_release, release[: 2 + len(blob)]), "model")
     return len(vectors["models"])
 

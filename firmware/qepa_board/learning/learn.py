@@ -1,37 +1,29 @@
-"""Softmax regression on beat features in fixed point, and the board's part of federated averaging.
+"""The board's part of federated averaging: what it would change in the model after its labelled beats, clipped.
 
-A model is an array('i') of ModelShape.words words in Q12 (4096 = 1.0), class after class, each class its weights in
-feature order and then its bias, every word within +-WORD_LIMIT. Features are Q8; a score, their product sum, is Q20
-and stays below 2**30 (18 products of at most 2**15 * 2**10). The same words come out on CPython and MicroPython:
-integers only, in a fixed order.
+Local learning is stochastic gradient descent on the cross-entropy, one beat at a time, in the units of network.py.
+With p the probabilities of the classes, y the label, and all right shifts rounding down:
 
-What the server does with the boards' deltas: federated averaging (McMahan et al., AISTATS 2017) with equal weights,
-so that no board's number of beats is told, a server rate because the deltas are clipped, and weight decay, without
-which the model drifts towards whatever the latest rounds held. From the exact sum of n deltas:
+    e_c = p_c - (PROBABILITY_ONE if c = y else 0), but 0 where |e_c| < 32                                       Q15
+    d_j = floor((sum over c of floor((e_c + 4) / 8) w_cj + 2^8) / 2^9) where 0 < h_j < LIMIT, else 0            Q15
+    w_cj -= floor((e_c h_j + 2^15) / 2^16),   v_ji -= floor((d_j x_i + 2^15) / 2^16)          a step of 1/32 in Q12
 
-    def apply_mean_delta(words, total, n):
-        for k in range(len(words)):
-            kept = words[k] - (words[k] + SERVER_DECAY // 2) // SERVER_DECAY
-            step = (SERVER_RATE * total[k] + n // 2) // n
-            words[k] = max(-WORD_LIMIT, min(WORD_LIMIT, kept + step))
+with the w_cj of before the step in d_j, and every word then clipped to +-WORD_LIMIT. As the |e_c| sum to 2^16 at most,
+no value reaches 2^30.
 
-with the model starting from zeros. A robust mean may stand in for total / n.
+The delta is the new model minus the old, each word clipped to +-DELTA_LIMIT, then the whole scaled towards zero so that
+its Euclidean norm is at most a limit, never above it. Where a patient's k boards are each held to 1/k of what the
+patient may contribute, the norm of their sum is at most the whole, by the triangle inequality. Federated averaging
+(McMahan et al., AISTATS 2017) gives each board equal weight, so that no board's number of beats is told.
 """
 
 from array import array
 
-from ..fixed_point import isqrt
-from .features import N_FEATURES, ONE
+from qepa_wire.quantizer import clip_l2
 
-CLASSES = ("N", "S", "V", "F")  # AAMI; index = class number
+from .features import LIMIT, ONE
+from .network import PROBABILITY_ONE, WORD_LIMIT, ModelShape, scores, softmax
+
 UNLABELLED = -1
-WORD_LIMIT = 32767  # +-8.0 in Q12
-MAX_WORDS = 240
-PROBABILITY_ONE = 32768
-
-CLASS_WEIGHTS = (1, 1, 1, 1)  # rehearsal balances the classes; weights on top of it cost accuracy
-SERVER_RATE = 4
-SERVER_DECAY = 16  # a sixteenth of the model a round
 
 DELTA_LIMIT = 1024  # +-0.25 a word
 DELTA_NORM_LIMIT = 4096  # 1.0 over the whole update
@@ -39,77 +31,9 @@ EPOCHS = 2
 REHEARSED = 8  # beats of a class
 RATE_SHIFT = 5  # step size 1/32
 
-_EXP_STEP_SHIFT = 5  # table step: 32 of Q10, i.e. 1/32
-_EXP_ENTRIES = 385  # exp(-12) is the last, 0 in Q15
-
-
-def _exp_table():
-    """exp(-k/32) in Q15, by repeated multiplication in Q30: math.exp would differ between float widths."""
-    table = array("H", bytes(2 * _EXP_ENTRIES))
-    value = 1 << 30
-    for k in range(_EXP_ENTRIES):
-        table[k] = (value + (1 << 14)) >> 15
-        value = (value * 1040705990 + (1 << 29)) >> 30  # exp(-1/32) in Q30
-    return table
-
-
-_EXP = _exp_table()
-
-
-class ModelShape:
-    """Numbers of classes and features; one word for each of their products and one bias a class."""
-
-    def __init__(self, classes=4, features=N_FEATURES):
-        if classes < 2 or features < 1:
-            raise ValueError("a model needs two classes and one feature")
-        self.classes = classes
-        self.features = features
-        self.words = classes * (features + 1)
-        if self.words > MAX_WORDS:
-            raise ValueError("a model has at most %d words, this one %d" % (MAX_WORDS, self.words))
-
-
-def scores(shape, words, x, out):
-    """Write the classes' scores (Q20) for features x into out."""
-    n = shape.features
-    k = 0
-    for c in range(shape.classes):
-        total = 0
-        for j in range(n):
-            total += words[k] * x[j]
-            k += 1
-        out[c] = total + words[k] * ONE
-        k += 1
-
-
-def predict(shape, words, x, out):
-    """Class number with the highest score, the lower one in a tie; out receives the scores."""
-    scores(shape, words, x, out)
-    best = 0
-    for c in range(1, shape.classes):
-        if out[c] > out[best]:
-            best = c
-    return best
-
-
-def softmax(out, n):
-    """Replace n scores (Q20) by probabilities in Q15; within 2**-11 of the exact ones."""
-    top = out[0]
-    for c in range(1, n):
-        top = max(top, out[c])
-    total = 0
-    for c in range(n):
-        below = (top - out[c]) >> 10
-        k = below >> _EXP_STEP_SHIFT
-        if k >= _EXP_ENTRIES - 1:
-            e = 0
-        else:
-            e = _EXP[k]
-            e -= (e - _EXP[k + 1]) * (below & 31) >> _EXP_STEP_SHIFT
-        out[c] = e
-        total += e
-    for c in range(n):
-        out[c] = (out[c] * 32767 // total) + 1 if out[c] else 0
+_SHIFT = 11 + RATE_SHIFT  # Q15 times Q8 down to Q12, then the step size
+_HALF = 1 << (_SHIFT - 1)
+_NOTHING = 32  # an error of a thousandth moves no word of an ordinary beat
 
 
 def clip_words(words, limit):
@@ -119,20 +43,6 @@ def clip_words(words, limit):
             words[k] = limit
         elif words[k] < -limit:
             words[k] = -limit
-
-
-def clip_norm(words, limit):
-    """Scale words towards zero in place so that their Euclidean norm is at most limit."""
-    square = 0
-    for v in words:
-        square += v * v
-    norm = isqrt(square)
-    if norm * norm < square:
-        norm += 1
-    if norm > limit:
-        for k in range(len(words)):
-            v = words[k]
-            words[k] = v * limit // norm if v >= 0 else -(-v * limit // norm)
 
 
 class Rehearsal:
@@ -164,65 +74,80 @@ class Rehearsal:
 
 
 class Learner:
-    """Local learning of one board: what it would change in the model, clipped.
+    """Local learning of one board on models of one shape."""
 
-    limit and norm_limit bound each word and the Euclidean norm of the delta (Q12), as privacy and robustness need.
-    """
-
-    def __init__(
-        self, shape=None, class_weights=CLASS_WEIGHTS, limit=DELTA_LIMIT, norm_limit=DELTA_NORM_LIMIT, epochs=EPOCHS
-    ):
+    def __init__(self, shape=None, epochs=EPOCHS):
         self.shape = ModelShape() if shape is None else shape
-        if len(class_weights) != self.shape.classes:
-            raise ValueError("one weight a class")
-        self.class_weights = class_weights
-        self.limit = limit
-        self.norm_limit = norm_limit
-        self.epochs = epochs
-        self._local = array("i", bytes(4 * self.shape.words))
-        self._p = array("i", bytes(4 * self.shape.classes))
+        self._epochs = epochs
+        self._errors = array("i", bytes(4 * self.shape.classes))
+        self._back = array("i", bytes(4 * self.shape.hidden))
 
-    def local_update(self, words, beats, labels, delta):
+    def local_update(self, words, beats, labels, delta, norm_limit=DELTA_NORM_LIMIT):
         """Write into delta what stochastic gradient descent on the labelled beats adds to the model `words`.
 
-        beats: sequences of Q8 features in order of time; labels: their class numbers, others are skipped. The beats
-        are gone through self.epochs times in that order. Returns how many beats were used; with none, delta is zero.
+        words, delta: two array('i') of the shape's words. beats: features, array('h'), in order of time; labels: their
+        class numbers, others are skipped. The beats are gone through `epochs` times in that order. norm_limit bounds
+        the Euclidean norm of the delta (Q12). Returns how many beats were used; with none, delta is zero.
         """
-        local = self._local
-        shape = self.shape
-        for k in range(shape.words):
-            local[k] = words[k]
+        n = self.shape.words
+        for k in range(n):
+            delta[k] = words[k]  # the local model, until the end
         used = 0
-        for epoch in range(self.epochs):
+        for epoch in range(self._epochs):
             for b in range(len(beats)):
-                if 0 <= labels[b] < shape.classes:
-                    self._step(local, beats[b], labels[b])
+                if 0 <= labels[b] < self.shape.classes:
+                    self._step(delta, beats[b], labels[b])
                     if epoch == 0:
                         used += 1
-        for k in range(shape.words):
-            delta[k] = local[k] - words[k]
-        clip_norm(delta, self.norm_limit)
-        clip_words(delta, self.limit)
+        for k in range(n):
+            delta[k] -= words[k]
+        clip_words(delta, DELTA_LIMIT)
+        clipped = clip_l2(delta, norm_limit)
+        if clipped is not delta:
+            for k in range(n):
+                delta[k] = clipped[k]
         return used
 
-    def _step(self, local, x, label):
-        """One step against the gradient of the weighted cross-entropy: (p - y) x, rounded to nearest."""
+    def _step(self, words, x, label):
+        """One step against the gradient of the cross-entropy for one beat."""
         shape = self.shape
-        p = self._p
-        n = shape.features
-        scores(shape, local, x, p)
-        softmax(p, shape.classes)
-        weight = self.class_weights[label]
-        shift = 11 + RATE_SHIFT  # Q15 times Q8 down to Q12, then the step size
-        half = 1 << (shift - 1)
-        k = 0
+        errors = self._errors
+        scores(shape, words, x, errors)
+        softmax(errors, shape.classes)
+        errors[label] -= PROBABILITY_ONE
         for c in range(shape.classes):
-            error = p[c] - PROBABILITY_ONE if c == label else p[c]
-            error *= weight
-            if -32 < error < 32:
-                k += n + 1
-                continue
-            for j in range(n + 1):
-                v = local[k] - ((error * (x[j] if j < n else ONE) + half) >> shift)
-                local[k] = WORD_LIMIT if v > WORD_LIMIT else -WORD_LIMIT if v < -WORD_LIMIT else v
-                k += 1
+            if -_NOTHING < errors[c] < _NOTHING:
+                errors[c] = 0
+        if shape.hidden:
+            self._propagate(words)
+        _descend(words, shape.first, errors, shape.classes, shape.units if shape.hidden else x, shape.inputs)
+        if shape.hidden:
+            _descend(words, 0, self._back, shape.hidden, x, shape.features)
+
+    def _propagate(self, words):
+        """Errors of the hidden units (Q15) from those of the classes; a unit at either end of its range has none."""
+        shape = self.shape
+        errors = self._errors
+        n = shape.hidden
+        for j in range(n):
+            total = 0
+            if 0 < shape.units[j] < LIMIT:
+                k = shape.first + j
+                for c in range(shape.classes):
+                    total += ((errors[c] + 4) >> 3) * words[k]
+                    k += n + 1
+            self._back[j] = (total + 256) >> 9
+
+
+def _descend(words, first, errors, n_errors, x, n):
+    """words -= step * error * input, unit after unit from word `first` on; n inputs x, then the bias."""
+    k = first
+    for u in range(n_errors):
+        error = errors[u]
+        if error == 0:
+            k += n + 1
+            continue
+        for j in range(n + 1):
+            v = words[k] - ((error * (x[j] if j < n else ONE) + _HALF) >> _SHIFT)
+            words[k] = WORD_LIMIT if v > WORD_LIMIT else -WORD_LIMIT if v < -WORD_LIMIT else v
+            k += 1

@@ -8,30 +8,27 @@ from qepa_wire.model import CONTEXT, decode_model, decode_release
 
 from ..errors import BoardError, CorruptError
 from ..system.flash import read_record, write_record
+from .network import FRACTION_BITS, WORD_LIMIT, ModelShape
 
 FILE = "model"
 
 
 class ModelStore:
-    """Holds the last accepted release in flash; ``model`` is a qepa_wire Model or None, ``words`` its array('i').
+    """Holds the last accepted release in flash: its ``version`` (0 for none), ``shape`` and ``words``, array('i').
 
-    ``root`` is the HSS public key; ``shape`` has the ``classes`` and ``features`` that this firmware computes.
+    ``root`` is the HSS public key; ``shape`` has the ``classes`` and ``features`` that this firmware computes, with any
+    hidden layer. Without a model ``words`` is None.
     """
 
     def __init__(self, flash, counters, root, shape):
         self._flash = flash
         self._counters = counters
         self._root = root
-        self._shape = shape
         self._release = None
-        self.model = None
+        self.shape = shape
+        self.version = 0
         self.words = None
         self.recover()
-
-    @property
-    def version(self):
-        """Version in use, 0 for none."""
-        return 0 if self.model is None else self.model.version
 
     def recover(self):
         """Load from flash; what does not verify there any more is removed."""
@@ -46,12 +43,17 @@ class ModelStore:
         blob, signature = decode_release(release)
         verify(self._root, CONTEXT + blob, signature)
         model = decode_model(blob)
-        if model.features != self._shape.features or model.classes != self._shape.classes:
+        mine = (self.shape.features, self.shape.classes, FRACTION_BITS)
+        if (model.features, model.classes, model.fraction_bits) != mine:
             raise WireError("shape", "%d features, %d classes" % (model.features, model.classes))
+        if max(model.words) > WORD_LIMIT or min(model.words) < -WORD_LIMIT:
+            raise WireError("shape", "a word beyond %d" % WORD_LIMIT)
         return model
 
     def _use(self, model, release):
-        self.model = model
+        if model.hidden != self.shape.hidden:
+            self.shape = ModelShape(model.classes, model.features, model.hidden)
+        self.version = model.version
         self.words = array("i", model.words)
         self._release = release
 
@@ -66,7 +68,7 @@ class ModelStore:
         model = self._verified(release)
         floor = max(self._counters.model if self._counters is not None else 0, self.version)
         # The floor's own version is taken only when flash lost it.
-        if model.version < floor or (model.version == floor and self.model is not None):
+        if model.version < floor or (model.version == floor and self.words is not None):
             raise WireError("downgrade", "version %d, have %d" % (model.version, floor))
         if self._counters is None:
             raise BoardError("counters", "lost: provision this board again")

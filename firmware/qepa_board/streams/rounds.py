@@ -24,7 +24,7 @@ class Rounds:
     """Answers round orders with sealed vectors.
 
     counters: durable rounds; link: takes the vectors; models: ModelStore; statistics() -> 16 ints;
-    update(words) -> signed ints, one for each word of the model.
+    update(models) -> signed ints, one for each word of the model in use.
     """
 
     def __init__(self, identity, counters, link, models, statistics, update):
@@ -81,7 +81,7 @@ class Rounds:
             stream = item.stream
             # Reserved before anything is computed: whatever happens from here on, this pair is spent.
             self._counters.reserve_round(stream, order.round)
-            values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models.words)
+            values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models)
             await asyncio.sleep(0)
             if item.clip_norm:
                 # The bound is the patient's: all boards together keep it if each keeps its part.

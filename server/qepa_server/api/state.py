@@ -80,6 +80,7 @@ class StateView:
         return {
             "version": model.version,
             "features": model.features,
+            "hidden": model.hidden,
             "classes": model.classes,
             "fraction_bits": model.fraction_bits,
             "words": list(model.words),

@@ -24,7 +24,7 @@ from ..enrolment.register import BoardRegister
 from ..errors import RefusedError, UnmaskError
 from ..registry.models import ModelRegistry
 from ..robust.aggregate import Aggregator
-from ..training.softmax import LearningRule
+from ..training.averaging import LearningRule
 from ..unmask.opening import Limits, open_cell
 from .ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundLedger, RoundRecord, SumRecord
 from .plan import DELIVERY_MARGIN_MS, RoundPlan

@@ -8,7 +8,7 @@ from qepa_wire.keystream import STREAM_UPDATE
 from qepa_wire.model import Model
 
 from ..robust.aggregate import Aggregator
-from ..training.softmax import LearningRule
+from ..training.averaging import LearningRule
 from .ledger import SUMMED, SumRecord
 
 

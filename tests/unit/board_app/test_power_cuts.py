@@ -83,7 +83,7 @@ def one_life(flash, world, first_round, monkeypatch):
 
     watched_seal.__wrapped__ = inner
     monkeypatch.setattr(rounds_module, "seal", watched_seal)
-    rounds = Rounds(IDENTITY, counters, link, MODELS, lambda: [1] * 16, lambda words: [2] * len(words))
+    rounds = Rounds(IDENTITY, counters, link, MODELS, lambda: [1] * 16, lambda models: [2] * len(models.words))
 
     def begin(must_change):
         epoch = keyring.next_epoch(must_change)

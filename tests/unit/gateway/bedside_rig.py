@@ -39,7 +39,7 @@ from qepa_uplink.messages import (
     Welcome,
 )
 from qepa_uplink.topics import to_gateway, to_server
-from qepa_wire import frame, keys, measures, payloads
+from qepa_wire import frame, keys, measures, one_time, payloads
 from qepa_wire.frame import Frame
 from qepa_wire.lighthe import seal
 from qepa_wire.model import Model, encode_model, encode_release
@@ -70,8 +70,8 @@ class Kme:
         self.down = False
         self.calls = 0
 
-    def pad(self) -> tuple[bytes, bytes]:
-        key_id, key = os.urandom(16), os.urandom(32)
+    def pad(self, size: int = 32) -> tuple[bytes, bytes]:
+        key_id, key = os.urandom(16), os.urandom(size)
         self.stock[key_id] = key
         return key_id, key
 
@@ -83,7 +83,7 @@ class Kme:
 
 
 class VirtualBoard:
-    """A board in CPython: epochs, numbered frames kept until acknowledged, vectors, care."""
+    """A board in CPython: epochs, numbered frames kept until acknowledged, vectors, care, one-time blocks."""
 
     def __init__(self, number: int, patient: str, gateway: str, kme: Kme) -> None:
         self.number, self.patient, self.gateway, self.kme = number, patient, gateway, kme
@@ -100,6 +100,10 @@ class VirtualBoard:
         self.measures: tuple[tuple[int, int, int], ...] = ()
         self.on = False
         self.deaf_to_rounds = False
+        self.blocks: dict[bytes, bytes] = {}
+        self.offsets: dict[bytes, int] = {}
+        self.held: dict[bytes, int] = {}
+        self.one_time = False  # vectors under one-time pads
         self.reset_cause, self.mode = 1, 0
 
     def _values(self, round_: int, stream: int, n_words: int) -> list[int]:
@@ -135,6 +139,32 @@ class VirtualBoard:
             self.outbox[self.seq] = data
         return data
 
+    def load_block(self, size: int = 1024) -> bytes:
+        """The dock gave it a block: its key_ID."""
+        key_id, self.blocks[key_id] = self.kme.pad(size)
+        self.offsets[key_id] = 0
+        return key_id
+
+    def pads(self) -> bytes:
+        return self.frame(frame.PADS, payloads.encode_pads(list(self.blocks)))
+
+    def take(self, key_id: bytes, n_bytes: int) -> one_time.OneTime:
+        offset = self.offsets[key_id]
+        self.offsets[key_id] = offset + 32 + n_bytes
+        return one_time.split(key_id, offset, self.blocks[key_id][offset : offset + 32 + n_bytes])
+
+    def masked(self, type_: int, body: bytes, used: one_time.OneTime) -> bytes:
+        self.seq += 1
+        mac_key = self.derive(keys.LINK_MAC_UP)
+        data = one_time.encode_one_time(type_, self.number, self.epoch, self.seq, body, used, mac_key)
+        self.outbox[self.seq] = data
+        return data
+
+    def masked_alert(self, key_id: bytes, kind: int = 1, active: int = 1, value: int = 0) -> bytes:
+        used = self.take(key_id, 10)
+        alert = payloads.Alert(1000, self.boots, kind, active, value)
+        return self.masked(frame.ALERT, one_time.mask_alert(used.pad, alert), used)
+
     def alert(self, kind: int = 1, active: int = 1) -> bytes:
         alert = payloads.Alert(1000, self.boots, kind, active, 0)
         payload = payloads.encode_alert(self.derive(keys.LINK_ALERT), self.seq + 1, alert)
@@ -149,9 +179,13 @@ class VirtualBoard:
     def vector(self, round_: int, stream: int, n_words: int, *, model: int | None = None) -> bytes:
         values = self.values(round_, stream, n_words)
         self.sealed[round_, stream] = values
-        masks = [self.derive(keys.LINK_MASK), keys.derive(self.end_key, keys.END_MASK)]
-        sealed = seal(values, masks, CHECK, stream, round_)
+        end_mask = keys.derive(self.end_key, keys.END_MASK)
         version = self.model if model is None else model
+        if self.one_time:
+            used = self.take(next(iter(self.held)), 4 * n_words + 16)
+            sealed = seal(values, [end_mask], CHECK, stream, round_, [used.pad])
+            return self.masked(frame.VECTOR, payloads.encode_vector(round_, stream, version, sealed), used)
+        sealed = seal(values, [self.derive(keys.LINK_MASK), end_mask], CHECK, stream, round_)
         return self.frame(frame.VECTOR, payloads.encode_vector(round_, stream, version, sealed), keep=True)
 
     def receive(self, data: bytes) -> None:
@@ -173,6 +207,8 @@ class VirtualBoard:
             for item in order.streams:
                 if (order.round, item.stream) not in self.sealed and (item.stream == 1 or order.model == self.model):
                     self.vector(order.round, item.stream, item.n_words)
+        elif parsed.type == frame.PADS_HELD:
+            self.held = dict(payloads.decode_held(parsed.payload))
         elif parsed.type == frame.MODEL:
             self.model = int.from_bytes(parsed.payload[6:10], "little")
         else:
@@ -297,7 +333,7 @@ class Server:
         )
 
     def release(self, version: int) -> ModelRelease:
-        blob = encode_model(Model(version, 1, 17, 4, 8, [0] * 72))
+        blob = encode_model(Model(version, 1, 17, 0, 4, 8, [0] * 72))
         return ModelRelease(version=version, round=1, release=encode_release(blob, b"signature"))
 
     def partials_of(self, number: int, stream: int) -> list[Partial]:

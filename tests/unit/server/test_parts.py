@@ -18,7 +18,7 @@ from qepa_server.rounds.statistics import heart_rate
 from qepa_server.store.database import Store, migrate, use_sqlite
 from qepa_server.store.schema import audit, metadata
 from qepa_server.store.vault import Vault
-from qepa_server.training.softmax import LearningRule
+from qepa_server.training.averaging import LearningRule
 from qepa_wire import lms
 
 

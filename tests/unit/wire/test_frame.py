@@ -161,15 +161,36 @@ def test_alerts_come_back(key, seq, alert):
     assert payloads.decode_alert(key, seq, payloads.encode_alert(key, seq, alert)) == alert
 
 
-@given(U32, st.integers(0, 24), st.sampled_from([(1, 1), (7, 5), (47, 5), (119, 2)]), st.data())
+MODEL_SHAPES = [  # kind, features, hidden units, classes
+    (model.SOFTMAX, 1, 0, 2), (model.SOFTMAX, 7, 0, 5), (model.SOFTMAX, 47, 0, 5), (model.SOFTMAX, 119, 0, 2),
+    (model.HIDDEN, 1, 1, 2), (model.HIDDEN, 17, 10, 4), (model.HIDDEN, 20, 10, 2), (model.HIDDEN, 56, 4, 2),
+]  # fmt: skip
+
+
+@given(U32, st.integers(0, 24), st.sampled_from(MODEL_SHAPES), st.data())
 def test_models_come_back(version, fraction_bits, shape, data):
-    n = (shape[0] + 1) * shape[1]
+    n = model.model_words(*shape)
     word = st.integers(-(2**31), 2**31 - 1)
     words = tuple(data.draw(st.lists(word, min_size=1, max_size=1)) * n)
-    sent = model.Model(version, model.SOFTMAX, *shape, fraction_bits, words)
+    sent = model.Model(version, *shape, fraction_bits, words)
     blob = model.encode_model(sent)
     assert model.decode_model(blob) == sent
     assert model.decode_release(model.encode_release(blob, b"s")) == (blob, b"s")
+
+
+@pytest.mark.parametrize(
+    ("kind", "features", "hidden", "classes"),
+    [
+        (0, 17, 0, 4), (3, 17, 10, 4), (model.SOFTMAX, 17, 1, 4), (model.HIDDEN, 17, 0, 4), (model.SOFTMAX, 0, 0, 4),
+        (model.SOFTMAX, 239, 0, 1), (model.HIDDEN, 17, 10, 1), (model.HIDDEN, 17, 11, 4), (model.SOFTMAX, 60, 0, 4),
+    ],
+)  # fmt: skip
+def test_a_shape_that_no_kind_has_or_that_is_too_large_is_refused(kind, features, hidden, classes):
+    count = model.model_words(kind, features, hidden, classes)
+    assert count == 0 or count > model.MAX_WORDS
+    for n_words in {count, (features + 1) * classes, 224}:
+        blob = model.encode_model(model.Model(1, kind, features, hidden, classes, 12, [0] * n_words))
+        assert refusal(model.decode_model, blob) == "model"
 
 
 def test_a_round_that_would_seal_one_stream_twice_is_refused():
@@ -199,7 +220,7 @@ def test_more_labels_than_fit_are_refused(monkeypatch):
 
 
 def test_a_model_with_bytes_left_over_is_refused():
-    blob = model.encode_model(model.Model(1, model.SOFTMAX, 1, 2, 16, (1, 2, 3, 4)))
+    blob = model.encode_model(model.Model(1, model.SOFTMAX, 1, 0, 2, 16, (1, 2, 3, 4)))
     model.decode_model(blob)
     assert refusal(model.decode_model, blob + bytes(4)) == "model"
 

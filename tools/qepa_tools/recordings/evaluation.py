@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_board.learning.features import N_FEATURES, ONE
+from qepa_board.learning.features import LIMIT, N_FEATURES, ONE
+from qepa_board.learning.network import ModelShape
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES, Recording
 
@@ -42,9 +43,9 @@ class HeldOut:
         self._persons = len({recording.person for recording in recordings})
         self._features, self._classes = _stack(beats)
 
-    def evaluate(self, weights: Sequence[int]) -> Evaluation:
-        """Evaluate a model of 4 classes (qepa_board.learning.learn: Q12 words, class after class, bias last)."""
-        return _evaluation(predict(weights, self._features), self._classes, self._persons)
+    def evaluate(self, weights: Sequence[int], hidden: int = 0) -> Evaluation:
+        """Evaluate a model of 4 classes and ``hidden`` units (0: softmax regression), words as on the board."""
+        return _evaluation(predict(weights, self._features, hidden), self._classes, self._persons)
 
 
 def evaluate_model(
@@ -52,16 +53,25 @@ def evaluate_model(
     recordings: Sequence[Recording],
     cache_directory: Path,
     duration_s: float = HELD_OUT_DURATION_S,
+    hidden: int = 0,
 ) -> Evaluation:
     """Evaluate once; for many models of one split keep a HeldOut."""
-    return HeldOut(recordings, FeatureCache(cache_directory), duration_s).evaluate(weights)
+    return HeldOut(recordings, FeatureCache(cache_directory), duration_s).evaluate(weights, hidden)
 
 
-def predict(weights: Sequence[int], features: NDArray[np.int16]) -> NDArray[np.int64]:
-    """Class numbers, the same as qepa_board.learning.learn.predict gives beat by beat."""
-    words = np.array(weights, dtype=np.int64).reshape(len(AAMI_CLASSES), N_FEATURES + 1)
-    x = np.concatenate([features.astype(np.int64), np.full((len(features), 1), ONE)], axis=1)
-    return np.asarray((x @ words.T).argmax(axis=1), dtype=np.int64)
+def predict(weights: Sequence[int], features: NDArray[np.int16], hidden: int = 0) -> NDArray[np.int64]:
+    """Class numbers, the same as qepa_board.learning.network.predict gives beat by beat."""
+    shape = ModelShape(len(AAMI_CLASSES), N_FEATURES, hidden)
+    words = np.array(weights, dtype=np.int64)
+    x = _with_bias(features.astype(np.int64))
+    if hidden:
+        z = x @ words[: shape.first].reshape(hidden, N_FEATURES + 1).T
+        x = _with_bias(np.clip((z + 2048) >> 12, 0, LIMIT))
+    return np.asarray((x @ words[shape.first :].reshape(shape.classes, -1).T).argmax(axis=1), dtype=np.int64)
+
+
+def _with_bias(inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([inputs, np.full((len(inputs), 1), ONE)], axis=1)
 
 
 def _stack(beats: Sequence[BoardBeats]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:

@@ -1,7 +1,7 @@
 """The figures of the board's signal processing, from recordings: `python -m qepa_tools.recordings.study --help`.
 
-Every figure comes from the board's own code run on CPython; the rounds of `learning` are simulated (plain means of
-deltas, no encryption, no noise, labels of every beat).
+Every figure comes from the board's own code run on CPython; the rounds of `learning` are simulated: the server's own
+step, but one cell, no encryption, no noise, and a label for every beat.
 """
 
 import argparse
@@ -14,7 +14,11 @@ from pathlib import Path
 import numpy as np
 import wfdb.processing
 
-from qepa_board.learning.learn import SERVER_DECAY, SERVER_RATE, WORD_LIMIT, Learner, ModelShape, Rehearsal
+from qepa_board.learning.learn import Learner, Rehearsal
+from qepa_board.learning.network import ModelShape
+from qepa_server.config import LearningConfig
+from qepa_server.robust.aggregate import ClippedTrimmedMean
+from qepa_server.training.initial import initial_model
 from qepa_tools.errors import ToolError
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache, match_beats
 from qepa_tools.recordings.evaluation import Evaluation, HeldOut
@@ -29,14 +33,6 @@ REPORTED_ROUNDS = (3, 10, 50, 100)
 _CACHE = Path.home() / ".cache" / "qepa" / "features"
 
 
-def apply_mean_delta(words: "array[int]", total: Sequence[int], n: int) -> None:
-    """The server's step as qepa_board.learning.learn documents it."""
-    for k, delta in enumerate(total):
-        kept = words[k] - (words[k] + SERVER_DECAY // 2) // SERVER_DECAY
-        step = (SERVER_RATE * delta + n // 2) // n
-        words[k] = max(-WORD_LIMIT, min(WORD_LIMIT, kept + step))
-
-
 @dataclass(slots=True)
 class Patient:
     """One simulated board: its beats, played round and round, and what it rehearses."""
@@ -46,12 +42,12 @@ class Patient:
     length: int
     rehearsal: Rehearsal
 
-    def training_set(self, number: int) -> tuple[list[list[int]], list[int]]:
+    def training_set(self, number: int) -> "tuple[list[array[int]], list[int]]":
         """Labelled beats of round `number`, counted from 0, after the rehearsed ones."""
         window = round(ROUND_S * self.fs_hz)
         start = number * window % (self.length - window + 1)
         chosen = self.beats.labelled & (self.beats.samples >= start) & (self.beats.samples < start + window)
-        new = self.beats.features[chosen].tolist()
+        new = [array("h", row.tobytes()) for row in self.beats.features[chosen]]
         classes = self.beats.classes[chosen].tolist()
         features, labels = self.rehearsal.features + new, self.rehearsal.labels + classes
         for row, label in zip(new, classes, strict=True):
@@ -59,8 +55,10 @@ class Patient:
         return features, labels
 
 
-def federated_rounds(ward: Sequence[Recording], cache: FeatureCache, rounds: int) -> Iterator["array[int]"]:
-    """Simulate federated averaging over the ward's patients; yields the model after each round."""
+def federated_rounds(
+    ward: Sequence[Recording], cache: FeatureCache, rounds: int, learning: LearningConfig
+) -> Iterator[tuple[int, ...]]:
+    """Simulate federated averaging over the ward's patients, one cell; yields the model's words after each round."""
     patients = [
         Patient(
             cache.beats(recording, recording.duration_s),
@@ -70,39 +68,72 @@ def federated_rounds(ward: Sequence[Recording], cache: FeatureCache, rounds: int
         )
         for recording in ward
     ]
-    learner = Learner()
-    n_words = ModelShape().words
-    words = array("i", bytes(4 * n_words))
-    delta = array("i", bytes(4 * n_words))
+    learner = Learner(ModelShape(learning.classes, learning.features, learning.hidden))
+    join = ClippedTrimmedMean(norm_bound=learning.norm_bound, trim_fraction=learning.trim_fraction)
+    words = initial_model(
+        features=learning.features,
+        hidden=learning.hidden,
+        classes=learning.classes,
+        fraction_bits=learning.fraction_bits,
+        seed=learning.seed,
+    ).words
     for number in range(rounds):
-        total = [0] * n_words
+        model, delta = array("i", words), array("i", bytes(4 * len(words)))
+        total = np.zeros(len(words), np.int64)
         for patient in patients:
             features, labels = patient.training_set(number)
-            learner.local_update(words, features, labels, delta)
-            total = [a + b for a, b in zip(total, delta, strict=True)]
-        apply_mean_delta(words, total, len(patients))
+            learner.local_update(model, features, labels, delta)
+            total += np.array(delta)
+        words = learning.rule.apply(words, join(total[np.newaxis] / len(patients)))
         yield words
 
 
-def learning_table(recordings: Sequence[Recording], cache: FeatureCache, seeds: int, minutes: float) -> None:
-    """Print accuracy and F1 on held-out persons after some rounds, for several splits."""
+def learning_table(
+    recordings: Sequence[Recording], cache: FeatureCache, seeds: int, minutes: float, kinds: Sequence[int]
+) -> None:
+    """Print accuracy and F1 on held-out persons after some rounds, for several splits and numbers of hidden units."""
     print(f"Simulated rounds of {ROUND_S:.0f} s, {WARD_PATIENTS} patients; others, up to {minutes:g} min each")
-    print(f"{'seed':>4} {'rounds':>6} {'accuracy':>8} {'all N':>6} {'macro F1':>8}   F1 of {', '.join(AAMI_CLASSES)}")
-    results: dict[int, list[Evaluation]] = {}
+    print(
+        f"{'hidden':>6} {'seed':>4} {'rounds':>6} {'accuracy':>8} {'all N':>6} {'macro F1':>8}"
+        f"   F1 of {', '.join(AAMI_CLASSES)}"
+    )
+    results: dict[tuple[int, int], list[Evaluation]] = {}
     for seed in range(seeds):
         ward, others = ward_split(recordings, seed)
         held_out = HeldOut(others, cache, minutes * 60)
-        for number, words in enumerate(federated_rounds(ward, cache, max(REPORTED_ROUNDS)), start=1):
-            if number in REPORTED_ROUNDS:
-                result = held_out.evaluate(words)
-                results.setdefault(number, []).append(result)
+        for hidden in kinds:
+            learning = LearningConfig(hidden=hidden, seed=seed)
+            for number, words in enumerate(federated_rounds(ward, cache, max(REPORTED_ROUNDS), learning), start=1):
+                if number not in REPORTED_ROUNDS:
+                    continue
+                result = held_out.evaluate(words, hidden)
+                results.setdefault((hidden, number), []).append(result)
                 f1 = "  ".join("   -" if value is None else f"{value:.2f}" for value in result.f1)
                 print(
-                    f"{seed:4} {number:6} {result.accuracy:8.4f} {result.majority:6.3f} {result.macro_f1:8.3f}   {f1}"
+                    f"{hidden:6} {seed:4} {number:6} {result.accuracy:8.4f} {result.majority:6.3f}"
+                    f" {result.macro_f1:8.3f}   {f1}",
+                    flush=True,
                 )
-    for number, row in results.items():
+    for (hidden, number), row in results.items():
         mean = np.mean([(r.accuracy, r.majority, r.macro_f1) for r in row], axis=0)
-        print(f"mean {number:6} {mean[0]:8.4f} {mean[1]:6.3f} {mean[2]:8.3f}")
+        print(f"{hidden:6} mean {number:6} {mean[0]:8.4f} {mean[1]:6.3f} {mean[2]:8.3f}")
+    _compare(results, kinds)
+
+
+def _compare(results: dict[tuple[int, int], list[Evaluation]], kinds: Sequence[int]) -> None:
+    """Print how each further kind differs from the first, split by split."""
+    for (hidden, number), row in results.items():
+        if hidden == kinds[0]:
+            continue
+        for name in ("accuracy", "macro_f1"):
+            gains = np.array(
+                [getattr(a, name) - getattr(b, name) for a, b in zip(row, results[kinds[0], number], strict=True)]
+            )
+            error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+            print(
+                f"{hidden} hidden minus {kinds[0]}, {number} rounds: {name} {gains.mean():+.4f}"
+                f" (standard error {error:.4f} over splits), better in {int((gains > 0).sum())} of {len(gains)}"
+            )
 
 
 def peaks_table(recordings: Sequence[Recording], cache: FeatureCache, minutes: float, with_xqrs: bool) -> None:
@@ -164,6 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, default=31.0, help="how much of each (held-out) record")
     parser.add_argument("--seeds", type=int, default=5, help="how many splits (learning)")
+    parser.add_argument(
+        "--hidden", type=int, nargs="+", default=[0, 10], help="numbers of hidden units to compare (learning)"
+    )
     parser.add_argument("--xqrs", action="store_true", help="compare with wfdb's xqrs (peaks; slow)")
     options = parser.parse_args(arguments)
     try:
@@ -175,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.table == "peaks":
             peaks_table(recordings, cache, options.minutes, options.xqrs)
         else:
-            learning_table(recordings, cache, options.seeds, options.minutes)
+            learning_table(recordings, cache, options.seeds, options.minutes, options.hidden)
     except ToolError as error:
         print(error, file=sys.stderr)
         return 2

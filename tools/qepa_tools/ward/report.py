@@ -141,7 +141,7 @@ class Reporter:
         """Accuracy on people who are not in the ward, by the model the server has now."""
         if model is None or self._held_out is None:
             return None
-        evaluation = (await self._held_out).evaluate(model["words"])
+        evaluation = (await self._held_out).evaluate(model["words"], model["hidden"])
         return {
             "people": evaluation.persons,
             "first_s": _HELD_OUT_S,  # of each recording
