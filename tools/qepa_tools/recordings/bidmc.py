@@ -112,7 +112,7 @@ def _table(path: Path) -> dict[str, NDArray[np.float64]]:
             rows = np.genfromtxt(file, delimiter=",", ndmin=2)
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path} can't be read ({error}).") from error
-    if rows.ndim != 2 or rows.shape[1] < len(names):  # noqa: PLR2004
+    if rows.ndim != 2 or rows.shape[1] < len(names):
         raise DataError(f"{path} holds {rows.shape} values under {len(names)} names.")
     return {name: rows[:, k] for k, name in enumerate(names)}
 
