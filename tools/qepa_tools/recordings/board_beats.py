@@ -110,7 +110,7 @@ def firmware_digest() -> str:
     """SHA-256 over the board's signal processing sources: features are valid for these only."""
     digest = hashlib.sha256()
     board = Path(qepa_board.__file__).parent
-    sources = [board / "fixed_point.py", *(board / "learning").glob("*.py")]
+    sources = [board / "fixed_point.py", *(board / "learning" / f"{name}.py" for name in ("features", "templates"))]
     sources += [board / "signals" / f"{name}.py" for name in ("dsp", "ecg", "quality", "rpeak")]
     sources += (board.parent / "qepa_kernels").glob("*.py")
     for path in sorted(sources):
