@@ -132,8 +132,17 @@ def biquad(x: "array[int]", n: int, coefficients: "array[int]", state: "array[in
     All array('i'). coefficients: b0 b1 b2 a1 a2 in Q14 of each section; state: x1 x2 y1 y2 of each.
     """
     for section in range(sections):
-        b0, b1, b2, a1, a2 = coefficients[5 * section : 5 * section + 5]
-        x1, x2, y1, y2 = state[4 * section : 4 * section + 4]
+        c = 5 * section
+        b0 = coefficients[c]
+        b1 = coefficients[c + 1]
+        b2 = coefficients[c + 2]
+        a1 = coefficients[c + 3]
+        a2 = coefficients[c + 4]
+        s = 4 * section
+        x1 = state[s]
+        x2 = state[s + 1]
+        y1 = state[s + 2]
+        y2 = state[s + 3]
         for k in range(n):
             v = x[k]
             y = b0 * v + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2
@@ -143,11 +152,10 @@ def biquad(x: "array[int]", n: int, coefficients: "array[int]", state: "array[in
             y2 = y1
             y1 = y
             x[k] = y
-        k = 4 * section
-        state[k] = x1
-        state[k + 1] = x2
-        state[k + 2] = y1
-        state[k + 3] = y2
+        state[s] = x1
+        state[s + 1] = x2
+        state[s + 2] = y1
+        state[s + 3] = y2
 
 
 def fir(x: "array[int]", n: int, taps: "array[int]", n_taps: int, out: "array[int]", shift: int) -> None:
@@ -194,9 +202,28 @@ def ecg_filter(  # noqa: PLR0915  one loop with local state: a call a stage woul
     in the lines (2), b0, b1, a2, smooth, short, slope, window; then two lines of smooth words and one of window.
     What they mean is said where they are made, in qepa_board/signals/dsp.py.
     """
-    at, base, u1, u2, v1, v2, sum1, sum2, sum_short, sum_long, height = state[:11]
+    # Word by word: a slice would be put on the heap.
+    at = state[0]
+    base = state[1]
+    u1 = state[2]
+    u2 = state[3]
+    v1 = state[4]
+    v2 = state[5]
+    sum1 = state[6]
+    sum2 = state[7]
+    sum_short = state[8]
+    sum_long = state[9]
+    height = state[10]
     rails = residual = 0
-    j, s, b0, b1, a2, smooth, short, slope, window = state[13:22]
+    j = state[13]
+    s = state[14]
+    b0 = state[15]
+    b1 = state[16]
+    a2 = state[17]
+    smooth = state[18]
+    short = state[19]
+    slope = state[20]
+    window = state[21]
     line2 = 22 + smooth
     slopes = line2 + smooth
     gain = 4096 // (smooth * smooth)
@@ -266,7 +293,11 @@ def scan_peaks(envelope: "array[int]", k: int, n: int, state: "array[int]") -> i
     has faded, place from which on every word is an event. state[5] becomes the height of a peak that has ended at the
     event (its place is state[2]), 0 if none has. Places count from envelope's first word and may be negative.
     """
-    top, last, top_at, fade, due = state[:5]
+    top = state[0]
+    last = state[1]
+    top_at = state[2]
+    fade = state[3]
+    due = state[4]
     ended = 0
     while k < n:
         v = envelope[k]

@@ -20,7 +20,8 @@ PROGRAM = """
 import json, time
 from array import array
 from qepa_board.signals.ecg import BEATS, EcgPipeline
-from qepa_board.learning.learn import Learner, ModelShape, predict
+from qepa_board.learning.learn import Learner
+from qepa_board.learning.network import ModelShape, predict
 
 with open("/labels.json") as file:
     setup = json.load(file)
