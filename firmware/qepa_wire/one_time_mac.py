@@ -25,7 +25,9 @@ def poly1305_integers(key: bytes, message: bytes) -> bytes:
 try:
     from cryptography.hazmat.primitives.poly1305 import Poly1305 as _Poly1305
 
-    _tag = _Poly1305.generate_tag
+    def _tag(key: bytes, message: bytes) -> bytes:
+        return _Poly1305.generate_tag(key, message)
+
 except ImportError:  # MicroPython
     _tag = poly1305_integers
 

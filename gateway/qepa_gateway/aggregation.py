@@ -8,13 +8,13 @@ from hmac import compare_digest
 from qepa_uplink import envelope
 from qepa_uplink.cells import contributors_digest
 from qepa_uplink.messages import CellVoid, Count, Partial, Ready, RoundOpen, RoundStart
-from qepa_wire.frame import ROUND, Frame
+from qepa_wire.frame import ROUND, SUITE_OTP, Frame
 from qepa_wire.keystream import STREAM_UPDATE
 from qepa_wire.payloads import RoundOrder, StreamOrder, decode_vector, encode_round
 
 from .boards import Board, Boards
 from .domain.keyring import EpochKeys
-from .domain.partial import partial_sum, strip_link_mask
+from .domain.partial import partial_sum, strip_link_mask, strip_pad
 from .domain.rounds import PeerCount, Phase, Round, RoundSpec, Share, ShareKey, StreamRule, check_spec
 from .errors import Refused
 from .models import Models
@@ -94,7 +94,10 @@ class Aggregation:
         if active is None:
             raise Refused("late" if vector.round <= self._highest else "round", f"round {vector.round}")
         active.state.admit_vector(board.number, vector.stream, vector.n_words, vector.model)
-        stripped = strip_link_mask(vector.sealed, keys.mask, stream=vector.stream, round_=vector.round)
+        if frame.suite == SUITE_OTP:
+            stripped = strip_pad(vector.sealed, frame.pad)
+        else:
+            stripped = strip_link_mask(vector.sealed, keys.mask, stream=vector.stream, round_=vector.round)
         self._store.add_vector(vector.round, board.number, vector.stream, stripped, self._clock())
         active.state.arrived(board.number, vector.stream)
         if vector.stream == STREAM_UPDATE:

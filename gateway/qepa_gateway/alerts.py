@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 
 from qepa_uplink.messages import AlertReport
-from qepa_wire.frame import Frame
+from qepa_wire.frame import SUITE_OTP, Frame
+from qepa_wire.one_time import unmask_alert
 from qepa_wire.payloads import (
     ALERT_ASYSTOLE,
     ALERT_BATTERY_LOW,
@@ -57,7 +58,7 @@ class Alerts:
 
     def take(self, board: Board, keys: EpochKeys, frame: Frame) -> None:
         """Handle an authentic ALERT frame; raises WireError for what does not decode."""
-        alert = decode_alert(keys.alert, frame.seq, frame.payload)
+        alert = unmask_alert(frame) if frame.suite == SUITE_OTP else decode_alert(keys.alert, frame.seq, frame.payload)
         now_ms = self._clock()
         self._link.report(
             AlertReport(

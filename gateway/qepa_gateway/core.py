@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from qepa_uplink.identity import Identity, Subject
 from qepa_uplink.messages import BoardStatus, LinkStatus, ModelRelease, Status, Welcome
 from qepa_uplink.topics import to_gateway
-from qepa_wire.frame import ALERT, CARE, VECTOR, Frame
+from qepa_wire.frame import ALERT, CARE, PADS, VECTOR, Frame
 from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, RESET_CAUSES
 
 from .aggregation import Aggregation
@@ -22,9 +22,11 @@ from .domain.keyring import EpochKeys
 from .errors import Refused
 from .intake import Intake
 from .models import Models
+from .one_time import OneTimeBlocks
 from .pairs import PairKeys
 from .refusals import Refusals
 from .server_link import ServerLink
+from .spool.blocks import BlockStore
 from .spool.boards import BoardStore
 from .spool.database import Spool
 from .spool.trust import TrustStore
@@ -68,8 +70,14 @@ class Gateway:
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
         self.alerts = Alerts(spool, self.link, clock)
-        self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet)
-        self.intake.handlers = {VECTOR: self.rounds.take_vector, CARE: self.care.take, ALERT: self.alerts.take}
+        self.one_time = OneTimeBlocks(BlockStore(spool), store, self.boards, self.refusals)
+        self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet, self.one_time.open)
+        self.intake.handlers = {
+            VECTOR: self.rounds.take_vector,
+            CARE: self.care.take,
+            ALERT: self.alerts.take,
+            PADS: self.one_time.take_pads,
+        }
         self.link.handlers[Welcome] = self._take_welcome
         self.link.handlers[ModelRelease] = self.models.take
         self._own_topic = to_gateway(self.name)
@@ -84,19 +92,25 @@ class Gateway:
             self._frames.append((topic, data))
 
     def key_arrived(self, key_id: bytes, key: bytes) -> None:
-        """Queue a pad that the KME delivered."""
+        """Queue a pad or one-time block that the KME delivered."""
         self._keys.append((key_id, key))
 
     def key_failed(self, key_id: bytes, reason: str) -> None:
         """A pad cannot be had now; ``reason`` is a counter's label."""
         self.intake.key_failed(key_id, reason)
+        with self._spool.transaction():
+            self.one_time.key_failed(key_id, reason)
 
     def save_keys(self) -> None:
         """Store pads that came and were not taken yet: the KME does not give them twice. For the way out."""
         keys, self._keys = self._keys, []
         with self._spool.transaction():
             for key_id, key in keys:
-                self.intake.key_arrived(key_id, key)
+                self._take_key(key_id, key)
+
+    def _take_key(self, key_id: bytes, key: bytes) -> None:
+        self.intake.key_arrived(key_id, key)
+        self.one_time.key_arrived(key_id)
 
     def step(self) -> None:
         """Take all that is queued, one transaction for the frames, then do what is due. Raises SpoolError."""
@@ -107,7 +121,7 @@ class Gateway:
             before = self.boards_heard()
             with self._spool.transaction():
                 for key_id, key in keys:
-                    self.intake.key_arrived(key_id, key)
+                    self._take_key(key_id, key)
                 self.intake.take_batch(frames)
             if self.boards_heard() > before:
                 self.last_frame_ms = self._clock()
@@ -126,7 +140,8 @@ class Gateway:
 
     def take_key_requests(self) -> Sequence[bytes]:
         """Return key_IDs to be fetched from the KME now; answer with :meth:`key_arrived` or :meth:`key_failed`."""
-        wanted, self.intake.key_requests = self.intake.key_requests, []
+        wanted = [*self.intake.key_requests, *self.one_time.key_requests]
+        self.intake.key_requests, self.one_time.key_requests = [], []
         return wanted
 
     def boards_heard(self) -> int:
@@ -136,15 +151,18 @@ class Gateway:
     def status(self) -> Status:
         """The heartbeat."""
         now_ms = self._clock()
+        left = self.one_time.left()
         return Status(
             now_ms=now_ms,
-            boards=tuple(self._board_status(board, now_ms) for board in self.boards.served()),
+            boards=tuple(
+                self._board_status(board, now_ms, left.get(board.number, 0)) for board in self.boards.served()
+            ),
             link=self.optical_link,
             refused=self.refusals.snapshot(),
             spool=len(self.link.outbox),
         )
 
-    def _board_status(self, board: Board, now_ms: int) -> BoardStatus:
+    def _board_status(self, board: Board, now_ms: int, pad_bytes: int) -> BoardStatus:
         battery = board.row.battery_permille
         return BoardStatus.model_validate(
             {
@@ -158,6 +176,7 @@ class Gateway:
                 "battery_permille": None if battery == BATTERY_UNKNOWN else battery,
                 "reset_cause": RESET_CAUSES[board.row.reset_cause],
                 "mode": MODES[board.row.mode],
+                "pad_bytes": pad_bytes,
             }
         )
 

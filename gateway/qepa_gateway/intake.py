@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from qepa_uplink.errors import UplinkError
 from qepa_wire.errors import WireError
-from qepa_wire.frame import ALERT, HELLO, Frame
+from qepa_wire.frame import ALERT, HELLO, SUITE_OTP, Frame
+from qepa_wire.keys import KEY_BYTES
 from qepa_wire.payloads import decode_hello
 
 from .boards import Board, Boards
@@ -38,7 +39,14 @@ class Intake:
     """Takes frames inside the caller's transaction. ``key_requests`` lists pads to be fetched from the KME."""
 
     def __init__(
-        self, boards: Boards, store: BoardStore, gateway: str, refusals: Refusals, clock: Clock, on_hello: Handler
+        self,
+        boards: Boards,
+        store: BoardStore,
+        gateway: str,
+        refusals: Refusals,
+        clock: Clock,
+        on_hello: Handler,
+        open_one_time: Callable[[Board, Frame], Frame],
     ) -> None:
         self._boards = boards
         self._store = store
@@ -46,6 +54,7 @@ class Intake:
         self._refusals = refusals
         self._clock = clock
         self._on_hello = on_hello
+        self._open_one_time = open_one_time
         self._pending: dict[bytes, Pending] = {}
         self.handlers: dict[int, Handler] = {}
         self.key_requests: list[bytes] = []
@@ -69,7 +78,7 @@ class Intake:
         self._take_all([arrival for _, _, arrival in ranked])
 
     def key_arrived(self, key_id: bytes, key: bytes) -> None:
-        """A pad came: it is stored whatever becomes of the HELLO, since the KME will not give it again."""
+        """A key came: it is stored whatever becomes of the HELLO, since the KME will not give it again."""
         self._store.save_fetched(key_id, key)
         pending = self._pending.pop(key_id, None)
         if pending is not None:
@@ -108,6 +117,9 @@ class Intake:
             hello = decode_hello(frame.payload)
             if frame.epoch != board.ring.highest or keys.reference != KeyReference(hello.key_id, hello.steps):
                 raise Refused("epoch", f"HELLO of {frame.epoch} with another key")
+        if frame.suite == SUITE_OTP:
+            # Before the number counts as seen: under a stolen link key a forgery passes the frame's own MAC.
+            arrival = Arrival(self._open_one_time(board, frame), arrival.data)
         self._accept(board, keys, arrival)
 
     def _accept(self, board: Board, keys: EpochKeys, arrival: Arrival) -> None:
@@ -149,6 +161,8 @@ class Intake:
             self._pending[hello.key_id] = Pending(arrival)
             self.key_requests.append(hello.key_id)
             return
+        if len(base) != KEY_BYTES:
+            raise Refused("key_unknown", "HELLO names a one-time block for a pad")
         keys = epoch_keys(frame.epoch, reference, base, plan.steps)
         window = Window()
         admit(arrival, keys, window)

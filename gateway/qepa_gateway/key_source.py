@@ -6,7 +6,6 @@ from uuid import UUID
 from qepa_qkd.errors import KeyNotFound, QkdError
 from qepa_qkd.kme_client import KmeClient
 from qepa_uplink.messages import LinkStatus
-from qepa_wire.keys import KEY_BYTES
 
 from .errors import KeyUnavailable
 
@@ -15,7 +14,7 @@ class KeySource(Protocol):
     """A KME as the gateway needs it."""
 
     async def fetch(self, key_id: bytes) -> bytes:
-        """Redeem one key of 32 bytes; it is given once. Raises KeyUnavailable."""
+        """Redeem one key, of 32 bytes or of a one-time block's size; it is given once. Raises KeyUnavailable."""
 
     async def link_status(self) -> LinkStatus | None:
         """The optical link's figures, or None if there is no link. Raises KeyUnavailable."""
@@ -39,8 +38,6 @@ class KmeKeySource:
             raise KeyUnavailable("key_unknown", str(error)) from error
         except QkdError as error:
             raise KeyUnavailable("kme_down", str(error)) from error
-        if len(key.value) != KEY_BYTES:
-            raise KeyUnavailable("key_unknown", f"a key of {len(key.value)} bytes")
         return key.value
 
     async def link_status(self) -> LinkStatus | None:

@@ -14,6 +14,8 @@ def prometheus_text(gateway: Gateway, now_ms: int) -> str:
     boards = gateway.boards.served()
     lines = [
         *_metric("qepa_frames_total", "counter", "Frames received from boards.", gateway.intake.frames),
+        *_metric("qepa_one_time_frames_total", "counter", "Frames opened with one-time pads.", gateway.one_time.frames),
+        *_metric("qepa_one_time_bytes", "gauge", "One-time bytes left.", sum(gateway.one_time.left().values())),
         *_metric("qepa_boards_adopted", "gauge", "Boards adopted by the server.", len(boards)),
         *_metric(
             "qepa_boards_online", "gauge", "Boards heard lately.", sum(board.is_online(now_ms) for board in boards)

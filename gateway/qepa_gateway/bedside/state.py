@@ -17,20 +17,21 @@ BEAT_CLASSES = "NSVF"
 def bedside_state(gateway: Gateway, now_ms: int) -> dict[str, Any]:
     """JSON of the whole bedside."""
     link = gateway.optical_link
+    left = gateway.one_time.left()
     return {
         "now_ms": now_ms,
         "gateway": gateway.name,
         "session": gateway.link.welcomed,
         "model_version": gateway.models.version,
         "rounds": {str(number): phase for number, phase in gateway.rounds.phases().items()},
-        "boards": [_board(gateway, board, now_ms) for board in gateway.boards.served()],
+        "boards": [_board(gateway, board, now_ms, left.get(board.number, 0)) for board in gateway.boards.served()],
         "link": None if link is None else link.model_dump(),
         "refused": gateway.refusals.snapshot(),
         "spool": len(gateway.link.outbox),
     }
 
 
-def _board(gateway: Gateway, board: Board, now_ms: int) -> dict[str, Any]:
+def _board(gateway: Gateway, board: Board, now_ms: int, pad_bytes: int) -> dict[str, Any]:
     vitals = gateway.care.vitals(board.number)
     return {
         "board": f"{board.number:08x}",
@@ -41,6 +42,7 @@ def _board(gateway: Gateway, board: Board, now_ms: int) -> dict[str, Any]:
         "epoch": board.ring.highest,
         "key_source": board.key_source,
         "pads": board.row.pads,
+        "pad_bytes": pad_bytes,
         "reset_cause": RESET_CAUSES[board.row.reset_cause],
         "mode": MODES[board.row.mode],
         "model_version": board.row.model,

@@ -12,6 +12,11 @@ def strip_link_mask(sealed: bytes, mask_key: bytes, *, stream: int, round_: int)
     return (vector - mask(mask_key, stream=stream, round_=round_, n_words=len(vector.words))).to_bytes()
 
 
+def strip_pad(sealed: bytes, pad: bytes) -> bytes:
+    """Take the one-time bytes ``pad`` (4 n + 16) off a vector of suite otp."""
+    return (SealedVector.from_bytes(sealed) - SealedVector.from_bytes(pad)).to_bytes()
+
+
 def partial_sum(
     stripped: Sequence[bytes],
     pair_keys: Mapping[str, bytes],

@@ -49,5 +49,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE boards ADD COLUMN reset_cause INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE boards ADD COLUMN mode INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE blocks (
+        key_id BLOB PRIMARY KEY, board INTEGER NOT NULL, size INTEGER NOT NULL, free TEXT NOT NULL,
+        left INTEGER NOT NULL, listed_seq INTEGER NOT NULL, key BLOB NOT NULL
+    ) WITHOUT ROWID;
     """,
 )
