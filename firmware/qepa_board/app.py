@@ -18,6 +18,7 @@ from qepa_wire.measures import HEART_RATE, UNKNOWN
 from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, BATTERY_UNKNOWN, Hello, decode_round
 
 from .drivers.ad8232 import Ad8232
+from .drivers.states import LEAD_OFF
 from .errors import BoardError, CountersLostError
 from .keys.blocks import BlockStore
 from .keys.counters import Counters
@@ -152,8 +153,9 @@ class App:
         """Read the front end block by block, and feed the watchdog after each."""
         block = self.identity.fs_hz // BLOCKS_PER_S
         flag = asyncio.ThreadSafeFlag()
-        front_end = Ad8232(self.identity.fs_hz, block, flag)
-        counts = array("h", bytes(2 * block))
+        front_end = Ad8232(flag, self.identity.fs_hz, block)
+        ecg = front_end.buffers[0]
+        counts = array("h", bytes(2 * len(ecg)))
         watchdog = machine.WDT(timeout=WATCHDOG_MS)
         due = self.vitals.pipeline.n_samples + self.identity.fs_hz
         front_end.start()
@@ -161,11 +163,13 @@ class App:
             while True:
                 await flag.wait()
                 while front_end.available >= block:
-                    n = front_end.read(counts)
+                    n = front_end.read()
+                    for i in range(n):
+                        counts[i] = ecg[i]
                     started = time.ticks_ms()
                     self.vitals.push(counts, n, self.models)
                     self._time("push", started)
-                    lead_off = front_end.lead_off
+                    lead_off = front_end.state == LEAD_OFF
                     self._watch(lead_off)
                     if self.vitals.pipeline.n_samples >= due:
                         due += self.identity.fs_hz

@@ -36,7 +36,7 @@ function host(memory) {
         const burst = mp.pyimport('machine')._burst;
         sampler.attach(() => new Uint16Array(memory.buffer, address, length), (count) => burst(count));
       }
-      sampler.run(running);
+      sampler.run(running, length);
     },
     watchdog(timeoutMs) {
       Atomics.store(slots, WATCHDOG_MS, timeoutMs);

@@ -47,6 +47,7 @@ export async function startInterpreter({ runtimeDir, compiled, host, flash, pack
     url: path.join(HERE, 'package.json'), // read and thrown away, because `compiled` is used: so let it be small
   });
   copyTree(mp.FS, path.join(HERE, 'shims'), '/rom/shims');
+  copyTree(mp.FS, path.join(HERE, '..', 'chips'), '/rom/shims/chips');
   mp.FS.mkdirTree('/rom/lib');
   for (const dir of packages) copyTree(mp.FS, dir, `/rom/lib/${path.basename(dir)}`);
   mountFlash(mp.FS, '/flash', flash);

@@ -16,7 +16,6 @@ export class Sampler {
   constructor({ ward, slots, ecg, index }) {
     Object.assign(this, { ward, slots, index });
     this.fs = ecg?.fs ?? 360;
-    this.limit = Math.floor(this.fs / 2);
     this.delivered = 0;
     this.fedAt = 0;
     this.leadOff = false;
@@ -33,7 +32,9 @@ export class Sampler {
     this.interval = setInterval(() => this.deliver(), Math.min(100, Math.max(5, Math.round(100 / speed))));
   }
 
-  run(running) {
+  // `most`: samples that the interpreter takes at once.
+  run(running, most) {
+    this.limit = Math.min(Math.floor(this.fs / 2), most);
     if (running && !Atomics.load(this.slots, RUNNING)) {
       this.anchorMs = Atomics.load(this.ward, WARD_MS) - (this.delivered * 1000) / this.fs;
       this.publish();

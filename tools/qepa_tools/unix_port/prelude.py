@@ -3,7 +3,7 @@
 # This is MicroPython.
 """Makes the unix port look like a board: flash at /, packages read-only at /lib, stand-ins for chips at /shims.
 
-Arguments: flash directory, library directory, shims directory, program (a path on the flash).
+Arguments: flash directory, library directory, shims directory, models of chips, program (a path on the flash).
 """
 
 import os
@@ -11,15 +11,16 @@ import sys
 
 import vfs
 
-flash, library, shims, program = sys.argv[1:5]
+flash, library, shims, chips, program = sys.argv[1:6]
 vfs.umount("/")
 vfs.mount(vfs.VfsPosix(flash), "/")
 vfs.mount(vfs.VfsPosix(library), "/lib", readonly=True)
 vfs.mount(vfs.VfsPosix(shims), "/shims", readonly=True)
+vfs.mount(vfs.VfsPosix(chips), "/models/chips", readonly=True)
 os.chdir("/")
-sys.path[:] = ["", ".frozen", "/lib", "/shims"]
+sys.path[:] = ["", ".frozen", "/lib", "/shims", "/models"]
 sys.argv[:] = []
-del flash, library, shims
+del flash, library, shims, chips
 with open(program) as file:
     program = compile(file.read(), program, "exec")
 exec(program, {"__name__": "__main__"})

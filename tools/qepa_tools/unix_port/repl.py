@@ -1,11 +1,10 @@
 # mypy: ignore-errors
-# ruff: noqa: PLC0415  the stand-in for machine is found where _set_up() mounts it
 # This is MicroPython.
 """Makes the unix port a board: flash at /, chips' stand-ins at /shims, boot.py and main.py, a console on stdin.
 
-Arguments: flash directory, shims directory, "raw" or "friendly", reset cause, a file descriptor that is written when
-Ctrl-C may come. Ends with 43 for a soft reset in friendly mode and 44 in raw mode; machine.reset() ends with 42.
-Whoever started it starts it again.
+Arguments: flash directory, shims directory, directory with models of chips, "raw" or "friendly", a file descriptor that
+is written when Ctrl-C may come. Ends with 43 for a soft reset in friendly mode and 44 in raw mode; machine.reset() ends
+with 42. Whoever started it starts it again.
 """
 
 import gc
@@ -56,19 +55,14 @@ class _Flash:
         return used
 
 
-def _set_up(flash, shims, cause):
+def _set_up(flash, shims, chips):
     vfs.umount("/")
     vfs.mount(_Flash(flash), "/")
     vfs.mount(vfs.VfsPosix(shims), "/shims", readonly=True)
+    vfs.mount(vfs.VfsPosix(chips), "/models/chips", readonly=True)
     os.chdir("/")
-    sys.path[:] = ["", ".frozen", "/lib", "/shims"]
+    sys.path[:] = ["", ".frozen", "/lib", "/shims", "/models"]
     sys.argv[:] = []
-    try:
-        import machine
-
-        machine._reset_cause = cause
-    except ImportError:
-        pass
 
 
 def _run_file(name, names):
@@ -95,9 +89,9 @@ def _serve(console):
         console.feed(byte[0])
 
 
-def _main(flash, shims, mode, cause, ready):
+def _main(flash, shims, chips, mode, ready):
     ready = open("/proc/self/fd/" + ready, "wb")  # noqa: SIM115  the host's; after this only the board's own are seen
-    _set_up(flash, shims, int(cause))
+    _set_up(flash, shims, chips)
     raw = mode == "raw"
     names = {"__name__": "__main__"}
     console = Console(sys.stdout.buffer.write, lambda: sys.exit(_SOFT_RESET_RAW if console.raw else _SOFT_RESET), names)

@@ -44,7 +44,7 @@ def run_once(
         (flash / "_program.py").write_text(source)
         empty = Path(temporary, "shims")
         empty.mkdir()
-        arguments = [str(flash), str(library), str(shims or empty), "/_program.py"]
+        arguments = [str(flash), str(library), str(shims or empty), str(HERE.parent / "chips"), "/_program.py"]
         try:
             done = subprocess.run(  # noqa: S603  our own interpreter
                 [*command, "-X", f"heapsize={heap_bytes}", str(HERE / "prelude.py"), *arguments],
