@@ -126,6 +126,25 @@ def dot32(words: "array[int]", first: int, x: "array[int]", n: int) -> int:
     return _wrap(total)
 
 
+def descend(
+    words: "array[int]", first: int, errors: "array[int]", units: int, x: "array[int]", n: int, limit: int
+) -> None:
+    """One step of gradient descent for a layer: words[first + (n + 1) u + k] -= (errors[u] x[k] + 2^15) >> 16.
+
+    For each of `units` units n words, one for each x, then that of its bias, whose x is 256; each word is then held
+    within +-limit. words, errors: array('i'), x: array('h'); errors[u] * x[k] stays below 2^30 in size.
+    """
+    for u in range(units):
+        error = errors[u]
+        if error == 0:
+            first += n + 1
+            continue
+        for k in range(n + 1):
+            v = words[first] - ((error * (x[k] if k < n else 256) + 32768) >> 16)
+            words[first] = limit if v > limit else -limit if v < -limit else v
+            first += 1
+
+
 def biquad(x: "array[int]", n: int, coefficients: "array[int]", state: "array[int]", sections: int) -> None:
     """Filter x[0:n] in place by a cascade of second-order sections, direct form 1.
 

@@ -127,6 +127,24 @@ def dot32(words: ptr32, first: int, x: ptr16, n: int) -> int:
 
 
 @micropython.viper
+def descend(words: ptr32, first: int, errors: ptr32, units: int, x: ptr16, n: int, limit: int):
+    for u in range(units):
+        error: int = int(errors[u])
+        if error != 0:
+            for k in range(n + 1):
+                by: int = 256
+                if k < n:
+                    by = (int(x[k]) ^ 32768) - 32768
+                v: int = int(words[first + k]) - ((error * by + 32768) >> 16)
+                if v > limit:
+                    v = limit
+                if v < 0 - limit:
+                    v = 0 - limit
+                words[first + k] = v
+        first += n + 1
+
+
+@micropython.viper
 def biquad(x: ptr32, n: int, coefficients: ptr32, state: ptr32, sections: int):
     c: int = 0
     s: int = 0

@@ -87,15 +87,20 @@ def vectors(draw: Any) -> Case:
 @st.composite
 def filters(draw: Any) -> Case:
     n = draw(st.integers(1, 40))
-    name = draw(st.sampled_from(("dot8", "dot16", "dot32", "biquad", "fir", "isqrt")))
+    name = draw(st.sampled_from(("dot8", "dot16", "dot32", "descend", "biquad", "fir", "isqrt")))
     values = ["i", draw(some(words, n))]
-    if name == "dot8":
-        return name, [["b", draw(some(octets, n))], ["b", draw(some(octets, n))], n]
-    if name == "dot16":
-        return name, [["h", draw(some(samples, n))], ["h", draw(some(samples, n))], n]
+    if name in ("dot8", "dot16"):
+        code, narrow = ("b", octets) if name == "dot8" else ("h", samples)
+        return name, [[code, draw(some(narrow, n))], [code, draw(some(narrow, n))], n]
     if name == "dot32":
         first = draw(st.integers(0, n - 1))
         return name, [values, first, ["h", draw(some(samples, n))], n - first]
+    if name == "descend":
+        units, first = draw(st.integers(0, 4)), draw(st.integers(0, 3))
+        small, inputs = st.integers(-32767, 32767), st.integers(-1024, 1024)
+        errors = draw(some(st.one_of(st.just(0), st.integers(-(2**20), 2**20 - 1)), units))
+        layer = [["i", draw(some(small, first + units * (n + 1)))], first, ["i", errors], units]
+        return name, [*layer, ["h", draw(some(inputs, n))], n, draw(st.sampled_from((32767, 1000)))]
     if name == "biquad":
         sections = draw(st.integers(1, 3))
         coefficients, state = (["i", draw(some(words, k * sections))] for k in (5, 4))

@@ -18,9 +18,10 @@ patient may contribute, the norm of their sum is at most the whole, by the trian
 
 from array import array
 
+from qepa_kernels import descend
 from qepa_wire.quantizer import clip_l2
 
-from .features import LIMIT, ONE
+from .features import LIMIT
 from .network import PROBABILITY_ONE, WORD_LIMIT, ModelShape, scores, softmax
 
 UNLABELLED = -1
@@ -29,10 +30,7 @@ DELTA_LIMIT = 1024  # +-0.25 a word
 DELTA_NORM_LIMIT = 4096  # 1.0 over the whole update
 EPOCHS = 2
 REHEARSED = 8  # beats of a class
-RATE_SHIFT = 5  # step size 1/32
 
-_SHIFT = 11 + RATE_SHIFT  # Q15 times Q8 down to Q12, then the step size
-_HALF = 1 << (_SHIFT - 1)
 _NOTHING = 32  # an error of a thousandth moves no word of an ordinary beat
 
 
@@ -120,9 +118,10 @@ class Learner:
                 errors[c] = 0
         if shape.hidden:
             self._propagate(words)
-        _descend(words, shape.first, errors, shape.classes, shape.units if shape.hidden else x, shape.inputs)
+        inputs = shape.units if shape.hidden else x
+        descend(words, shape.first, errors, shape.classes, inputs, shape.inputs, WORD_LIMIT)
         if shape.hidden:
-            _descend(words, 0, self._back, shape.hidden, x, shape.features)
+            descend(words, 0, self._back, shape.hidden, x, shape.features, WORD_LIMIT)
 
     def _propagate(self, words):
         """Errors of the hidden units (Q15) from those of the classes; a unit at either end of its range has none."""
@@ -137,17 +136,3 @@ class Learner:
                     total += ((errors[c] + 4) >> 3) * words[k]
                     k += n + 1
             self._back[j] = (total + 256) >> 9
-
-
-def _descend(words, first, errors, n_errors, x, n):
-    """words -= step * error * input, unit after unit from word `first` on; n inputs x, then the bias."""
-    k = first
-    for u in range(n_errors):
-        error = errors[u]
-        if error == 0:
-            k += n + 1
-            continue
-        for j in range(n + 1):
-            v = words[k] - ((error * (x[j] if j < n else ONE) + _HALF) >> _SHIFT)
-            words[k] = WORD_LIMIT if v > WORD_LIMIT else -WORD_LIMIT if v < -WORD_LIMIT else v
-            k += 1
