@@ -17,6 +17,7 @@ import pyhsslms.pyhsslms as hsslms
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 OUT = Path(__file__).with_name("wire.json")
 
@@ -314,6 +315,81 @@ def quantizers() -> list[dict]:
     return out
 
 
+def tails() -> list[dict]:
+    """The least T with T^2 >= 90.11 s2, where 2 exp(-T^2 / (2 s2)) <= 2^-64, for the variances s2 = noise_q8 / 256."""
+    out = []
+    for noise_q8 in (0, 1, 2, 3, 255, 256, 257, 2304, 25600, 123457, 2**24, 2**32 - 1):
+        bound = Fraction(9011, 100) * Fraction(noise_q8, 256)
+        t = 0
+        step = 1 << 20
+        while step:
+            while (t + step - 1) ** 2 < bound:
+                t += step
+            step //= 2
+        out.append({"noise_q8": noise_q8, "tail": t})
+    return out
+
+
+def terms() -> list[dict]:
+    check_key = prf(COHORT, b"qepa/1/cohort/check")
+    cases = [(17, 2047, (1, 72, 25000, 4096, 0, 0, 0)), (2**32 - 1, 65535, (2, 240, 65536, 1 << 20, 1, 2304, 3072))]
+    return [
+        {
+            "model": model,
+            "n_max": n_max,
+            "stream": list(stream),
+            "out": prf(check_key, struct.pack("<IH", model, n_max) + struct.pack("<BHIIBII", *stream)).hex(),
+        }
+        for model, n_max, stream in cases
+    ]
+
+
+def poly1305s() -> list[dict]:
+    """RFC 8439: section 2.5.2, then those of appendix A.3 that try the arithmetic (1, 7 to 11), with its tags."""
+    ones = "ff" * 16
+    cases = [
+        (
+            "85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b",
+            b"Cryptographic Forum Research Group".hex(),
+            "a8061dc1305136c6c22b8baf0c0127a9",
+        ),
+        ("00" * 32, "00" * 64, "00" * 16),
+        ("02" + "00" * 31, ones, "03" + "00" * 15),
+        ("02" + "00" * 15 + ones, "02" + "00" * 15, "03" + "00" * 15),
+        ("01" + "00" * 31, ones + "f0" + "ff" * 15 + "11" + "00" * 15, "05" + "00" * 15),
+        ("01" + "00" * 31, ones + "fb" + "fe" * 15 + "01" * 16, "00" * 16),
+        ("02" + "00" * 31, "fd" + "ff" * 15, "fa" + "ff" * 15),
+        (LINK.hex(), "", LINK.hex()[32:]),  # nothing to authenticate: the key's second half
+    ]
+    return [{"key": key, "message": message, "tag": tag} for key, message, tag in cases]
+
+
+def one_time_frame(type_: int, seq: int, key_id: bytes, offset: int, key: bytes, body: bytes) -> bytes:
+    inner = key_id + struct.pack("<I", offset) + body
+    head = bytes([0x51, 1, type_, 2]) + struct.pack("<IIII", BOARD, 7, seq, len(inner) + 16)
+    return frame(type_, seq, inner + Poly1305.generate_tag(key, head + inner), suite=2)
+
+
+def one_time() -> list[dict]:
+    block_ = hashlib.shake_256(b"block").digest(512)
+    key_id = hashlib.sha256(b"block").digest()[:16]
+    out = []
+    alert = (654321, 3, 4, 1, 52)
+    offset = 100
+    pad = block_[offset + 32 : offset + 42]
+    body = xor(struct.pack("<IHBBh", *alert), pad)
+    case = {"type": 4, "seq": 77, "block": block_.hex(), "key_id": key_id.hex(), "offset": offset, "alert": list(alert)}
+    out.append({**case, "frame": one_time_frame(4, 77, key_id, offset, block_[100:132], body).hex()})
+    values, offset = [5, -6, 7], 142
+    size = 4 * len(values) + 16
+    end = f(prf(END, b"qepa/1/end/mask"), 1, 2, 0, 9, size)
+    sealed_ = seal(values, [end, block_[offset + 32 : offset + 32 + size]], 2, 9)
+    body = struct.pack("<QBBHI", 9, 2, 0, len(values), 17) + sealed_
+    case = {"type": 2, "seq": 78, "block": block_.hex(), "key_id": key_id.hex(), "offset": offset, "values": values}
+    out.append({**case, "frame": one_time_frame(2, 78, key_id, offset, block_[offset : offset + 32], body).hex()})
+    return out
+
+
 def stochastic() -> list[dict]:
     out = []
     for bound, q_max, x in [(3, 1, 1), (3, 1, -1), (1000, 7, 333), (1 << 20, 5, -12345), (7, 7, 3)]:
@@ -377,6 +453,10 @@ def vectors() -> dict:
         "refused_payloads": refused_payloads(),
         "models": models(),
         "quantizer": quantizers(),
+        "tails": tails(),
+        "terms": terms(),
+        "poly1305": poly1305s(),
+        "one_time": one_time(),
         "stochastic": stochastic(),
         "signatures": signatures(),
     }

@@ -6,7 +6,19 @@ and returns the number of cases it compared.
 
 import struct
 
-from qepa_wire import frame, keys, keystream, lighthe, lms, model, payloads, quantizer
+from qepa_wire import (
+    discrete_gaussian,
+    frame,
+    keys,
+    keystream,
+    lighthe,
+    lms,
+    model,
+    one_time,
+    one_time_mac,
+    payloads,
+    quantizer,
+)
 from qepa_wire.errors import WireError
 
 unhex = bytes.fromhex
@@ -203,6 +215,67 @@ def check_quantizer(vectors):
     return n
 
 
+def check_tails(vectors):
+    for case in vectors["tails"]:
+        same(case, discrete_gaussian.tail(case["noise_q8"]), case["tail"])
+        if case["tail"] > 1:
+            free = (1 << 31) - 1 - case["tail"]
+            quantizer.Quantizer(1, free, 1, noise_q8=case["noise_q8"])
+            refused = refusal(quantizer.Quantizer, 1, free + 1, 1, quantizer.NEAREST, None, case["noise_q8"])
+            same(case, refused, "quantizer")
+    return len(vectors["tails"])
+
+
+def check_terms(vectors):
+    check_key = keys.derive(known(vectors)["cohort"], keys.COHORT_CHECK)
+    for case in vectors["terms"]:
+        order = payloads.StreamOrder(*case["stream"])
+        same(case, payloads.terms_key(check_key, case["model"], case["n_max"], order).hex(), case["out"])
+    return len(vectors["terms"])
+
+
+def check_poly1305(vectors):
+    for case in vectors["poly1305"]:
+        key, message = unhex(case["key"]), unhex(case["message"])
+        same(case, one_time_mac.poly1305_integers(key, message).hex(), case["tag"])
+        same(case, one_time_mac.one_time_tag(key, message).hex(), case["tag"])
+        one_time_mac.check_one_time_tag(key, message, unhex(case["tag"]))
+        other = unhex(case["tag"][:-2] + ("00" if case["tag"][-2:] != "00" else "01"))
+        same(case, refusal(one_time_mac.check_one_time_tag, key, message, other), "mac")
+    same("short key", refusal(one_time_mac.one_time_tag, bytes(31), b""), "key")
+    return len(vectors["poly1305"])
+
+
+def check_one_time(vectors):
+    key, fixed = known(vectors), vectors["keys"]
+    mac_key = keys.derive(key["link"], keys.LINK_MAC_UP)
+    check = keys.derive(key["cohort"], keys.COHORT_CHECK)
+    for case in vectors["one_time"]:
+        data, block, key_id, offset = unhex(case["frame"]), unhex(case["block"]), unhex(case["key_id"]), case["offset"]
+        parsed = frame.parse(data, frame.UP_TYPES)
+        frame.authenticate(data, mac_key)
+        found, at, n_bytes = one_time.reference(parsed)
+        same("reference", (found, at), (key_id, offset))
+        used = block[offset : offset + n_bytes]
+        opened = one_time.open_one_time(parsed, used)
+        taken = one_time.split(key_id, offset, used)
+        if "alert" in case:
+            alert = payloads.Alert(*case["alert"])
+            same("alert", one_time.unmask_alert(opened), alert)
+            body = one_time.mask_alert(taken.pad, alert)
+        else:
+            vector = payloads.decode_vector(opened.payload)
+            end = keys.derive(key["end"], keys.END_MASK)
+            sealed = lighthe.seal(case["values"], [end], check, vector.stream, vector.round, [taken.pad])
+            same("sealed", vector.sealed, sealed)
+            body = payloads.encode_vector(vector.round, vector.stream, vector.model, sealed)
+        args = (case["type"], fixed["board"], fixed["epoch"], case["seq"], body)
+        same("frame", one_time.encode_one_time(*args, taken, mac_key), data)
+        other = bytes([used[0] ^ 1]) + used[1:]
+        same("other block", refusal(one_time.open_one_time, parsed, other), "mac")
+    return len(vectors["one_time"])
+
+
 def check_stochastic(vectors):
     for case in vectors["stochastic"]:
         draws = quantizer.Quantizer(
@@ -235,6 +308,10 @@ CHECKS = {
     "refused_payloads": check_refused_payloads,
     "models": check_models,
     "quantizer": check_quantizer,
+    "tails": check_tails,
+    "terms": check_terms,
+    "poly1305": check_poly1305,
+    "one_time": check_one_time,
     "stochastic": check_stochastic,
     "signatures": check_signatures,
 }

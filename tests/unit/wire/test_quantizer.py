@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qepa_wire.discrete_gaussian import tail
 from qepa_wire.errors import WireError
-from qepa_wire.quantizer import STOCHASTIC, Quantizer
+from qepa_wire.quantizer import STOCHASTIC, Quantizer, clip_l2
 
 bounds = st.integers(1, 2**32 - 1)
 values = st.integers(-(2**40), 2**40)
@@ -71,6 +72,33 @@ def test_a_sum_that_could_wrap_is_refused_with_the_arithmetic(n_max, q_max):
     assert f"{n_max} * {q_max} = {n_max * q_max} is not below 2^31 = {2**31}" in str(refused.value)
     advised = int(str(refused.value).rsplit(" ", 1)[1])
     assert n_max * advised < 2**31 <= n_max * (advised + 1)
+
+
+@given(st.integers(1, 2**16), st.integers(1, 2**20), st.integers(1, 2**32 - 1))
+def test_room_is_left_for_the_tail_of_the_noise(n_max, q_max, noise_q8):
+    reach = q_max + tail(noise_q8)
+    if n_max * reach < 2**31:
+        Quantizer(5, q_max, n_max, noise_q8=noise_q8)
+        return
+    with pytest.raises(WireError, match=f"noise of {tail(noise_q8)}") as refused:
+        Quantizer(5, q_max, n_max, noise_q8=noise_q8)
+    assert refused.value.reason == "quantizer"
+
+
+@given(st.lists(st.integers(-(2**31), 2**31), max_size=40), st.integers(0, 2**33))
+def test_a_clipped_vector_keeps_its_norm_bound_and_its_direction(values, limit):
+    clipped = clip_l2(values, limit)
+    square = sum(value * value for value in values)
+    assert sum(value * value for value in clipped) <= limit * limit
+    if square <= limit * limit:
+        assert list(clipped) == values
+        return
+    for before, after in zip(values, clipped, strict=True):
+        assert before * after >= 0
+        # towards 0, by less than one and what rounding the norm up costs
+        exact_square = Fraction(before * before * limit * limit, square)
+        assert after * after <= exact_square
+        assert (abs(after) + 2) ** 2 > exact_square
 
 
 def test_the_limit_itself_is_refused():
