@@ -58,6 +58,8 @@ class BoardSettings:
     fs_hz: int
     mains_hz: int
     rekey_s: int
+    firmware_root: str | None = None
+    """HSS public key (hexadecimal) of who signs its updates; without it the board takes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,17 @@ class Dock:
             "cohort_key": cohort_key.hex(),
             "model_root": reply.model_root.hex(),
         }
+        if settings.firmware_root is not None:
+            provision["firmware_root"] = settings.firmware_root
         answer = await _call(cradle, f"provision({json.dumps(provision)!r})")
         return bool(answer["reset"])
+
+    async def retire(self, *, board: int, patient: str, gateway: str) -> None:
+        """End what a lost or broken board can say: the server gets an end key for it that nobody has."""
+        sealed = seal_to(self._server.seal_key, os.urandom(32), enrolment_info(board, patient, gateway))
+        await self._post_enrolment(
+            EnrolmentRequest(board=board, patient=patient, gateway=gateway, sealed_end_key=sealed)
+        )
 
     async def load(self, cradle: Cradle, gateway: str, pads: int) -> None:
         """Take ``pads`` keys for ``gateway`` from Alice's KME and write them to the board in the cradle."""
