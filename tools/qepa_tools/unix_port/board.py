@@ -20,6 +20,7 @@ POWER_ON, HARD_RESET, WATCHDOG_RESET, SOFT_RESET = 1, 2, 3, 5
 SHIMS = Path(__file__).with_name("shims")
 
 _REPL = Path(__file__).with_name("repl.py")
+_CHIPS = Path(__file__).parents[1] / "chips"
 _EXIT_HARD_RESET, _EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW = 42, 43, 44
 _INTERRUPT_SETTLES_S = 0.01
 _CRASH_PAUSE_S = 0.5
@@ -40,7 +41,7 @@ class UnixBoard:
         """``files`` is its flash; ``shims`` holds the modules that stand in for hardware."""
         self._command = [*ensure_unix_port(), "-X", f"heapsize={heap_bytes}", str(_REPL)]
         self._files, self._shims = files.resolve(), shims
-        self._environment = {"QEPA_UNIQUE_ID": unique_id.hex(), "PATH": ""}
+        self._unique_id = unique_id.hex()
         self._raw = False
         self._pending = b""
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,11 +127,11 @@ class UnixBoard:
         self._booted, booted = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603  our own interpreter
-                [*self._command, str(self._files), str(self._shims), mode, str(cause), str(booted)],
+                [*self._command, str(self._files), str(self._shims), str(_CHIPS), mode, str(booted)],
                 stdin=end,
                 stdout=end,
                 stderr=end,
-                env=self._environment,
+                env={"QEPA_UNIQUE_ID": self._unique_id, "QEPA_RESET_CAUSE": str(cause)},
                 start_new_session=True,
                 pass_fds=(booted,),
             )
@@ -155,6 +156,9 @@ class UnixBoard:
         if status == _EXIT_HARD_RESET:
             self._start(HARD_RESET)
             return b"rst:0xc (SW_CPU_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
+        if status == -signal.SIGALRM:
+            self._start(WATCHDOG_RESET)
+            return b"rst:0x8 (TG1WDT_SYS_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
         self._console, self._held = pty.openpty()  # something to wait on until it restarts
         os.set_blocking(self._console, False)
         self._restart_at = time.monotonic() + _CRASH_PAUSE_S

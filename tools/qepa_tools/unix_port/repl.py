@@ -15,17 +15,23 @@ import vfs
 from console import Console, run
 
 _SOFT_RESET, _SOFT_RESET_RAW = 43, 44
-_FILE_TYPE, _FLASH_BYTES, _BLOCK = 0x8000, 2 * 1024 * 1024, 4096
+_FILE_TYPE, _DIRECTORY_MODE, _FLASH_BYTES, _BLOCK = 0x8000, 0x4000, 2 * 1024 * 1024, 4096
 
 
 class _Flash:
-    """A directory of the host as a board's file system: sizes in listings, no dot entries, a size of its own."""
+    """A directory of the host as a board's file system: sizes in listings, no dot entries, a size of its own.
+
+    Paths are put together here: a VfsPosix with a root of its own renames a file to itself (its rename builds both
+    paths in one buffer).
+    """
 
     def __init__(self, root):
         self._root = root
-        self._posix = vfs.VfsPosix(root)
-        for name in ("open", "chdir", "mkdir", "remove", "rename", "rmdir", "stat"):
-            setattr(self, name, getattr(self._posix, name))
+        self._posix = vfs.VfsPosix()
+        self._directory = "/"
+
+    def _host(self, path):
+        return self._root + (path if path.startswith("/") else self._directory.rstrip("/") + "/" + path)
 
     def mount(self, _readonly, _mkfs):
         pass
@@ -33,13 +39,37 @@ class _Flash:
     def umount(self):
         pass
 
+    def open(self, path, mode):
+        return self._posix.open(self._host(path), mode)
+
+    def chdir(self, path):
+        path = self._host(path)[len(self._root) :]
+        if path != "/" and self.stat(path)[0] != _DIRECTORY_MODE:
+            raise OSError(20)
+        self._directory = path
+
     def getcwd(self):
-        path = self._posix.getcwd()
-        return path[len(self._root) :] or "/" if path.startswith(self._root) else path
+        return self._directory
+
+    def mkdir(self, path):
+        self._posix.mkdir(self._host(path))
+
+    def remove(self, path):
+        self._posix.remove(self._host(path))
+
+    def rename(self, old, new):
+        self._posix.rename(self._host(old), self._host(new))
+
+    def rmdir(self, path):
+        self._posix.rmdir(self._host(path))
+
+    def stat(self, path):
+        found = self._posix.stat(self._host(path))
+        return (found[0] & 0xF000,) + tuple(found[1:])
 
     def ilistdir(self, path):
-        base = (path or ".").rstrip("/")
-        for entry in self._posix.ilistdir(path):
+        base = self._host(path).rstrip("/")
+        for entry in self._posix.ilistdir(base or "/"):
             if entry[0] not in (".", ".."):
                 size = self._posix.stat(base + "/" + entry[0])[6] if entry[1] == _FILE_TYPE else 0
                 yield (entry[0], entry[1], 0, size)

@@ -1,0 +1,221 @@
+"""A board on a serial port, through mpremote's own raw REPL: run code, read and write files, reset.
+
+Works on whatever pyserial opens: a USB port, rfc2217://, socket://, a pseudo-terminal. mpremote's transport is not a
+stable interface; what is used of it is used here alone, and tests/hil runs it.
+"""
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+
+from mpremote.transport import TransportError, TransportExecError
+from mpremote.transport_serial import SerialTransport
+from serial import SerialException
+
+from ..errors import ToolError
+
+Progress = Callable[[int], None]
+"""Told how many more bytes are done."""
+
+_ANSWER_TIMEOUT_S = 10.0
+_CHUNK = 1536  # bytes of a file in one command: 2 kB in base64, which the smallest board compiles
+# The application's watchdog outlives it: what runs here must feed one too. If this session dies, the board restarts.
+_WATCHDOG_MS = 60000
+_FEED = f"import machine\nmachine.WDT(timeout={_WATCHDOG_MS}).feed()\n"
+_HASHES = """
+import os, hashlib, json
+def _hash(p):
+    h = hashlib.sha256()
+    with open(p, "rb") as f:
+        while True:
+            b = f.read(512)
+            if not b:
+                break
+            h.update(b)
+    print(json.dumps([p, h.digest().hex()]))
+def _walk(p):
+    if os.stat(p)[0] & 0x8000:
+        _hash(p)
+    else:
+        for e in os.ilistdir(p):
+            _walk(p + "/" + e[0])
+for _p in %r:
+    try:
+        os.stat(_p)
+    except OSError:
+        continue
+    _walk(_p)
+"""
+_WHO = """
+import sys, os, json, machine
+_s = os.statvfs("/")
+print(json.dumps({"id": machine.unique_id().hex(), "version": list(sys.implementation[1])[:3], "platform": sys.platform,
+    "machine": getattr(sys.implementation, "_machine", ""), "free_flash": _s[0] * _s[3]}))
+"""
+
+
+class BoardError(ToolError):
+    """The board does not answer, or what it was asked to do failed; the message is one sentence."""
+
+
+class BoardSession:
+    """An open console with a fresh interpreter behind it; a context manager. Boards run nothing of theirs meanwhile.
+
+    Every call raises BoardError. Nothing that is sent is repeated in an error: it may hold keys.
+    """
+
+    def __init__(self, port: str) -> None:
+        self.port = port
+        self._transport: SerialTransport | None = None
+
+    def __enter__(self) -> Self:
+        with self._translated():
+            transport = SerialTransport(self.port, timeout=_ANSWER_TIMEOUT_S)
+            self._transport = transport
+            try:
+                transport.enter_raw_repl(soft_reset=True)
+            except BaseException:
+                self._transport = None
+                transport.close()
+                raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            with contextlib.suppress(Exception):  # whatever it is, the port is closed next
+                transport.close()
+
+    def run(self, code: str) -> str:
+        """Run ``code``; returns what it printed."""
+        if self._transport is None:
+            raise BoardError(f"the session with the board at {self.port} is over.")
+        with self._translated():
+            return str(self._transport.exec(_FEED + code).decode())
+
+    def call(self, code: str) -> Any:
+        """Run ``code``, which prints JSON in its last line; returns that."""
+        lines = self.run(code).strip().splitlines()
+        try:
+            return json.loads(lines[-1])
+        except (IndexError, ValueError):
+            raise BoardError(f"the board at {self.port} did not answer in JSON: is this firmware on it?") from None
+
+    def dock(self, call: str) -> dict[str, Any]:
+        """Make a dock call (firmware/qepa_board/system/dock.py), such as "status()"; its answer without "ok"."""
+        answer = self.call(f"from qepa_boot.loader import attach\nattach()\nfrom qepa_board.system import dock\ndock.{call}")
+        name = call.partition("(")[0]
+        if not isinstance(answer, dict) or not answer.pop("ok", False):
+            reason = answer.get("error", "no reason") if isinstance(answer, dict) else answer
+            raise BoardError(f"the board at {self.port} refused {name}: {reason}.")
+        return answer
+
+    def who(self) -> dict[str, Any]:
+        """Hardware id (hexadecimal), MicroPython version, platform, machine, free bytes of flash."""
+        answer = self.call(_WHO)
+        if not isinstance(answer, dict):
+            raise BoardError(f"the board at {self.port} does not say what it is.")
+        return answer
+
+    def hashes(self, paths: Iterable[str]) -> dict[str, str]:
+        """SHA-256 (hexadecimal) by path of the files in ``paths`` and below the directories in it, as far as there."""
+        lines = self.run(_HASHES % (list(paths),)).splitlines()
+        return {path: digest for path, digest in map(json.loads, lines)}
+
+    def read_file(self, path: str) -> bytes:
+        """Content of a file."""
+        assert self._transport is not None  # noqa: S101  only used in a session
+        with self._translated():
+            return bytes(self._transport.fs_readfile(path))
+
+    def write_file(self, path: str, data: bytes, progress: Progress = lambda _: None) -> None:
+        """Replace a file, whole or not at all; missing directories are made."""
+        self._make_directories(str(PurePosixPath(path).parent))
+        self.run(f"import binascii\n_f = open({path + '.new'!r}, 'wb')")
+        for start in range(0, len(data), _CHUNK):
+            chunk = data[start : start + _CHUNK]
+            self.run(f"_f.write(binascii.a2b_base64({base64.b64encode(chunk).decode()!r}))")
+            progress(len(chunk))
+        self.run(f"_f.close()\nimport os\nos.rename({path + '.new'!r}, {path!r})")
+
+    def remove_file(self, path: str) -> None:
+        """Remove a file."""
+        self.run(f"import os\nos.remove({path!r})")
+
+    def reset(self) -> None:
+        """Reset the board; the session is over."""
+        transport = self._transport
+        if transport is None:
+            return
+        with self._translated():
+            transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            time.sleep(0.1)  # let it take the command before the port closes
+        self.__exit__(None, None, None)
+
+    def _make_directories(self, path: str) -> None:
+        parents = [str(parent) for parent in reversed([PurePosixPath(path), *PurePosixPath(path).parents])]
+        wanted = [parent for parent in parents if parent not in ("/", ".")]
+        if wanted:
+            self.run(f"import os\nfor _d in {wanted!r}:\n try:\n  os.mkdir(_d)\n except OSError:\n  pass")
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """mpremote's errors in our words; what it prints of the conversation is kept off the screen."""
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        except TransportExecError as error:
+            last = str(error.error_output).strip().splitlines()[-1:] or ["no traceback"]
+            raise BoardError(f"the board at {self.port} raised {last[0]}") from None
+        except (TransportError, SerialException, OSError, struct.error, TypeError) as error:
+            raise BoardError(f"the board at {self.port} does not answer ({_reason(error)}): replug it.") from None
+
+
+class DockCradle:
+    """A session as the key dock's cradle (qepa_tools.dock.Cradle)."""
+
+    def __init__(self, session: BoardSession) -> None:
+        self._session = session
+
+    async def run(self, code: str) -> str:
+        """Run ``code``; raises ToolError without repeating it."""
+        attach = "from qepa_boot.loader import attach\nattach()\n"
+        return await asyncio.to_thread(self._session.run, attach + code)
+
+
+def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = lambda _: False) -> list[str]:
+    """Listen to a board for at most ``seconds`` without disturbing it; ends early with the line that ``until`` accepts."""
+    lines, partial = [], b""
+    deadline = time.monotonic() + seconds
+    try:
+        transport = SerialTransport(port, timeout=0.2)
+        try:
+            while time.monotonic() < deadline:
+                partial += transport.serial.read(256)
+                *complete, partial = partial.split(b"\n")
+                for each in complete:
+                    lines.append(each.decode(errors="replace").rstrip("\r"))
+                    if until(lines[-1]):
+                        return lines
+        finally:
+            transport.close()
+    except (TransportError, SerialException, OSError) as error:
+        raise BoardError(f"the board at {port} cannot be listened to ({_reason(error)}): replug it.") from None
+    return lines
+
+
+def missing_files(wanted: Mapping[str, bytes], present: Mapping[str, str], digest: Callable[[bytes], str]) -> list[str]:
+    """Paths of ``wanted`` whose content is not what ``present`` (path: hash) says is there, sorted."""
+    return sorted(path for path, data in wanted.items() if present.get(path) != digest(data))
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}" if isinstance(error, (struct.error, TypeError)) else str(error) or type(error).__name__
