@@ -10,6 +10,7 @@ A rate is the mean over the window: it settles within 20 s of signal and lags a 
 
 from array import array
 
+from qepa_kernels import ring_span
 from qepa_wire.measures import (
     NO_DATA,
     POOR_SIGNAL,
@@ -320,3 +321,9 @@ class DerivedRespiration:
         if height != UNKNOWN and quality < _ALONE_PERCENT:
             return POOR_SIGNAL, UNKNOWN
         return quality, height
+
+
+def qrs_height(ecg_filter, r_index):
+    """Height of the QRS complex at sample `r_index`, 50 ms to either side, whichever way it points."""
+    reach = ecg_filter.fs_hz // 20
+    return ring_span(ecg_filter.clean, r_index + ecg_filter.clean_delay - reach, 2 * reach + 1)

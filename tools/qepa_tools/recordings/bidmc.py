@@ -37,6 +37,7 @@ class BidmcRecord:
     resp: NDArray[np.float64]
     hr_bpm: NDArray[np.float64]
     pulse_bpm: NDArray[np.float64]
+    resp_rate: NDArray[np.float64]
     spo2: NDArray[np.float64]
     breaths: tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -93,6 +94,7 @@ def load_bidmc(directory: Path, number: int) -> BidmcRecord:
             resp=_filled(signals["RESP"]),
             hr_bpm=numerics["HR"],
             pulse_bpm=numerics["PULSE"],
+            resp_rate=numerics["RESP"],
             spo2=numerics["SpO2"],
             breaths=(first, second),
         )
