@@ -9,10 +9,13 @@ import struct
 from array import array
 
 _MASK = 2047  # RING - 1
+_SMALL = 2**30 - 1
 
 
 def _wrap(value: int) -> int:
     """value mod 2^32 as a signed word."""
+    if -_SMALL <= value <= _SMALL:  # the rest would go over the heap
+        return value
     value &= 0xFFFFFFFF
     return value - 0x100000000 if value & 0x80000000 else value
 

@@ -4,12 +4,14 @@ import base64
 import functools
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from qepa_tools.firmware_build.kernels import build_kernels
 from qepa_tools.fleet.fleet import Fleet
 from qepa_tools.fleet.runtime import HERE, ensure_runtime, node_path
 from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES, ProgramError, run_once
@@ -82,6 +84,17 @@ def unix_run() -> Callable[..., str]:
             raise AssertionError(f"MicroPython i386: {error}") from error
 
     return run
+
+
+@pytest.fixture(scope="session")
+def native_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is on an i386 board: bytecode and native.mpy."""
+    package = tmp_path_factory.mktemp("native") / "qepa_kernels"
+    package.mkdir()
+    for name in ("__init__.py", "bytecode.py"):
+        shutil.copy(FIRMWARE / "qepa_kernels" / name, package)
+    build_kernels("x86", package)
+    return package
 
 
 @pytest.fixture(params=["wasm", "i386"])

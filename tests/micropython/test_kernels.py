@@ -154,17 +154,6 @@ def windows(draw: Any) -> Case:
     return "qrs_window", [ring, draw(st.integers(-5, 20)), offsets, ["i", [0] * span], points, ["i", [0] * lags], lags]
 
 
-@pytest.fixture(scope="session")
-def native_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as it is on an i386 board: bytecode and native.mpy."""
-    package = tmp_path_factory.mktemp("native") / "qepa_kernels"
-    package.mkdir()
-    for name in ("__init__.py", "bytecode.py"):
-        shutil.copy(SOURCES / name, package)
-    build_kernels("x86", package)
-    return package
-
-
 ANY = st.one_of(vectors(), filters(), ecg(), windows())
 no_haste = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
