@@ -8,7 +8,7 @@ from qepa_wire.model import CONTEXT, decode_model, decode_release
 
 from ..errors import BoardError, CorruptError
 from ..system.flash import read_record, write_record
-from .network import FRACTION_BITS, WORD_LIMIT, ModelShape
+from .network import FRACTION_BITS, MAX_UNITS, WORD_LIMIT, ModelShape
 
 FILE = "model"
 
@@ -46,8 +46,8 @@ class ModelStore:
         mine = (self.shape.features, self.shape.classes, FRACTION_BITS)
         if (model.features, model.classes, model.fraction_bits) != mine:
             raise WireError("shape", "%d features, %d classes" % (model.features, model.classes))
-        if max(model.words) > WORD_LIMIT or min(model.words) < -WORD_LIMIT:
-            raise WireError("shape", "a word beyond %d" % WORD_LIMIT)
+        if model.hidden > MAX_UNITS or max(model.words) > WORD_LIMIT or min(model.words) < -WORD_LIMIT:
+            raise WireError("shape", "%d hidden units, or a word beyond %d" % (model.hidden, WORD_LIMIT))
         return model
 
     def _use(self, model, release):

@@ -1,7 +1,6 @@
 """Consents that end, alerts that start and end once, models that never go back, and what the dock may do."""
 
 import json
-from types import SimpleNamespace
 
 import pyhsslms.pyhsslms as hsslms
 import pytest
@@ -17,7 +16,7 @@ from qepa_board.system import dock
 from qepa_board.system.flash import Flash
 from qepa_wire.errors import WireError
 from qepa_wire.keys import care_key
-from qepa_wire.model import CONTEXT, SOFTMAX, Model, encode_model, encode_release
+from qepa_wire.model import CONTEXT, HIDDEN, SOFTMAX, Model, encode_model, encode_release, model_words
 from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, Label, encode_grant, encode_labels, encode_revoke
 
 BOARD = 7
@@ -116,9 +115,10 @@ def hospital():
     return hsslms.HssPrivateKey(levels=1, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w4)
 
 
-def release(hospital, version, features=2, classes=2):
-    words = [version] * ((features + 1) * classes)
-    blob = encode_model(Model(version, SOFTMAX, features, 0, classes, 12, words))
+def release(hospital, version, features=2, hidden=0, classes=2, fraction_bits=12, word=None):
+    kind = HIDDEN if hidden else SOFTMAX
+    words = [version if word is None else word] * model_words(kind, features, hidden, classes)
+    blob = encode_model(Model(version, kind, features, hidden, classes, fraction_bits, words))
     return encode_release(blob, hospital.sign(CONTEXT + blob))
 
 
@@ -136,11 +136,29 @@ def test_models_are_signed_fit_and_rise(flash, hospital):
     assert reason(store.accept, release(hospital, 3, features=3)) == "shape"
     assert reason(store.accept, second[:-1] + b"?") == "signature"
     assert ModelStore(flash, counters, root, SHAPE).version == 2
+    assert reason(store.accept, release(hospital, 3, classes=3)) == "shape"
+    assert reason(store.accept, release(hospital, 3, fraction_bits=11)) == "shape"
+    assert reason(store.accept, release(hospital, 3, word=32768)) == "shape"
+    assert reason(store.accept, release(hospital, 3, word=-32768)) == "shape"
+    assert reason(store.accept, release(hospital, 3, hidden=32)) == "shape"
+    assert (store.version, store.shape.hidden) == (2, 0)
     flash.files["model"] = flash.files["model"][:-1]
     lost = ModelStore(flash, Counters.load(flash), root, SHAPE)
     assert lost.version == 0
     assert reason(lost.accept, release(hospital, 1)) == "downgrade"
     assert lost.accept(second)
+
+
+def test_a_model_may_gain_and_lose_its_hidden_layer(flash, hospital):
+    root = hospital.publicKey().serialize()
+    store = ModelStore(flash, Counters.create(flash), root, SHAPE)
+    store.accept(release(hospital, 1))
+    assert store.accept(release(hospital, 2, hidden=3))
+    again = ModelStore(flash, Counters.load(flash), root, SHAPE)
+    for held in (store, again):
+        assert (held.version, held.shape.hidden, held.shape.words, list(held.words)) == (2, 3, 17, [2] * 17)
+    assert again.accept(release(hospital, 3))
+    assert (again.shape.hidden, len(again.words)) == (0, 6)
 
 
 @pytest.mark.parametrize(

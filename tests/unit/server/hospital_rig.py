@@ -273,7 +273,7 @@ class Gateway:
             self.status()
 
 
-def configuration(folder: Path, **rounds: object) -> ServerConfig:
+def configuration(folder: Path, learning: LearningConfig | None = None, **rounds: object) -> ServerConfig:
     """A configuration for tests."""
     settings: dict[str, object] = {
         "period_s": 1,
@@ -288,7 +288,7 @@ def configuration(folder: Path, **rounds: object) -> ServerConfig:
         root_key=folder / "root",
         api=ApiConfig(),
         rounds=RoundsConfig.model_validate(settings),
-        learning=LearningConfig(),
+        learning=learning or LearningConfig(),
     )
 
 
@@ -309,11 +309,13 @@ def signer_in(folder: Path, vault: Vault, store: Store) -> HssSigner:
 class Rig:
     """A hospital with gateways on a lossless in-memory broker and a clock set by hand."""
 
-    def __init__(self, folder: Path, layout: dict[str, list[Board]], **rounds: object) -> None:
+    def __init__(
+        self, folder: Path, layout: dict[str, list[Board]], learning: LearningConfig | None = None, **rounds: object
+    ) -> None:
         self.folder = folder
         self.now = 1_800_000_000_000
         self.root, self.identities = certified()
-        self.config = configuration(folder, **rounds)
+        self.config = configuration(folder, learning, **rounds)
         self.to_gateways: list[tuple[str, bytes]] = []
         self.to_server: list[tuple[str, bytes]] = []
         self.dead: set[str] = set()

@@ -1,17 +1,18 @@
 """Registry, signing state, robust rules, learning, store, audit, configuration."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
-from hospital_rig import Rig, ward
+from hospital_rig import Rig, configuration, ward
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text, update
 
 from qepa_server.audit import chain
-from qepa_server.config import load
-from qepa_server.errors import AuditError, ConfigError, StoreError
+from qepa_server.config import LearningConfig, load
+from qepa_server.errors import AuditError, ConfigError, ServerError, StoreError
 from qepa_server.registry.signer import HssSigner
 from qepa_server.robust.aggregate import ClippedTrimmedMean, clip_norms
 from qepa_server.rounds.statistics import heart_rate
@@ -19,7 +20,9 @@ from qepa_server.store.database import Store, migrate, use_sqlite
 from qepa_server.store.schema import audit, metadata
 from qepa_server.store.vault import Vault
 from qepa_server.training.averaging import LearningRule
+from qepa_server.training.initial import initial_model
 from qepa_wire import lms
+from qepa_wire.model import decode_model, encode_model
 
 
 @pytest.fixture
@@ -109,13 +112,51 @@ def test_clipping_bounds_every_cell_and_leaves_small_ones_alone(means):
     assert np.allclose(clipped[norms <= 50], np.array(means)[norms <= 50])
 
 
-@given(st.integers(1, 60), st.lists(st.integers(-1024, 1024), min_size=3, max_size=3))
-def test_one_cell_moves_the_model_exactly_by_the_boards_rule(n, per_board):
+@given(st.integers(1, 60), st.lists(st.integers(-1024, 1024), min_size=3, max_size=3), st.sampled_from([0, 1, 16]))
+def test_one_cell_moves_the_model_by_exact_integers(n, per_board, decay):
     total = [n * v + (i if n > 1 else 0) for i, v in enumerate(per_board)]
-    words = [32000, 0, -32760]
-    exact = [max(-32767, min(32767, w + (2 * t + n // 2) // n)) for w, t in zip(words, total, strict=True)]
-    rule = LearningRule(rate=2.0, word_limit=32767, units_per_step=1.0)
+    words = [32000, 7, -32760]
+    kept = [w - ((w + decay // 2) // decay if decay else 0) for w in words]
+    exact = [max(-32767, min(32767, w + (2 * t + n // 2) // n)) for w, t in zip(kept, total, strict=True)]
+    rule = LearningRule(rate=2.0, word_limit=32767, units_per_step=1.0, decay=decay)
     assert list(rule.apply(words, np.array(total) / n)) == exact
+
+
+def test_without_updates_the_model_decays_to_nothing_from_both_sides():
+    rule = LearningRule(rate=4.0, word_limit=32767, units_per_step=1.0, decay=16)
+    words = (32767, -32767, 8, -8)
+    for _ in range(200):
+        words = rule.apply(words, np.zeros(4))
+    assert max(map(abs, words)) <= 8
+
+
+def test_the_first_model_is_zeros_or_public_random_words_that_fit():
+    assert set(initial_model(features=17, hidden=0, classes=4, fraction_bits=12).words) == {0}
+    first = initial_model(features=17, hidden=10, classes=4, fraction_bits=12)
+    assert decode_model(encode_model(first)) == first
+    # What SHAKE-256 gives for the seed 0, worked out by hand of the docstring.
+    drawn = hashlib.shake_256(b"qepa/1/model/initial" + bytes([0, 0, 0, 0, 17, 10, 4])).digest(224 * 4)
+    draws = [int.from_bytes(drawn[4 * k : 4 * k + 4], "little") for k in range(224)]
+    units, classes = np.array(first.words[:180]).reshape(10, 18), np.array(first.words[180:]).reshape(4, 11)
+    assert units[3, 5] == draws[3 * 18 + 5] * 4867 // 2**32 - 2433
+    assert classes[2, 9] == draws[180 + 2 * 11 + 9] * 5363 // 2**32 - 2681
+    assert not units[:, -1].any()
+    assert not classes[:, -1].any()
+    assert 2200 < np.abs(units).max() <= 2433
+    assert np.unique(units[:, 0]).size == 10, "units that begin alike stay alike"
+    assert initial_model(features=17, hidden=10, classes=4, fraction_bits=12, seed=1).words != first.words
+    with pytest.raises(ValueError, match="no model has"):
+        initial_model(features=17, hidden=10, classes=1, fraction_bits=12)
+
+
+def test_a_model_that_is_too_large_or_of_another_shape_than_the_stored_one_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match="at most 240 words, this one 246"):
+        _ = configuration(tmp_path, LearningConfig(hidden=11)).plan
+    rig = Rig(tmp_path, ward(1, 12))
+    rig.config = configuration(tmp_path, LearningConfig(hidden=10))
+    rig.store.close()
+    with pytest.raises(ServerError, match="another shape"):
+        rig.start()
 
 
 def test_heart_rate_of_several_cells_and_of_none():

@@ -3,6 +3,7 @@
 import pytest
 from hospital_rig import Rig, ward
 
+from qepa_server.config import LearningConfig
 from qepa_uplink.envelope import sign
 from qepa_uplink.messages import CellVoid, Partial
 
@@ -27,21 +28,36 @@ def audited(rig):
         return [row.event for row in connection.execute(select(audit).order_by(audit.c.seq))]
 
 
-@pytest.mark.parametrize(("gateways", "each"), [(1, 12), (3, 4)])
-def test_sums_are_exact_and_the_model_moves(tmp_path, gateways, each):
-    rig = Rig(tmp_path, ward(gateways, each), max_rounds=2, gateways_expected=gateways)
+@pytest.mark.parametrize(
+    ("gateways", "each", "learning", "words_each"),
+    [
+        (1, 12, {}, 72),
+        (3, 4, {}, 72),
+        (1, 12, {"hidden": 10}, 224),
+        (3, 4, {"features": 20, "hidden": 10, "classes": 2, "decay": 0}, 232),
+        (1, 12, {"features": 29, "classes": 8}, 240),
+    ],
+)
+def test_sums_are_exact_and_the_model_moves(tmp_path, gateways, each, learning, words_each):
+    """Updates of both kinds of model, up to the most words there may be: 240, or 7.68 kbit."""
+    config = LearningConfig(**learning)
+    rig = Rig(tmp_path, ward(gateways, each), learning=config, max_rounds=2, gateways_expected=gateways)
+    words = list(rig.hospital.registry.current.words)
+    assert len(words) == words_each
+    assert any(words) == bool(config.hidden)
     rig.connect()
     rig.pass_time(6)
     assert rig.hospital.rounds.finished
     for number in (1, 2):
-        for stream, n_words in ((1, 16), (2, 72)):
+        for stream, n_words in ((1, 16), (2, words_each)):
             record = sums(rig, number)[(1, stream)]
             assert list(record.total) == expected_sum(rig, stream, n_words, number)
             assert record.patients == 12
-    words = [0] * 72
     for number in (1, 2):
-        total = expected_sum(rig, 2, 72, number)
-        words = [w - (w + 8) // 16 + (4 * t + 6) // 12 for w, t in zip(words, total, strict=True)]
+        total = expected_sum(rig, 2, words_each, number)
+        if config.decay:
+            words = [w - (w + 8) // 16 for w in words]
+        words = [w + (4 * t + 6) // 12 for w, t in zip(words, total, strict=True)]
     assert list(rig.hospital.registry.current.words) == words
     assert {g.model_version for g in rig.gateways.values()} == {3}
     assert all(not g.spool for g in rig.gateways.values())
