@@ -1,6 +1,6 @@
 """Steps, posture and activity from an accelerometer.
 
-Steps: peaks of the acceleration's size in a walking rhythm; fewer than four in a row are no walk and are not counted.
+Steps: peaks of the acceleration's size in a walking rhythm; fewer than three in a row are no walk and are not counted.
 Posture: which way is up in axes of the body, while the wearer is still. Values settle within 2 s.
 """
 
@@ -27,10 +27,10 @@ _SETTLE_S = 2
 _GRAVITY_SHIFT = 5  # time constant of 32 samples, 1.3 s
 _ACTIVITY_SHIFT = 5
 _SMOOTH_MS = 200
-_LEAST_STEP_MG = 40
+_LEAST_STEP_MG = 60
 _SHORTEST_MS = 280  # between steps
 _LONGEST_MS = 1300
-_STREAK = 4
+_STREAK = 3
 _LIMIT_MG = 16000
 _TOTAL_LOW_MG = 500  # a mean size that no accelerometer on earth reports
 _TOTAL_HIGH_MG = 2500
@@ -224,10 +224,11 @@ class Motion:
                 out.append((code, reason, UNKNOWN))
             return
         out.append((STEPS, 100, self.steps))
-        out.append(self._posture())
+        out.append(self.posture())
         out.append((ACTIVITY, 100, min(16000, self.activity_mg)))
 
-    def _posture(self):
+    def posture(self):
+        """(POSTURE, quality, index into POSTURES), whether settled or not."""
         if self.moving:
             return POSTURE, 100, POSTURES.index("moving")
         up, front, left = [

@@ -138,8 +138,8 @@ def saturation_tables(bidmc: Path, track: Track) -> list[Table]:
             rows=rows,
             notes=[
                 "Mean error against 110 - 25 R for a constant R, then for the R that the monitor's SpO2 of each second "
-                f"stands for; white noise of {NOISE_COUNTS} counts on both wavelengths. It shows that R is recovered, not "
-                "that the curve is right for a sensor or a skin: uncalibrated. " + _SPLIT
+                f"stands for; white noise of {NOISE_COUNTS} counts on both wavelengths. It shows that R is recovered, "
+                "not that the curve is right for a sensor or a skin: uncalibrated. " + _SPLIT
             ],
         )
     ]
