@@ -20,11 +20,12 @@ from qepa_wire import frame as wire
 from qepa_wire import keys, lighthe, model, payloads, topics
 from qepa_wire.errors import WireError
 from qepa_wire.keystream import DOMAIN_MASK, keystream
+from qepa_wire.one_time import open_one_time, reference, unmask_alert
 
 FS_HZ = 360
 GATEWAY = "gw-1"
 FIRMWARE = Path(__file__).parents[2] / "firmware"
-PACKAGES = (FIRMWARE / "qepa_kernels", FIRMWARE / "qepa_wire", FIRMWARE / "qepa_board")
+PACKAGES = tuple(FIRMWARE / name for name in ("qepa_kernels", "qepa_wire", "qepa_boot", "qepa_board"))
 MAIN = "from qepa_board.app import run\nrun()\n"
 FEATURES, CLASSES = 17, 4
 STATISTICS = payloads.StreamOrder(1, 16, 90000, 90000, 0, 0, 0)
@@ -77,6 +78,10 @@ class Peer:
     cares: list[payloads.Care] = field(default_factory=list)
     consents: dict[bytes, bytes] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    blocks: dict[bytes, bytes] = field(default_factory=dict)
+    used_bytes: set[tuple[bytes, int]] = field(default_factory=set)
+    one_time: set[int] = field(default_factory=set)  # numbers of frames under one-time pads
+    one_time_pads: dict[tuple[int, int], bytes] = field(default_factory=dict)
     acknowledging: bool = True
     down_seq: int = 0
 
@@ -221,20 +226,38 @@ class Gateway:
         wire.authenticate(data, of_epoch.up)
         peer.frames[parsed.seq].add(data)
         assert len(peer.frames[parsed.seq]) == 1, "one sequence number, two frames"
+        if parsed.suite == wire.SUITE_OTP:
+            parsed = self._open_one_time(peer, parsed)
         if parsed.type == wire.HELLO:
             peer.hellos.append((parsed.epoch, payloads.decode_hello(parsed.payload)))
         elif parsed.type == wire.VECTOR:
             vector = payloads.decode_vector(parsed.payload)
             key = (vector.stream, vector.round)
+            peer.one_time_pads[key] = parsed.pad
             peer.sealed[key].add(vector.sealed)
             peer.vectors[key] = (parsed.epoch, vector)
         elif parsed.type == wire.ALERT:
-            peer.alerts.append(payloads.decode_alert(of_epoch.alert, parsed.seq, parsed.payload))
+            otp = parsed.suite == wire.SUITE_OTP
+            decoded = unmask_alert(parsed) if otp else payloads.decode_alert(of_epoch.alert, parsed.seq, parsed.payload)
+            peer.alerts.append(decoded)
+        elif parsed.type == wire.PADS:
+            held = [payloads.HeldBlock(key_id, 0) for key_id in payloads.decode_pads(parsed.payload)]
+            assert all(block.key_id in peer.blocks for block in held)
+            await self.send(peer, wire.PADS_HELD, payloads.encode_held(held))
         else:
             care_key = peer.consents[payloads.care_consent(parsed.payload)]
             peer.cares.append(payloads.decode_care(care_key, peer.board, parsed.seq, parsed.payload))
         if parsed.type != wire.CARE and peer.acknowledging:
             await self.send(peer, wire.ACK, payloads.encode_ack([parsed.seq]))
+
+    def _open_one_time(self, peer: Peer, parsed: wire.Frame) -> wire.Frame:
+        key_id, offset, n_bytes = reference(parsed)
+        used = {(key_id, i) for i in range(offset, offset + n_bytes)}
+        if parsed.seq not in peer.one_time:
+            assert not used & peer.used_bytes, "one-time bytes were used twice"
+            peer.used_bytes |= used
+        peer.one_time.add(parsed.seq)
+        return open_one_time(parsed, peer.blocks[key_id][offset : offset + n_bytes])
 
     def frame(self, peer: Peer, type_: int, payload: bytes) -> bytes:
         peer.down_seq += 1
@@ -273,12 +296,13 @@ class Gateway:
         total = None
         for peer in peers:
             epoch, vector = peer.vectors[stream, round_]
-            masks = (peer.epochs[epoch].mask, keys.derive(peer.end_key, keys.END_MASK))
+            link, end = peer.epochs[epoch].mask, keys.derive(peer.end_key, keys.END_MASK)
+            size = len(vector.sealed)
+            masks = [peer.one_time_pads[stream, round_] or keystream(link, DOMAIN_MASK, stream, 0, round_, size)]
+            masks.append(keystream(end, DOMAIN_MASK, stream, 0, round_, size))
             words = list(struct.unpack(f"<{vector.n_words}I2Q", vector.sealed))
-            for key in masks:
-                pad = struct.unpack(
-                    f"<{vector.n_words}I2Q", keystream(key, DOMAIN_MASK, stream, 0, round_, len(vector.sealed))
-                )
+            for mask in masks:
+                pad = struct.unpack(f"<{vector.n_words}I2Q", mask)
                 words = [a - b for a, b in zip(words, pad, strict=True)]
             total = words if total is None else [a + b for a, b in zip(total, words, strict=True)]
         signed = [(word + 2**31) % 2**32 - 2**31 for word in total[:-2]]
@@ -328,6 +352,11 @@ class Ward:
         pads = [(os.urandom(16), os.urandom(32)) for _ in range(count)]
         peer.pads.update(pads)
         return await self.dock(peer.board, f"load({b''.join(i + k for i, k in pads).hex()!r})")
+
+    async def load_blocks(self, peer: Peer, count: int, size: int = 1024) -> dict:
+        blocks = [(os.urandom(16), os.urandom(size)) for _ in range(count)]
+        peer.blocks.update(blocks)
+        return await self.dock(peer.board, f"load_blocks({b''.join(i + k for i, k in blocks).hex()!r}, {size})")
 
     async def admit(self, board: int, pads: int = 4, speed: float = 1.0, **changes: object) -> Peer:
         """Start a board, dock it, wait for its HELLO."""

@@ -73,6 +73,12 @@ async def _json(ward, board, code):
     return json.loads(await ward.fleet.exec(f"{board:08x}", code))
 
 
+async def until_said(ward: Ward, lines: int = 1) -> None:
+    async with asyncio.timeout(20):
+        while len(ward.logs) < lines:
+            await asyncio.sleep(0.05)
+
+
 async def until_refused(ward: Ward, reason: str, count: int = 1) -> None:
     async with asyncio.timeout(20):
         while (await refused(ward)).get(reason, 0) < count:
@@ -82,11 +88,12 @@ async def until_refused(ward: Ward, reason: str, count: int = 1) -> None:
 async def test_an_undocked_board_says_so_and_notices_the_dock_by_itself(ward):
     peer = ward.gateway.peers[BOARD] = Peer(BOARD)
     await ward.fleet.start_board(ward.spec(BOARD))
-    await asyncio.sleep(0.3)
+    await until_said(ward)
     assert [event.line for event in ward.logs] == ["qepa: not provisioned: put this board on the dock"]
     assert (await ward.dock(BOARD, "status()"))["provisioned"] is False
     assert (await ward.dock(BOARD, f"provision({ward.identity(peer)!r})"))["ok"]
-    await asyncio.sleep(2.5)
+    await until_said(ward, 2)
+    await asyncio.sleep(1)
     assert ward.logs[-1].line == "qepa: no link key: load pads at the dock"
     samples = await _json(ward, BOARD, "from qepa_board.app import App\nprint(App.running.vitals.pipeline.n_samples)")
     assert samples > 100
@@ -248,6 +255,55 @@ async def test_alerts_start_and_end_each_once_and_survive_a_power_cut(ward):
     await gateway.until(lambda: len(peer.hellos) > hellos, "HELLO")
     await gateway.until(lambda: len(set(peer.alerts)) == 2, "end of the alert")
     assert [(a.kind, a.active) for a in dict.fromkeys(peer.alerts)] == [(2, 1), (2, 0)]
+
+
+async def test_under_one_time_pads_alerts_and_vectors_open_and_no_byte_serves_twice(ward):
+    peer = await ward.admit(BOARD, speed=4, suite="otp")
+    gateway = ward.gateway
+    await gateway.order(peer, 1, STATISTICS)
+    await gateway.until(lambda: (1, 1) in peer.vectors, "a vector without pads")
+    assert not peer.one_time
+    assert await ward.load_blocks(peer, 2) == {"ok": True, "loaded": 2, "known": 0, "block_bytes": 2048}
+    held = """
+from qepa_board.app import App
+link = App.running and App.running.link
+print(len(link.blocks.key_ids()) if link and link.blocks.all_held() else 0)
+"""
+    async with asyncio.timeout(20):
+        while await _json(ward, BOARD, held) != 2:
+            await asyncio.sleep(0.05)
+    await ward.fleet.exec(f"{BOARD:08x}", WATCH_PLAIN)
+    await gateway.order(peer, 2, STATISTICS)
+    await ward.fleet.lead_off(f"{BOARD:08x}", on=True)
+    await gateway.until(lambda: (1, 2) in peer.vectors and peer.alerts, "a vector and an alert")
+    assert len(peer.one_time) == 2
+    assert peer.alerts[0].kind == payloads.ALERT_LEAD_OFF
+    (plain,) = await _json(ward, BOARD, "import json\nprint(json.dumps(plain))")
+    assert gateway.open([peer], 1, 2) == plain
+    hellos = len(peer.hellos)
+    await ward.power_cycle(peer)
+    await gateway.until(lambda: len(peer.hellos) > hellos, "HELLO after a power cut")
+    async with asyncio.timeout(20):
+        while await _json(ward, BOARD, held) != 2:
+            await asyncio.sleep(0.05)
+    await gateway.order(peer, 3, STATISTICS)
+    await gateway.until(lambda: (1, 3) in peer.vectors, "a vector after a power cut")
+    assert len(peer.one_time) == 3
+    assert not peer.refused
+
+
+async def test_noise_and_clipping_change_what_is_sealed_and_the_checks_still_hold(ward):
+    peer = await ward.admit(BOARD, speed=4)
+    await ward.fleet.exec(f"{BOARD:08x}", WATCH_PLAIN)
+    await ward.gateway.order(peer, 1, STATISTICS._replace(noise_q8=100 * 256))
+    await ward.gateway.until(lambda: (1, 1) in peer.vectors, "the vector")
+    (plain,) = await _json(ward, BOARD, "import json\nprint(json.dumps(plain))")
+    shares = [a - b for a, b in zip(ward.gateway.open([peer], 1, 1), plain, strict=True)]
+    assert any(shares)
+    assert max(map(abs, shares)) < 100
+    await ward.gateway.order(peer, 2, STATISTICS._replace(clip_norm=1))
+    await ward.gateway.until(lambda: (1, 2) in peer.vectors, "the clipped vector")
+    assert sum(word * word for word in ward.gateway.open([peer], 1, 2)) <= 1
 
 
 async def test_rekeys_with_fresh_pads(ward):

@@ -12,7 +12,7 @@ from qepa_wire.payloads import terms_key
 from qepa_wire.quantizer import Quantizer, clip_l2
 from qepa_wire.statistics import WORDS
 
-NOISE_AT_A_TIME = 8  # words between two turns of the sampling task
+NOISE_AT_A_TIME = 4  # words between two turns of the sampling task
 
 
 def random_bits(count):
