@@ -1,54 +1,43 @@
 """The board's application: boot, then a few tasks that restart each other's failures.
 
-`from qepa_board.app import run; run()` runs it (see main.py). The application alone feeds the watchdog, and only
-from the sampling loop: a board that no longer samples restarts.
+`from qepa_board.app import run; run()` runs it (see main.py).
 """
 
 import asyncio
 import gc
 import sys
 import time
-from array import array
-
-import machine
 
 from qepa_wire.errors import WireError
 from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, ROUND
-from qepa_wire.measures import HEART_RATE, UNKNOWN
-from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, BATTERY_UNKNOWN, Hello, decode_round
+from qepa_wire.payloads import Hello, decode_round
 
-from .drivers.ad8232 import Ad8232
-from .drivers.states import LEAD_OFF
+from .console import say
 from .errors import BoardError, CountersLostError
 from .keys.blocks import BlockStore
 from .keys.counters import Counters
 from .keys.identity import load_identity
 from .keys.keyring import Keyring
 from .learning.models import ModelStore
-from .signals.vitals import Vitals
-from .streams.alerts import AlertEdges
-from .streams.care import CareStream
+from .learning.network import ModelShape
+from .monitor import Monitor
+from .sensing import Sensing
 from .streams.rounds import Rounds
+from .system.battery import Battery
+from .system.board_file import load_board
 from .system.flash import Flash
+from .system.health import reset_cause
+from .system.slots import BoardSlots
 from .transport.backlog import CareBacklog
 from .transport.link import Link
 from .transport.opening import open_connection
 from .transport.outbox import Outbox
 
-FIRMWARE = 1
-BLOCKS_PER_S = 10
-WATCHDOG_MS = 8000
 DOCK_POLL_MS = 1000
 RESTART_LONGEST_MS = 30000
 REKEY_PATIENCE = 4  # times rekey_s that unacknowledged frames may hold a rekey back
 ROUND_QUEUE = 4
-ALERT_RETRY_MS = 1000
 NO_KEY = "no link key: load pads at the dock"
-
-
-def say(text):
-    """One line on the console; never a key, never a vital sign."""
-    print("qepa: " + text)
 
 
 class Clock:
@@ -75,13 +64,16 @@ class App:
         self.clock = clock
         self.identity = identity
         self._flash = flash
+        self._slots = BoardSlots(flash)
         self.counters = None
         self.keyring = None
         self.failures = {}
         self.timings_ms = {}  # longest so far of each stage
-        self.vitals = Vitals(identity.fs_hz, identity.mains_hz)
-        self.alerts = AlertEdges(flash)
-        self.care = CareStream(identity.board, identity.end_key, flash)
+        board = load_board(flash)
+        flag = asyncio.ThreadSafeFlag()
+        self.sensing = Sensing(board.get("sensors"), flag, identity, clock, board.get("worn"))
+        self.vitals = self.sensing.ecg
+        self.monitor = Monitor(self, self.sensing, flash, identity, self._slots, Battery(board.get("battery")))
         self.link = None
         self.rounds = None
         self.models = None
@@ -89,7 +81,6 @@ class App:
         self._orders = []
         self._ordered = asyncio.Event()
         self._rekeyed_ms = 0
-        self._alert_retry_ms = 0
         self._said_disconnected = ""
         self._busy = False
 
@@ -99,12 +90,15 @@ class App:
         """Load the counters, count this boot and build what rests on them; raises CountersLostError."""
         counters = Counters.load(self._flash)
         counters.start_boot()
-        models = ModelStore(self._flash, counters, self.identity.model_root, self.vitals.shape)
+        vitals = self.vitals
+        shape = ModelShape() if vitals is None else vitals.shape
+        models = ModelStore(self._flash, counters, self.identity.model_root, shape)
         blocks = BlockStore(self._flash)
         link = Link(self.identity.board, counters, Outbox(self._flash), blocks)
         link.late_care = CareBacklog(self.identity.board, counters, self._flash)
-        statistics = self.vitals.pipeline.take_statistics
-        self.rounds = Rounds(self.identity, counters, link, models, statistics, self.vitals.update)
+        if vitals is not None:
+            vitals.models = models
+            self.rounds = Rounds(self.identity, counters, link, models, vitals.pipeline.take_statistics, vitals.update)
         self.keyring = Keyring(self._flash, counters)
         self.models = models
         self.link = link
@@ -141,91 +135,16 @@ class App:
             self.counters.boots & 0xFFFF,
             self.models.version,
             self.keyring.pads.count(),
-            FIRMWARE,
-            BATTERY_UNKNOWN,
-            0,
-            0,
+            self._slots.version & 0xFFFF,
+            self.monitor.battery_permille,
+            reset_cause(),
+            self._slots.mode,
         )
 
     # Tasks
 
-    async def sample(self):
-        """Read the front end block by block, and feed the watchdog after each."""
-        block = self.identity.fs_hz // BLOCKS_PER_S
-        flag = asyncio.ThreadSafeFlag()
-        front_end = Ad8232(flag, self.identity.fs_hz, block)
-        ecg = front_end.buffers[0]
-        counts = array("h", bytes(2 * len(ecg)))
-        watchdog = machine.WDT(timeout=WATCHDOG_MS)
-        due = self.vitals.pipeline.n_samples + self.identity.fs_hz
-        front_end.start()
-        try:
-            while True:
-                await flag.wait()
-                while front_end.available >= block:
-                    n = front_end.read()
-                    for i in range(n):
-                        counts[i] = ecg[i]
-                    started = time.ticks_ms()
-                    self.vitals.push(counts, n, self.models)
-                    self._time("push", started)
-                    lead_off = front_end.state == LEAD_OFF
-                    self._watch(lead_off)
-                    if self.vitals.pipeline.n_samples >= due:
-                        due += self.identity.fs_hz
-                        self._second(lead_off)
-                    watchdog.feed()
-                    await asyncio.sleep(0)
-        finally:
-            front_end.stop()
-
-    def _watch(self, lead_off):
-        """Queue an alert for every edge; while there is no key, or flash refuses, it is offered again."""
-        t_ms = self.vitals.t_ms
-        if not self.can_send or t_ms < self._alert_retry_ms:
-            return
-        try:
-            conditions = {ALERT_ASYSTOLE: self.vitals.asystole(), ALERT_LEAD_OFF: bool(lead_off)}
-            for kind, active in self.alerts.edges(t_ms, conditions):
-                self.link.send_alert(self.vitals.alert(self.counters.boots, kind, active))
-                self.alerts.confirm(kind, active)
-                say("alert %d %s" % (kind, "starts" if active else "ends"))
-        except BoardError as error:
-            self._alert_retry_ms = t_ms + ALERT_RETRY_MS
-            self._failed("alert", error)
-
-    def _second(self, lead_off):
-        self.vitals.second()
-        try:
-            if self.care.expire(self.vitals.t_ms):
-                self._end_care()
-            if self.link is not None:
-                self._offer_care(self.clock(), lead_off)
-        except BoardError as error:
-            self._failed("care", error)
-
-    def _offer_care(self, now_ms, lead_off):
-        """This second's care record: live, or kept for later while there is no connection."""
-        late = self.link.late_care
-        is_connected = self.connection.ready
-        late.consent(self.care.key, self.care.consent_id, now_ms, is_connected)
-        if not self.care.active or not (is_connected or late.wants(now_ms)):
-            return
-        record = self.vitals.care(self.counters.boots, self.models.version, self.alerts, lead_off)
-        if not is_connected:
-            late.keep(record, now_ms)
-            return
-        self.link.send_care(self.care.key, self.care.consent_id, record)
-        for code, _, value in record.measures:
-            if code == HEART_RATE and value != UNKNOWN:
-                self.connection.show_heart_rate(value, not lead_off)
-
-    def _end_care(self):
-        self.link.drop_care()
-        self.link.late_care.consent(None, None, self.clock(), self.connection.ready)
-        self.connection.hide_heart_rate()
-
-    def _failed(self, what, error):
+    def failed(self, what, error):
+        """Count a failure and say it in one line."""
         self.failures[what] = self.failures.get(what, 0) + 1
         say("%s failed: %s: %s" % (what, type(error).__name__, error))
 
@@ -299,10 +218,13 @@ class App:
         except (WireError, BoardError) as error:
             self.link.refuse(error.reason)
             say("refused type 0x%02x: %s" % (frame.type, error))
-        self._time("down %02x" % frame.type, started)
+        self.note_time("down %02x" % frame.type, started)
 
     def _obey(self, frame):
+        care = self.monitor.care
         if frame.type == ROUND:
+            if self.rounds is None:
+                raise BoardError("stream", "this board has no ECG")
             order = decode_round(frame.payload)
             if len(self._orders) >= ROUND_QUEUE:
                 raise BoardError("busy", "%d orders wait" % len(self._orders))
@@ -313,13 +235,13 @@ class App:
                 say("model %d" % self.models.version)
                 self.link.say_again()
         elif frame.type == CARE_GRANT:
-            self.care.grant(frame.payload, self.vitals.t_ms)
+            care.grant(frame.payload, self.sensing.t_ms)
         elif frame.type == CARE_REVOKE:
-            self.care.revoke(frame.payload)
-            if not self.care.active:
-                self._end_care()
-        elif frame.type == LABELS:
-            self.vitals.label(self.care.labels(frame.seq, frame.payload, self.counters.boots & 0xFFFF))
+            care.revoke(frame.payload)
+            if not care.active:
+                self.monitor.end_care()
+        elif frame.type == LABELS and self.vitals is not None:
+            self.vitals.label(care.labels(frame.seq, frame.payload, self.counters.boots & 0xFFFF))
 
     async def answer(self):
         """Answer round orders, one after the other."""
@@ -341,10 +263,11 @@ class App:
                 say("refused round %d: %s" % (order.round, error))
             finally:
                 self._busy = False
-            self._time("round", started)
+            self.note_time("round", started)
             gc.collect()
 
-    def _time(self, stage, started):
+    def note_time(self, stage, started):
+        """Remember how long a stage took since ``started`` (ticks_ms) if it was never longer."""
         took_ms = time.ticks_diff(time.ticks_ms(), started)
         if took_ms > self.timings_ms.get(stage, -1):
             self.timings_ms[stage] = took_ms
@@ -361,7 +284,7 @@ class App:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                self._failed("task " + name, error)
+                self.failed("task " + name, error)
                 if not isinstance(error, (BoardError, OSError)):
                     sys.print_exception(error)
             await asyncio.sleep_ms(pause_ms)
@@ -373,7 +296,7 @@ class App:
         self.open_connection()
         tasks = (
             ("key", self.keep_key),
-            ("sample", self.sample),
+            ("sample", self.monitor.sample),
             ("connect", self.connect),
             ("rounds", self.answer),
         )

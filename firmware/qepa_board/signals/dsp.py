@@ -48,7 +48,8 @@ class EcgFilter:
             raise ValueError("mains_hz must be 50 or 60")
         self.fs_hz = fs_hz
         self.mains_hz = mains_hz
-        self.n = 0  # samples seen
+        self.n = 0  # samples seen or skipped
+        self._fresh = True
         self.clean = array("h", bytes(2 * RING))
         self.band = array("h", bytes(2 * RING))
 
@@ -72,10 +73,21 @@ class EcgFilter:
             self.state[k] = word
             k += 1
 
+    def skip(self, n):
+        """n samples are not to be had: they keep their numbers, the filters start afresh behind them."""
+        state = self.state
+        for k in range(len(state)):
+            if not _COEFFICIENTS <= k < _LINES:
+                state[k] = 0
+        self.n += n
+        state[0] = self.n & RING_MASK
+        self._fresh = True
+
     def run(self, counts, n, envelope, first=0):
         """Filter n of counts (signed 12-bit, clipped at the rails) from place `first` on; write n envelope words."""
         state = self.state
-        if self.n == 0 and n > 0:
+        if self._fresh and n > 0:
+            self._fresh = False
             state[_BASELINE] = max(-2048, min(2047, counts[first])) << 8
         ecg_filter(counts, first, n, envelope, self.clean, self.band, state)
         self.n += n

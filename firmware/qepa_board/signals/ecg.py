@@ -76,6 +76,17 @@ class EcgPipeline:
             self._pending = -1
         return self.n_beats - before
 
+    def gap(self, n):
+        """n samples were lost: they keep their numbers, but no interval goes over them."""
+        if self._pending >= 0:
+            self._finish(0)
+        self._previous = -1
+        self._pending = -1
+        self._filter.skip(n)
+        self._detector.restart(self._filter.n)
+        self._rate.lead_on(self._filter.n)
+        self._statistics.interrupt()
+
     def _peak(self, r_index):
         if self._pending >= 0:
             if r_index <= self._pending:

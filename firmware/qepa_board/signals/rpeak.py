@@ -54,6 +54,12 @@ class RPeakDetector:
         """Forget the reported beats."""
         self.n_found = 0
 
+    def restart(self, start):
+        """The signal begins anew at sample `start`."""
+        scan = self._scan
+        scan[0] = scan[1] = scan[_TOP_AT] = scan[_DUE] = scan[_ENDED] = 0
+        self._relearn(start)
+
     def has_learnt(self):
         """False during the first seconds, and after four seconds without a beat, while thresholds are learnt."""
         return not self._learning

@@ -42,6 +42,10 @@ class RoundStatistics:
         self._sum_ms += ms
         self._sum_squares += ms * ms
 
+    def interrupt(self):
+        """The row of intervals breaks."""
+        self._last_ms = 0
+
     def take(self):
         """array('i') of WORDS words within BOUNDS; all zero when too few good intervals were seen."""
         out = array("i", bytes(4 * WORDS))

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 
 import qepa_board
+import qepa_boot
 import qepa_kernels
 import qepa_wire
 from qepa_qkd.errors import QkdError
@@ -125,7 +126,7 @@ class Beds:
         spec = BoardSpec(
             board=bed.board,
             flash=flash,
-            firmware=tuple(Path(package.__file__ or "").parent for package in (qepa_kernels, qepa_wire, qepa_board)),
+            firmware=tuple(Path(package.__file__ or "").parent for package in (qepa_kernels, qepa_wire, qepa_boot, qepa_board)),
             main=_MAIN,
             ecg=Ecg(path=feed, fs_hz=bed.recording.fs_hz, index=bed.start),
             speed=self._plan.speed,
