@@ -79,6 +79,9 @@ class Rounds:
         model = self._models.version
         for item, quantizer in todo:
             stream = item.stream
+            if stream == STREAM_UPDATE and self._models.version != model:
+                self._link.refuse("model")  # replaced since the order was judged
+                continue
             # Reserved before anything is computed: whatever happens from here on, this pair is spent.
             self._counters.reserve_round(stream, order.round)
             values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models)
