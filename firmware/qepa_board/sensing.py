@@ -245,7 +245,7 @@ class Sensing:
             value = None if self.ecg is None else self.ecg.pipeline.hr_bpm()
         else:
             value = battery_permille
-        return Alert(self._t_ms & 0xFFFFFFFF, boots & 0xFFFF, kind, level, value or 0)
+        return Alert(self._t_ms & 0xFFFFFFFF, boots & 0xFFFF, kind, 1 if level else 0, value or 0)
 
     def care(self, boots, model, alerts):
         """The care record of this moment."""
