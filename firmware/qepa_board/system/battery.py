@@ -14,9 +14,9 @@ from ..errors import BoardError
 LOW_PERMILLE = 150  # below: the alert starts
 RECOVERED_PERMILLE = 250  # above: it ends
 _READS = 8
-# millivolts at 0, 2, 5, 10 %, then every 10 %
-_MILLIVOLTS = (2654, 3177, 3516, 3675, 3725, 3748, 3773, 3803, 3841, 3888, 3946, 4017, 4103)
-_PERMILLE = (0, 20, 50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
+# millivolts at permille
+_MILLIVOLTS = (2654, 3177, 3516, 3675, 3710, 3725, 3748, 3773, 3803, 3841, 3888, 3946, 4017, 4103)
+_PERMILLE = (0, 20, 50, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000)
 _HIGHEST_MV = 4400  # charging
 
 
@@ -57,8 +57,8 @@ class Battery:
             return BATTERY_UNKNOWN
         microvolts = 0
         for _ in range(_READS):
-            microvolts += self._adc.read_uv() // _READS
-        charge = charge_permille(microvolts // self._divider)
+            microvolts += self._adc.read_uv()
+        charge = charge_permille(microvolts // (_READS * self._divider))
         if charge != BATTERY_UNKNOWN and (self._low is None or charge < LOW_PERMILLE or charge > RECOVERED_PERMILLE):
             self._low = charge < LOW_PERMILLE
         return charge

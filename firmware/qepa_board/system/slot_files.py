@@ -47,6 +47,10 @@ class SlotFiles:
             raise BoardError("flash", "cannot read %s: %s" % (path, error))
         return hasher.digest()
 
+    def holds(self, entry):
+        """Whether the file of a manifest's ``entry`` is there as it says."""
+        return self.size(entry.path) == entry.size and self.digest(entry.path) == entry.sha256
+
     def paths(self):
         """All files below lib, in no order."""
         found = []

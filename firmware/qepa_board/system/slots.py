@@ -3,7 +3,7 @@
 from qepa_boot import loader
 from qepa_boot.record import LIB, NAMES, NORMAL, SAFE, TRIAL, A, B, Slots
 from qepa_wire.errors import WireError
-from qepa_wire.manifest import decode_manifest, decode_release, manifest_digest
+from qepa_wire.manifest import decode_manifest, decode_release, lib_files, manifest_digest
 
 from ..errors import BoardError
 from .board_file import load_board, target_of
@@ -76,13 +76,10 @@ class BoardSlots:
         """Run slot ``name`` from the next boot on: for the cable, which has just filled it. All files are verified."""
         slot = NAMES.index(name) if name in NAMES else LIB
         _, manifest = self.manifest(slot)
-        if slot != LIB and manifest is None:
-            raise BoardError("incomplete", "slot %s has no manifest" % name)
-        for entry in manifest.files if manifest is not None else ():
-            tree = self.trees[slot]
-            if entry.path.startswith("lib/") and (
-                tree.size(entry.path) != entry.size or tree.digest(entry.path) != entry.sha256
-            ):
+        if slot == LIB or manifest is None:
+            raise BoardError("incomplete", "there is no complete slot of this name")
+        for entry in lib_files(manifest.files):
+            if not self.trees[slot].holds(entry):
                 raise BoardError("hash", entry.path)
         self.record.choose(slot)
 

@@ -103,7 +103,7 @@ class Updater:
         wanted = {entry.path: entry for entry in files}
         for path in tree.paths():
             entry = wanted.get(path)
-            if entry is None or not _is_whole(tree, entry):
+            if entry is None or not tree.holds(entry):
                 tree.remove(path)
         free, block = tree.free()
         need = sum((entry.size + block - 1) // block * block for entry in files if tree.size(entry.path) < 0)
@@ -118,7 +118,7 @@ class Updater:
     def _copy(self, files):
         tree, source = self._trees[self.spare], self._trees[self._slots.confirmed]
         for entry in files:
-            if tree.size(entry.path) != entry.size and _is_whole(source, entry):
+            if tree.size(entry.path) != entry.size and source.holds(entry):
                 tree.copy(entry.path, source)
 
     def _missing(self, files):
@@ -175,7 +175,3 @@ class Updater:
         self._slots.arm(self.spare)
         self._flash.remove(PENDING)
         return decode_manifest(manifest).version
-
-
-def _is_whole(tree, entry):
-    return tree.size(entry.path) == entry.size and tree.digest(entry.path) == entry.sha256

@@ -43,7 +43,7 @@ def release(
     files = {
         "lib/qepa_wire/common.mpy": COMMON,
         "lib/qepa_board/app.mpy": b"application of version %d" % version + extra,
-        "lib/qepa_board/signals/deep.mpy": bytes([version]) * (2 * MAX_CHUNK + 5),
+        "lib/qepa_board/signals/deep.mpy": bytes([version % 256]) * (2 * MAX_CHUNK + 5),
         "main.py": b"the loader is not a slot's",
     }
     return signed(assemble(target, version, files | (more or {}), floor=floor))
