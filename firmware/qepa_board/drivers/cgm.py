@@ -28,12 +28,12 @@ _MOST_MG_DL = const(1000)
 
 
 def crc16(data, start, end):
-    """E2E-CRC of data[start:end]: polynomial 0x1021, bits least significant first, from 0xFFFF (CGMS, "E2E-CRC")."""
+    """E2E-CRC of data[start:end]: x^16 + x^12 + x^5 + 1 from 0xFFFF, most significant bit first (CGMS, "E2E-CRC")."""
     crc = 0xFFFF
     for i in range(start, end):
-        crc ^= data[i]
+        crc ^= data[i] << 8
         for _ in range(8):
-            crc = crc >> 1 ^ 0x8408 if crc & 1 else crc >> 1
+            crc = (crc << 1 ^ 0x1021) & 0xFFFF if crc & 0x8000 else crc << 1
     return crc
 
 

@@ -32,7 +32,7 @@ _SKIN = const(1 << 14)  # infrared counts (256 nA): less comes back when nothing
 
 
 class MaximFifo(FifoSensor):
-    """The FIFO that the MAX30101, the MAX30102 and the MAX86150 share: 32 frames, pointers, overflow counter."""
+    """The FIFO that the MAX30101, the MAX30102 and the MAX86150 share; the second channel is infrared."""
 
     watermark = 17
     bus_kind = "i2c"
@@ -55,15 +55,16 @@ class MaximFifo(FifoSensor):
             n = _DEPTH  # equal pointers: empty, or exactly full
         n = self._drain_fifo(_FIFO_DATA, n)
         if n:
-            self._lead_off = self._infrared(n - 1) < _SKIN
+            self._lead_off = True
+            infrared = self.buffers[1]
+            for i in range(n):
+                if infrared[i] >= _SKIN:
+                    self._lead_off = False
+                    break
         return n
 
     def _clear_fifo(self):
         self._put_all((_FIFO_WR_PTR, 0, _OVF_COUNTER, 0, _FIFO_RD_PTR, 0))
-
-    def _infrared(self, i):
-        """Infrared counts of sample i."""
-        raise NotImplementedError
 
 
 class Max30101(MaximFifo):
@@ -96,6 +97,3 @@ class Max30101(MaximFifo):
             infrared[at] = (frames[i + 3] & 3) << 16 | frames[i + 4] << 8 | frames[i + 5]
             at += 1
         return at
-
-    def _infrared(self, i):
-        return self.buffers[1][i]

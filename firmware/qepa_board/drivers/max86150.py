@@ -81,6 +81,3 @@ class Max86150(MaximFifo):
             ecg[at] = -2047 if value < -2047 else 2047 if value > 2047 else value
             at += 1
         return at
-
-    def _infrared(self, i):
-        return self.buffers[1][i]

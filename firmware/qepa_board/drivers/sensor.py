@@ -64,7 +64,8 @@ class Sensor:
         self._missed = 0  # set by _drain(): samples lost before those it returns, or UNKNOWN
         self._lead_off = False  # set by _drain()
         self._owed = 0  # lost samples that the next read() with samples reports as its gap
-        self._seen_ms = 0  # when the chip was last empty
+        self._seen_ms = 0  # until when samples have been read, or counted as lost,
+        self._carry_ms = 0  # but for this time, which was too short for a sample
         self._fresh_ms = 0  # when it last gave a sample, or was configured
         self._tried_ms = 0  # when it was last tried to be configured
 
@@ -72,7 +73,7 @@ class Sensor:
         """Configure the chip and begin."""
         if self.state != OFF:
             return
-        self.available = self.gap = self.lost = self.faults = self._owed = 0
+        self.available = self.gap = self.lost = self.faults = self._owed = self._carry_ms = 0
         self._seen_ms = ticks_ms()
         self._listen()
         self._bring_up()
@@ -96,7 +97,7 @@ class Sensor:
         state = self.state
         if state == OFF:
             return 0
-        if state in (BUS_ERROR, WRONG_CHIP):
+        if state == BUS_ERROR or state == WRONG_CHIP:  # noqa: PLR1714, SIM109  a tuple would be allocated
             if not self._is_back():
                 return 0
         elif self.period_ms and ticks_diff(ticks_ms(), self._fresh_ms) < self.period_ms:
@@ -116,10 +117,10 @@ class Sensor:
             self._bring_up()
             return 0
         if self._missed:
-            self._lose(self._missed if self._missed > 0 else max(1, self._expected() - n))
-        self._seen_ms = now
+            self._lose(self._missed if self._missed > 0 else max(1, self._expected() - n - self.available))
         if n:
-            self._fresh_ms = now
+            self._seen_ms = self._fresh_ms = now
+            self._carry_ms = 0
             self.gap = self._owed
             self._owed = 0
         self.state = LEAD_OFF if self._lead_off else OVERFLOW if self.gap else RUNNING
@@ -133,10 +134,12 @@ class Sensor:
         return self._bring_up()
 
     def _expected(self):
-        """Samples that the chip has made since it was last empty, by the clock, which starts anew."""
+        """Samples that the chip should have made since it gave some, by the clock, which starts anew."""
         now = ticks_ms()
-        n = min(_LONGEST_MS, ticks_diff(now, self._seen_ms)) * self.fs_hz // 1000
+        ms = min(_LONGEST_MS, ticks_diff(now, self._seen_ms)) + self._carry_ms
         self._seen_ms = now
+        n = ms * self.fs_hz // 1000
+        self._carry_ms = ms - n * 1000 // self.fs_hz
         return n
 
     def _lose(self, n):

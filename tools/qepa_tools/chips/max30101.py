@@ -85,7 +85,7 @@ class MaximFifoChip(I2cChip):
         if register == _DATA:
             return self._pop_byte()
         value = self._registers[register]
-        if register in (_STATUS_1, _STATUS_2):
+        if register <= _STATUS_2:
             self._registers[register] = 0
             self._update()
         return value

@@ -53,7 +53,7 @@ class Tmp117(_Thermometer):
 
     def _get_word(self, register):
         value = self._words[register]
-        if register in (0, _CONFIGURATION):
+        if register <= _CONFIGURATION:
             self._words[_CONFIGURATION] &= ~_DATA_READY
             self._output(1)
         return value
