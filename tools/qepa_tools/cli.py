@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .board.cli import app as board_app
 from .errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -20,6 +21,7 @@ link_app = typer.Typer(no_args_is_help=True, help="The optical QKD link.")
 app.add_typer(gateway_app, name="gateway")
 app.add_typer(server_app, name="server")
 app.add_typer(link_app, name="link")
+app.add_typer(board_app, name="board")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
@@ -52,6 +54,7 @@ def ward(
     seed: Annotated[int, typer.Option(help="Which patients, where their recordings start, the link's noise.")] = 1,
     period: Annotated[float, typer.Option(help="Seconds of ward time between rounds.")] = 30.0,
     mains: Annotated[int, typer.Option(help="Mains frequency where the data was recorded, Hz.")] = 60,
+    hidden: Annotated[int, typer.Option(help="Hidden units of the model; 0: softmax regression.")] = 0,
     state: Annotated[Path | None, typer.Option(help="Folder that survives restarts.")] = None,
     unplug: Annotated[str | None, typer.Option(help="BOARD@ROUND: that board loses power in that round.")] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the ward page on 127.0.0.1.")] = True,
@@ -72,6 +75,7 @@ def ward(
             seed=seed,
             period_s=period,
             mains_hz=mains,
+            hidden=hidden,
             state=state,
             unplug=Unplug.parse(unplug) if unplug else None,
             page_port=page_port if page else None,
@@ -133,9 +137,12 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
-    from .benchmarks import lighthe  # noqa: PLC0415
+    from .benchmarks import board, lighthe  # noqa: PLC0415
 
-    known: dict[Benchmark, Callable[[], dict[str, object]]] = {Benchmark.LIGHTHE: lighthe.run}
+    known: dict[Benchmark, Callable[[], dict[str, object]]] = {
+        Benchmark.LIGHTHE: lighthe.run,
+        Benchmark.BOARD: board.run,
+    }
     if name is not None and name not in known:
         _fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
     wanted = [name] if name is not None else list(known)

@@ -1,11 +1,12 @@
 """Writes a MicroPython image through esptool's own code: only what differs, never where a board keeps its files.
 
-A flash that was cut goes on where it was: parts that are there already are skipped by their MD5, which the chip computes.
+A flash that was cut goes on where it was: parts that are there already are skipped, by the MD5 that the chip computes.
 """
 
+import contextlib
 import hashlib
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,12 +139,13 @@ class Flasher:
                 with self._translated():
                     self._esp.erase_region(partition.offset, partition.size)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         before = EspLog.instance
         EspLog.instance = self._log
         try:
-            yield
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                yield
         except (FatalError, SerialException, OSError, EOFError) as error:
             reason = str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
             raise FlashError(

@@ -1,4 +1,4 @@
-"""A label to print and stick on a board: number, gateway, kind, and a QR code that says the same. No patient, no key."""
+"""A label to stick on a board: number, gateway, kind, and a QR code that says the same. No patient, no key."""
 
 from html import escape
 from pathlib import Path
@@ -26,7 +26,7 @@ def label_uri(board: KnownBoard) -> str:
 def write_label(board: KnownBoard, path: Path) -> None:
     """Write an SVG of about 50 by 20 mm."""
     code = segno.make_qr(label_uri(board), error="m")
-    rows = [row for row in code.matrix_iter(scale=1, border=_QUIET)]
+    rows = list(code.matrix_iter(scale=1, border=_QUIET))
     side = len(rows) * _MODULE_MM
     lines = label_text(board)
     height = max(side, _LINE_MM * (len(lines) + 1))

@@ -33,19 +33,15 @@ class ChipPins:
 
     def complaint(self, pin: int, use: str) -> str | None:
         """Why ``pin`` cannot serve as ``use`` (in, out, both or adc); None if it can."""
-        if pin in self.flash:
-            return "belongs to the flash"
-        if pin in self.console:
-            return "belongs to the console"
-        if pin not in self.pins:
-            return "does not exist on every package"
-        if pin in self.strapping:
-            return "is sampled at reset (strapping pin)"
-        if use in ("out", "both") and pin in self.input_only:
-            return "is an input only"
-        if use == "adc" and pin not in self.adc:
-            return "has no ADC1 channel"
-        return None
+        reasons = {
+            "belongs to the flash": pin in self.flash,
+            "belongs to the console": pin in self.console,
+            "does not exist on every package": pin not in self.pins,
+            "is sampled at reset (strapping pin)": pin in self.strapping,
+            "is an input only": use in ("out", "both") and pin in self.input_only,
+            "has no ADC1 channel": use == "adc" and pin not in self.adc,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 class PinMap:
@@ -90,7 +86,7 @@ class PinMap:
         return record | ({"battery": dict(board["battery"])} if "battery" in board else {})
 
     def complaints(self) -> list[str]:
-        """What cannot be built, one sentence each: pins that cannot do it, pins used twice, buses that are not there."""
+        """What cannot be built: pins that cannot do it, pins used twice, buses that are not there."""
         return [
             f"{target}, {profile}: {complaint}"
             for target in self.targets

@@ -11,7 +11,7 @@ import io
 import json
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,8 @@ Progress = Callable[[int], None]
 """Told how many more bytes are done."""
 
 _ANSWER_TIMEOUT_S = 10.0
+_ENTER_TIMEOUT_S = 4.0
+_POLL_S = 0.5
 _CHUNK = 1536  # bytes of a file in one command: 2 kB in base64, which the smallest board compiles
 # The application's watchdog outlives it: what runs here must feed one too. If this session dies, the board restarts.
 _WATCHDOG_MS = 60000
@@ -60,6 +62,18 @@ _s = os.statvfs("/")
 print(json.dumps({"id": machine.unique_id().hex(), "version": list(sys.implementation[1])[:3], "platform": sys.platform,
     "machine": getattr(sys.implementation, "_machine", ""), "free_flash": _s[0] * _s[3]}))
 """
+# A manifest takes some kilobytes in one piece, and imports scatter small ones over all of the heap: keep a piece back.
+ATTACH = """
+import gc
+if "dock" not in globals():
+    _room = bytearray(40000)
+    %sfrom qepa_board.system import dock
+    _room = None
+gc.collect()
+"""
+"""Makes `dock` the dock calls of the slot in use, or of the packages that the inserted line puts on the path."""
+
+_SLOT_IN_USE = "from qepa_boot.loader import attach; attach()\n    "
 
 
 class BoardError(ToolError):
@@ -67,21 +81,24 @@ class BoardError(ToolError):
 
 
 class BoardSession:
-    """An open console with a fresh interpreter behind it; a context manager. Boards run nothing of theirs meanwhile.
+    """An open console; a context manager. Every call raises BoardError.
 
-    Every call raises BoardError. Nothing that is sent is repeated in an error: it may hold keys.
+    Nothing that is sent is repeated in an error: it may hold keys.
     """
 
-    def __init__(self, port: str) -> None:
+    def __init__(self, port: str, *, fresh: bool = True) -> None:
+        """``fresh``: with a new interpreter, which runs nothing of the board's; else the application is interrupted."""
         self.port = port
+        self._fresh = fresh
         self._transport: SerialTransport | None = None
 
     def __enter__(self) -> Self:
         with self._translated():
-            transport = SerialTransport(self.port, timeout=_ANSWER_TIMEOUT_S)
+            transport = SerialTransport(self.port, timeout=_POLL_S)
             self._transport = transport
             try:
-                transport.enter_raw_repl(soft_reset=True)
+                transport.enter_raw_repl(soft_reset=self._fresh, timeout_overall=_ENTER_TIMEOUT_S)
+                transport.serial.timeout = _ANSWER_TIMEOUT_S
             except BaseException:
                 self._transport = None
                 transport.close()
@@ -109,9 +126,13 @@ class BoardSession:
         except (IndexError, ValueError):
             raise BoardError(f"the board at {self.port} did not answer in JSON: is this firmware on it?") from None
 
-    def dock(self, call: str) -> dict[str, Any]:
-        """Make a dock call (firmware/qepa_board/system/dock.py), such as "status()"; its answer without "ok"."""
-        answer = self.call(f"from qepa_boot.loader import attach\nattach()\nfrom qepa_board.system import dock\ndock.{call}")
+    def dock(self, call: str, *, slot: str | None = None) -> dict[str, Any]:
+        """Make a dock call (firmware/qepa_board/system/dock.py), such as "status()"; its answer without "ok".
+
+        ``slot``: whose code answers, by default that of the slot in use.
+        """
+        path = _SLOT_IN_USE if slot is None else f"import sys; sys.path.insert(0, '/{slot}/lib')\n    "
+        answer = self.call(f"{ATTACH % path}dock.{call}")
         name = call.partition("(")[0]
         if not isinstance(answer, dict) or not answer.pop("ok", False):
             reason = answer.get("error", "no reason") if isinstance(answer, dict) else answer
@@ -128,7 +149,7 @@ class BoardSession:
     def hashes(self, paths: Iterable[str]) -> dict[str, str]:
         """SHA-256 (hexadecimal) by path of the files in ``paths`` and below the directories in it, as far as there."""
         lines = self.run(_HASHES % (list(paths),)).splitlines()
-        return {path: digest for path, digest in map(json.loads, lines)}
+        return dict(map(json.loads, lines))
 
     def read_file(self, path: str) -> bytes:
         """Content of a file."""
@@ -187,12 +208,11 @@ class DockCradle:
 
     async def run(self, code: str) -> str:
         """Run ``code``; raises ToolError without repeating it."""
-        attach = "from qepa_boot.loader import attach\nattach()\n"
-        return await asyncio.to_thread(self._session.run, attach + code)
+        return await asyncio.to_thread(self._session.run, ATTACH % _SLOT_IN_USE + code)
 
 
 def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = lambda _: False) -> list[str]:
-    """Listen to a board for at most ``seconds`` without disturbing it; ends early with the line that ``until`` accepts."""
+    """Listen to a board for at most ``seconds``, disturbing nothing; ends early with a line that ``until`` accepts."""
     lines, partial = [], b""
     deadline = time.monotonic() + seconds
     try:
@@ -212,10 +232,9 @@ def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = l
     return lines
 
 
-def missing_files(wanted: Mapping[str, bytes], present: Mapping[str, str], digest: Callable[[bytes], str]) -> list[str]:
-    """Paths of ``wanted`` whose content is not what ``present`` (path: hash) says is there, sorted."""
-    return sorted(path for path, data in wanted.items() if present.get(path) != digest(data))
-
-
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}" if isinstance(error, (struct.error, TypeError)) else str(error) or type(error).__name__
+    return (
+        f"{type(error).__name__}"
+        if isinstance(error, (struct.error, TypeError))
+        else str(error) or type(error).__name__
+    )

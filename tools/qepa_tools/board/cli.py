@@ -1,0 +1,314 @@
+"""`qepa board`: flash, provision, dock, update, replace, doctor, inventory, virtual, and firmware bundles."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..board_budget.command import budget
+from ..errors import ToolError
+from ..firmware_build.cli import build, keygen, sign
+from .screen import Screen
+
+app = typer.Typer(no_args_is_help=True, help="Wearable boards: flash, provision, dock, update, replace.")
+app.command()(build)
+app.command()(sign)
+app.command()(keygen)
+app.command()(budget)
+
+
+def _board_number(text: str) -> int:
+    """A board's number as labels and pages write it: hexadecimal."""
+    try:
+        number = int(text, 16)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 0xFFFFFFFF:
+        raise typer.BadParameter(f"{text} is no board number: up to 8 hexadecimal digits, as on its label")
+    return number
+
+
+PortOption = Annotated[str | None, typer.Option("--port", help="Serial port, rfc2217:// or socket:// URL.")]
+SerialOption = Annotated[str | None, typer.Option("--serial", help="USB serial number of the board.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
+StationOption = Annotated[Path, typer.Option("--station", help="Settings of the key dock (TOML).")]
+DirectoryOption = Annotated[
+    Path | None, typer.Option("--boards", help="Folder of the inventory and of backups (default: QEPA_BOARDS).")
+]
+BoardOption = Annotated[int, typer.Option("--board", parser=_board_number, help="Number (hexadecimal).")]
+WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for its first sample.")]
+LabelOption = Annotated[Path | None, typer.Option("--label", help="Write a label to print (SVG).")]
+
+
+def _fail(error: Exception | str) -> NoReturn:
+    print(f"qepa: {error}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def _screen(as_json: bool) -> Iterator[Screen]:
+    """The screen; a ToolError inside becomes one sentence and status 2."""
+    try:
+        with Screen(as_json=as_json) as screen:
+            yield screen
+    except ToolError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on where it was.")
+
+
+def _port(port: str | None, serial_number: str | None) -> str:
+    from .ports import choose_port, serial_ports  # noqa: PLC0415  commands load only what they need
+
+    return choose_port(port, serial_number, serial_ports())
+
+
+@app.command()
+def flash(
+    *,
+    port: PortOption = None,
+    serial: SerialOption = None,
+    image: Annotated[Path | None, typer.Option(help="MicroPython for this chip (.bin).")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 of the image, from whom you trust.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Firmware bundle (qepa board build).")] = None,
+    profile: Annotated[str | None, typer.Option(help="Sensor set in hardware/wearable/pinmap.toml.")] = None,
+    erase_keys: Annotated[bool, typer.Option("--erase-keys", help="Erase its files, after a backup.")] = False,
+    passphrase_file: Annotated[Path | None, typer.Option(help="Seal the backup with what this file holds.")] = None,
+    wait: WaitOption = 20.0,
+    label: LabelOption = None,
+    directory: DirectoryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write MicroPython and firmware; keys are backed up first and stay. Cut off, the same command goes on."""
+    from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
+    from .esp_image import read_image  # noqa: PLC0415
+    from .flashing import FlashPlan, finish  # noqa: PLC0415
+    from .flashing import flash as carry_out  # noqa: PLC0415
+    from .inventory import Inventory  # noqa: PLC0415
+
+    with _screen(as_json) as screen:
+        if (image is None) != (sha256 is None):
+            raise ToolError("an image comes with its SHA-256: give both --image and --sha256.")
+        inventory = Inventory(directory)
+        plan = FlashPlan(
+            port=_port(port, serial),
+            image=None if image is None else read_image(_read(image), sha256 or ""),
+            bundle=None if bundle is None else read_bundle(bundle),
+            profile=profile,
+            erase_keys=erase_keys,
+            dry_run=dry_run,
+            passphrase=None if passphrase_file is None else _read(passphrase_file).decode().strip(),
+        )
+        done = carry_out(plan, inventory, screen)
+        if not dry_run and bundle is not None:
+            done |= finish(plan.port, done["chip"], inventory, screen, wait_s=wait, label=label)
+        screen.result(done)
+
+
+@app.command()
+def provision(
+    *,
+    station: StationOption,
+    board: BoardOption,
+    patient: Annotated[str, typer.Option(help="Pseudonym of who wears it.")],
+    gateway: Annotated[str, typer.Option(help="Gateway at that bedside.")],
+    renew: Annotated[bool, typer.Option("--renew", help="Also if it is provisioned: its end key ends.")] = False,
+    port: PortOption = None,
+    serial: SerialOption = None,
+    wait: WaitOption = 20.0,
+    label: LabelOption = None,
+    directory: DirectoryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrol a board with the server and give it its identity, over the cable."""
+    from .flashing import finish  # noqa: PLC0415
+    from .inventory import Inventory  # noqa: PLC0415
+    from .provisioning import Enrolment  # noqa: PLC0415
+    from .provisioning import provision as carry_out  # noqa: PLC0415
+    from .session import BoardSession  # noqa: PLC0415
+    from .station import load_station  # noqa: PLC0415
+
+    with _screen(as_json) as screen:
+        inventory, chosen = Inventory(directory), _port(port, serial)
+        settings = load_station(station)
+        with BoardSession(chosen) as session:
+            done = carry_out(session, settings, Enrolment(board, patient, gateway, renew), inventory, dry_run=dry_run)
+            screen.say(f"Board {board:08x} of {gateway}: {'would be' if dry_run else 'is'} enrolled.")
+            session.reset()
+        if not dry_run:
+            done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label)
+        screen.result(done | {"dry_run": dry_run})
+
+
+@app.command()
+def dock(
+    *,
+    station: StationOption,
+    pads: Annotated[int, typer.Option(min=1, max=1024, help="Key pads to load.")] = 64,
+    port: PortOption = None,
+    serial: SerialOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Load pads of quantum key from Alice's key management entity onto a board, over the cable."""
+    from .provisioning import load_pads  # noqa: PLC0415
+    from .session import BoardSession  # noqa: PLC0415
+    from .station import load_station  # noqa: PLC0415
+
+    with _screen(as_json) as screen, BoardSession(_port(port, serial)) as session:
+        done = load_pads(session, load_station(station), pads, dry_run=dry_run)
+        session.reset()
+        before, after = done["pads_before"], done.get("pads", done["pads_before"])
+        screen.say(f"Board {done['board']:08x}: {before} pads before, {after} now.")
+        screen.result(done | {"dry_run": dry_run})
+
+
+@app.command()
+def update(
+    bundle: Annotated[Path, typer.Argument(help="Signed firmware bundle.")],
+    *,
+    port: PortOption = None,
+    serial: SerialOption = None,
+    directory: DirectoryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a signed release into the slot not in use; the board tries it, and goes back if it does not work."""
+    from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
+    from .inventory import Inventory  # noqa: PLC0415
+    from .session import BoardSession  # noqa: PLC0415
+    from .updating import update as carry_out  # noqa: PLC0415
+
+    with _screen(as_json) as screen, BoardSession(_port(port, serial)) as session:
+        chip = session.who()["id"]
+        done = carry_out(session, read_bundle(bundle), screen, dry_run=dry_run)
+        session.reset()
+        if dry_run:
+            screen.say(f"Would go from version {done['from']} to {done['to']}; nothing was written.")
+        else:
+            Inventory(directory).note(chip, version=done["version"], seen_s=int(time.time()))
+            screen.say(f"Version {done['to']} is on trial in slot {done['slot']}; qepa board doctor tells how it went.")
+        screen.result(done | {"dry_run": dry_run})
+
+
+@app.command()
+def replace(
+    old: Annotated[int, typer.Argument(parser=_board_number, help="Number of the broken board.")],
+    new: Annotated[int, typer.Argument(parser=_board_number, help="Number for the new one, which is attached.")],
+    *,
+    station: StationOption,
+    port: PortOption = None,
+    serial: SerialOption = None,
+    wait: WaitOption = 20.0,
+    label: LabelOption = None,
+    directory: DirectoryOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a broken board's patient a new board; the old one's key ends, and no counter is copied."""
+    from .flashing import finish  # noqa: PLC0415
+    from .inventory import Inventory  # noqa: PLC0415
+    from .provisioning import replace_board  # noqa: PLC0415
+    from .session import BoardSession  # noqa: PLC0415
+    from .station import load_station  # noqa: PLC0415
+
+    with _screen(as_json) as screen:
+        inventory = Inventory(directory)
+        known = inventory.by_number(old)
+        if known is None:
+            raise ToolError(
+                f"board {old:08x} is not in the inventory in {inventory.directory}: was it provisioned there?"
+            )
+        settings, chosen = load_station(station), _port(port, serial)
+        with BoardSession(chosen) as session:
+            done = replace_board(session, settings, known, new, inventory, screen, dry_run=dry_run)
+            session.reset()
+        if not dry_run:
+            done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label)
+        screen.result(done | {"dry_run": dry_run})
+
+
+@app.command()
+def doctor(
+    *,
+    port: PortOption = None,
+    serial: SerialOption = None,
+    directory: DirectoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong with this machine as a flasher and, with a port, with a board. Ends with 1 if something is."""
+    from .examination import WRONG, examine_board, examine_machine  # noqa: PLC0415
+    from .inventory import Inventory  # noqa: PLC0415
+    from .ports import serial_ports  # noqa: PLC0415
+    from .session import BoardSession  # noqa: PLC0415
+
+    with _screen(as_json) as screen:
+        findings = list(examine_machine(Inventory(directory)))
+        if port or serial or len(serial_ports()) == 1:
+            with BoardSession(_port(port, serial)) as session:
+                findings += examine_board(session)
+                session.reset()
+        screen.result({"findings": [asdict(finding) for finding in findings]})
+    if not as_json:
+        colours = {"ok": "green", "warning": "yellow", "wrong": "red"}
+        table = Table("what", "", "found", "to do", box=None)
+        for each in findings:
+            table.add_row(each.what, f"[{colours[each.verdict]}]{each.verdict}[/]", each.found, each.remedy)
+        Console().print(table)
+    raise typer.Exit(any(each.verdict == WRONG for each in findings))
+
+
+@app.command()
+def inventory(*, directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
+    """List the boards that were flashed or provisioned from here."""
+    from .inventory import Inventory  # noqa: PLC0415
+
+    with _screen(as_json) as screen:
+        boards = Inventory(directory).boards()
+        screen.result({"boards": [asdict(board) for board in boards]})
+    if as_json:
+        return
+    table = Table("board", "chip", "target", "sensors", "version", "gateway", "patient", "seen", "", box=None)
+    for each in boards:
+        number = "" if each.board is None else f"{each.board:08x}"
+        seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.seen_s)) if each.seen_s else ""
+        gone = "" if each.replaced_by is None else f"replaced by {each.replaced_by:08x}"
+        version = str(each.version or "")
+        table.add_row(number, each.id, each.target, each.profile, version, each.gateway, each.patient, seen, gone)
+    Console().print(table)
+
+
+@app.command()
+def virtual(
+    *,
+    kind: Annotated[str, typer.Option(help="unix: i386 words, a board's heap. wasm: runs everywhere.")] = "unix",
+    count: Annotated[int, typer.Option(min=1, max=300, help="Boards.")] = 1,
+    directory: Annotated[Path, typer.Option("--dir", help="Their flash, which survives.")] = Path("virtual-boards"),
+    chip: Annotated[str, typer.Option(help="esp32, esp32s3 or esp32c6: what the loader says it is.")] = "esp32",
+    blank: Annotated[bool, typer.Option("--blank", help="New ones come without MicroPython.")] = False,
+    rfc2217: Annotated[bool, typer.Option("--rfc2217", help="Serve RFC 2217 with DTR and RTS (slow).")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Virtual boards behind pseudo-terminals, until Ctrl-C; every other command runs against them."""
+    from .virtual import VirtualPlan, run_virtual  # noqa: PLC0415
+
+    with _screen(as_json):
+        plan = VirtualPlan(kind=kind, count=count, directory=directory, chip=chip, blank=blank, rfc2217=rfc2217)
+        run_virtual(plan, as_json=as_json)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error

@@ -1,0 +1,77 @@
+"""Whether a board that was just started does its work: it samples, holds a link key, and has its connection."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import ToolError
+from .session import BoardError, BoardSession, console_lines
+
+# Its sampling, link key and connection, of the application that the console has just interrupted.
+_PROBE = """
+import gc, json, sys
+gc.collect()
+a = getattr(sys.modules.get("qepa_board.app"), "App", None)
+a = getattr(a, "running", None)
+v = getattr(a, "vitals", None)
+c = getattr(a, "connection", None)
+print(json.dumps({"running": a is not None, "sampled_ms": getattr(v, "t_ms", 0),
+    "has_key": bool(getattr(a, "can_send", False)), "connected": bool(getattr(c, "ready", False))}))
+"""
+_SETTLED = ("qepa: connected", "qepa: safe mode", "qepa: not provisioned")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a board had reached. ``sampled_ms``: of signal since boot; ``said``: its own lines."""
+
+    running: bool
+    sampled_ms: int
+    has_key: bool
+    connected: bool
+    said: tuple[str, ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For a program."""
+        return asdict(self)
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        if not self.running:
+            last = self.said[-1] if self.said else "it said nothing"
+            return f"the application does not run: {last}"
+        key = "holds a link key" if self.has_key else "has no link key: load pads with qepa board dock"
+        link = "is connected" if self.connected else "is not connected to its gateway's broker"
+        return f"it has sampled {self.sampled_ms / 1000:.1f} s, {key}, and {link}"
+
+
+def watch_start(port: str, wait_s: float) -> Running:
+    """Listen to a board that was reset for at most ``wait_s``, ask it how it is, and start it again.
+
+    Only a gateway can say that a sample was decrypted; with a link key and a connection the board has what it takes.
+    """
+    said = console_lines(port, wait_s, until=lambda line: line.startswith(_SETTLED))
+    own = tuple(line for line in said if line.startswith(("qepa: ", "MemoryError")))
+    with BoardSession(port, fresh=False) as session:
+        try:
+            answer = session.call(_PROBE)
+        except BoardError as error:  # so little memory left that it cannot even be asked
+            answer = {"running": False, "sampled_ms": 0, "has_key": False, "connected": False}
+            own = (*own, str(error))
+    with BoardSession(port) as session:
+        session.reset()
+    return Running(said=own, **answer)
+
+
+def await_board(port: str, timeout_s: float) -> BoardSession:
+    """A session with a board that was just reset, as soon as it answers. Raises BoardError."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return BoardSession(port).__enter__()
+        except BoardError as error:
+            if time.monotonic() >= deadline:
+                raise ToolError(f"the board at {port} does not start MicroPython: {error}") from error
+        time.sleep(0.3)
