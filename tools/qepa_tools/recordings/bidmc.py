@@ -53,16 +53,16 @@ class BidmcRecord:
 
     def impedance_counts(self) -> NDArray[np.int32]:
         """The impedance channel as an AFE's counts."""
-        return np.rint(self.resp * _RESP_COUNTS).astype(np.int32)
+        return _rounded(self.resp * _RESP_COUNTS)
 
     def infrared_counts(self) -> NDArray[np.int32]:
         """The pulse wave as counts of a reflective sensor, which sees less light when blood comes."""
-        return np.rint(_LIGHT_COUNTS * (1 - _MODULATION * (self.pleth - self.pleth.mean()))).astype(np.int32)
+        return _rounded(_LIGHT_COUNTS * (1 - _MODULATION * (self.pleth - self.pleth.mean())))
 
     def red_counts(self, ratio: NDArray[np.float64] | float) -> NDArray[np.int32]:
         """SYNTHETIC: the set has one wavelength. The same wave with `ratio` times the modulation of infrared."""
         wave = self.pleth - self.pleth.mean()
-        return np.rint(0.7 * _LIGHT_COUNTS * (1 - ratio * _MODULATION * wave)).astype(np.int32)
+        return _rounded(0.7 * _LIGHT_COUNTS * (1 - ratio * _MODULATION * wave))
 
     def ecg_counts(self) -> NDArray[np.int16]:
         """Lead II (assumed millivolts) as the board's ADC counts at twice the rate, 250 Hz, by linear interpolation."""
@@ -117,6 +117,10 @@ def _table(path: Path) -> dict[str, NDArray[np.float64]]:
     if rows.ndim != 2 or rows.shape[1] < len(names):
         raise DataError(f"{path} holds {rows.shape} values under {len(names)} names.")
     return {name: rows[:, k] for k, name in enumerate(names)}
+
+
+def _rounded(signal: NDArray[np.float64]) -> NDArray[np.int32]:
+    return np.asarray(np.rint(signal), dtype=np.int32)
 
 
 def _filled(signal: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import qepa_board
 from qepa_board.learning.features import N_FEATURES
-from qepa_board.signals.ecg import BEATS, EcgPipeline
+from qepa_board.signals.beats import BEATS
+from qepa_board.signals.ecg import EcgPipeline
 from qepa_tools.recordings.recording import Recording, counts_from_adc
 
 MATCH_MS = 150  # ANSI/AAMI EC57: a detected and an annotated beat are the same within 150 ms
@@ -110,9 +111,9 @@ def firmware_digest() -> str:
     """SHA-256 over the board's signal processing sources: features are valid for these only."""
     digest = hashlib.sha256()
     board = Path(qepa_board.__file__).parent
-    sources = [board / "fixed_point.py", *(board / "learning" / f"{name}.py" for name in ("features", "templates"))]
-    sources += [board / "signals" / f"{name}.py" for name in ("dsp", "ecg", "quality", "rpeak")]
-    sources += (board.parent / "qepa_kernels").glob("*.py")
+    sources = [board / "fixed_point.py"]
+    for folder in (board / "learning", board / "signals", board.parent / "qepa_kernels"):
+        sources += folder.glob("*.py")
     for path in sorted(sources):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Glucose on the board: how the trend foretells, what the conditions catch, how hysteresis calms them."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,11 @@ AHEAD_S = 900
 STEEPEST = 30  # mg/dL a minute, beyond which the board begins anew
 
 _NEAR_S = 120
-_LEVELS = {LOW: lambda v: v < 70, VERY_LOW: lambda v: v < 54, VERY_HIGH: lambda v: v > 250}
+_LEVELS: dict[int, Callable[[int], bool]] = {
+    LOW: lambda v: v < 70,
+    VERY_LOW: lambda v: v < 54,
+    VERY_HIGH: lambda v: v > 250,
+}
 
 
 @dataclass(slots=True)

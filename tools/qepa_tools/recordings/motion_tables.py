@@ -50,10 +50,16 @@ def motion_tables(motion: Path, wrist: Path, track: Track) -> list[Table]:
 def _follow(record: MotionRecord, mounting: Sequence[tuple[int, int, int]] = ()) -> Iterator[tuple[int, Motion]]:
     """Push a record block by block; yields the sample number reached and the board's state."""
     board = Motion(FS_HZ, *mounting)
-    axes = [array("i", np.ascontiguousarray(axis).tobytes()) for axis in record.acceleration]
-    for start in range(0, len(axes[0]) - _BLOCK + 1, _BLOCK):
-        board.push(*(axis[start : start + _BLOCK] for axis in axes), _BLOCK)
-        yield start + _BLOCK - 1, board
+    for end in _push(board, record.acceleration, _BLOCK):
+        yield end - 1, board
+
+
+def _push(board: Motion, acceleration: NDArray[np.int32], block: int) -> Iterator[int]:
+    """Push all, block by block; yields how many samples have gone in."""
+    x, y, z = (array("i", np.ascontiguousarray(axis).tobytes()) for axis in acceleration)
+    for end in range(block, len(x) + 1, block):
+        board.push(x[end - block : end], y[end - block : end], z[end - block : end], block)
+        yield end
 
 
 def _label_row(device: str, records: Sequence[MotionRecord]) -> list[str]:
@@ -135,11 +141,8 @@ def _cadence_table(records: Sequence[WristRecord], track: Track) -> Table:
     rows = []
     for name in track(list(by_name), "Steps"):
         record = by_name[name]
-        axes = [array("i", np.ascontiguousarray(axis).tobytes()) for axis in record.acceleration]
         board = Motion(WRIST_HZ)
-        for start in range(0, len(axes[0]) - WRIST_HZ + 1, WRIST_HZ):
-            board.push(*(axis[start : start + WRIST_HZ] for axis in axes), WRIST_HZ)
-        seconds = len(axes[0]) // WRIST_HZ
+        seconds = len(list(_push(board, record.acceleration, WRIST_HZ)))
         on_foot = record.exercise in ("walk", "run")
         expected = _spectral_steps(record.acceleration) if on_foot else 0.0
         error = number(100 * (board.steps - expected) / expected) if on_foot else "-"
@@ -149,8 +152,8 @@ def _cadence_table(records: Sequence[WristRecord], track: Track) -> Table:
         columns=["wrist_ppg", "seconds", "steps", "reference", "error %"],
         rows=rows,
         notes=[
-            f"Reference: the strongest frequency from {_CADENCE_HZ[0]} to {_CADENCE_HZ[1]} Hz of each {_WINDOW_S} s, which "
-            f"is no count; on a bicycle there are none. Constants were chosen on {CHOSEN_ON} too, who is not shown."
+            f"Reference: the strongest frequency from {_CADENCE_HZ[0]} to {_CADENCE_HZ[1]} Hz of each {_WINDOW_S} s, "
+            f"which is no count; on a bicycle there are none. Constants were chosen on {CHOSEN_ON}, who is not shown."
         ],
     )
 

@@ -15,8 +15,9 @@ import numpy as np
 import wfdb.processing
 from numpy.typing import NDArray
 
+from qepa_board.signals.beats import BEATS
 from qepa_board.signals.dsp import COUNTS_PER_MV
-from qepa_board.signals.ecg import BEATS, EcgPipeline
+from qepa_board.signals.ecg import EcgPipeline
 from qepa_tools.recordings.board_beats import firmware_digest
 from qepa_tools.recordings.recording import DataError
 

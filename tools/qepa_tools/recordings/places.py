@@ -30,6 +30,21 @@ def find_data(
     return None
 
 
+def find_sets(directory: Path | None = None) -> Path:
+    """The directory that holds the sets of recordings, each in its own folder: the one given, else around find_data's.
+
+    DataError if there is none.
+    """
+    if directory is None:
+        found = find_data()
+        if found is None:
+            raise DataError("No recordings found: name a directory that holds mitdb, bidmc, ... with --data.")
+        return found.parent
+    if not directory.is_dir():
+        raise DataError(f"There is no directory {directory}: name one that holds mitdb, bidmc, ...")
+    return directory
+
+
 def record_names(directory: Path) -> list[str]:
     """Names of the WFDB records in a directory, sorted; DataError if it is missing or holds none."""
     if not directory.is_dir():

@@ -101,11 +101,11 @@ def _wrist_table(records: Sequence[WristRecord], track: Track) -> Table:
 def _wrist_rate(record: WristRecord, gated: bool) -> Values:
     oximeter, motion = Oximeter(WRIST_HZ), Motion(WRIST_HZ)
     light = array("i", record.light.tobytes())
-    axes = [array("i", np.ascontiguousarray(axis).tobytes()) for axis in record.acceleration]
+    x, y, z = (array("i", np.ascontiguousarray(axis).tobytes()) for axis in record.acceleration)
     rates = []
     for second in range(len(light) // WRIST_HZ):
         part = slice(second * WRIST_HZ, (second + 1) * WRIST_HZ)
-        motion.push(*(axis[part] for axis in axes), WRIST_HZ)
+        motion.push(x[part], y[part], z[part], WRIST_HZ)
         oximeter.moving = gated and motion.moving
         oximeter.push(light[part], light[part], WRIST_HZ)
         rates.append(_told(oximeter)[0])

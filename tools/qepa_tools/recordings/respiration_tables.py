@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +65,13 @@ def respiration_tables(bidmc: Path, track: Track) -> list[Table]:
     ]
     return [
         Table(
-            title=f"Respiration rate against breath marks, /min, {windows} windows of {WINDOW_S} s, one each {EVERY_S} s",
+            title=f"Respiration rate against marked breaths, /min: {windows} windows of {WINDOW_S} s",
             columns=["source", "reported %", "MAE", "bias", "95 % within"],
             rows=summary,
             notes=[
-                f"Where two annotators agree within {AGREED:g}/min. Constants were chosen on odd records; reported are "
-                "even ones (groups of one patient kept together). ECG: resampled from 125 to 250 Hz."
+                f"One window each {EVERY_S} s where two annotators agree within {AGREED:g}/min. Constants were chosen "
+                "on odd records; reported are even ones (groups of one patient kept together). ECG: resampled from 125 "
+                "to 250 Hz."
             ],
         ),
         Table(
@@ -98,7 +100,7 @@ def _errors(record: BidmcRecord) -> list[list[float]]:
     return rows
 
 
-def _told(board: "ThoracicRespiration | DerivedRespiration") -> float:
+def _told(board: Any) -> float:
     measures: list[tuple[int, int, int]] = []
     board.measures(measures)
     value = measures[0][2]
