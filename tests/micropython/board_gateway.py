@@ -276,10 +276,10 @@ class Gateway:
         self.orders[round_] = order
         return await self.send(peer, wire.ROUND, payloads.encode_round(order))
 
-    def release(self, version: int, words: list[int] | None = None) -> bytes:
-        blob = model.encode_model(
-            model.Model(version, model.SOFTMAX, FEATURES, 0, CLASSES, 12, words or [version] * UPDATE.n_words)
-        )
+    def release(self, version: int, words: list[int] | None = None, hidden: int = 0) -> bytes:
+        kind = model.HIDDEN if hidden else model.SOFTMAX
+        words = words or [version] * model.model_words(kind, FEATURES, hidden, CLASSES)
+        blob = model.encode_model(model.Model(version, kind, FEATURES, hidden, CLASSES, 12, words))
         return model.encode_release(blob, self.hss.sign(model.CONTEXT + blob))
 
     async def until(self, condition, what: str, timeout_s: float = 20) -> None:

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from qepa_server.training.initial import initial_model
 from qepa_tools.fleet.events import Log, ProgramError
 from qepa_uplink.readings import value_of
 from qepa_wire import frame as wire
 from qepa_wire import keys, payloads
 from qepa_wire.measures import HEART_RATE
 
-from .board_gateway import STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
+from .board_gateway import CLASSES, FEATURES, STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
 
 BOARD = 0x2A
 # Keeps what the board is about to seal, so that opened sums can be compared with it.
@@ -213,12 +214,13 @@ async def test_care_streams_only_under_a_grant_and_ends_for_good(ward):
     assert len(peer.cares) - count in (1, 2)
 
 
-async def test_labels_reach_the_learner(ward):
+async def test_labels_reach_the_learner_which_follows_the_models_shape(ward):
     peer = await ward.admit(BOARD, speed=4)
     gateway = ward.gateway
     consent = b"consent-number-1"
     care_key = peer.consents[consent] = keys.care_key(peer.end_key, consent)
-    await gateway.send(peer, wire.MODEL, gateway.release(1))
+    first = initial_model(features=FEATURES, hidden=10, classes=CLASSES, fraction_bits=12)
+    await gateway.send(peer, wire.MODEL, gateway.release(1, list(first.words), hidden=10))
     await gateway.send(peer, wire.CARE_GRANT, payloads.encode_grant(care_key, BOARD, consent, 3600))
     await gateway.until(lambda: peer.cares and peer.cares[-1].beats > 12, "beats")
     get = "from qepa_board.app import App\np = App.running.vitals.pipeline\n"
@@ -236,8 +238,13 @@ async def test_labels_reach_the_learner(ward):
         while not await _json(ward, BOARD, get + "print(App.running.vitals.labels_taken)"):
             await asyncio.sleep(0.05)
     await gateway.order(peer, 1, UPDATE, version=1)
-    await gateway.until(lambda: (2, 1) in peer.vectors, "the update")
-    assert any(gateway.open([peer], 2, 1))
+    await until_refused(ward, "length")
+    await gateway.order(peer, 2, UPDATE._replace(n_words=len(first.words)), version=1)
+    await gateway.until(lambda: (2, 2) in peer.vectors, "the update")
+    update = gateway.open([peer], 2, 2)
+    assert len(update) == 224
+    assert any(update[:180])
+    assert any(update[180:])
 
 
 async def test_alerts_start_and_end_each_once_and_survive_a_power_cut(ward):

@@ -32,7 +32,8 @@ for case in cases:
     shape = ModelShape(hidden=case["hidden"])
     words = array("i", case["words"])
     delta = array("i", bytes(4 * shape.words))
-    beats = [array("h", x) for x in case["beats"]]
+    rows = array("h", [v for x in case["beats"] for v in x])
+    beats = [memoryview(rows)[17 * k : 17 * k + 17] for k in range(len(case["beats"]))]  # as of the ring of beats
     used = Learner(shape).local_update(words, beats, case["labels"], delta, case["norm_limit"])
     print(json.dumps([used, list(delta), [predict(shape, words, x, array("i", bytes(16))) for x in beats]]))
 """
