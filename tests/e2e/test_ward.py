@@ -162,11 +162,15 @@ def test_twelve_boards_three_rounds_one_unplugged_and_the_page_shows_heart_rates
     assert_no_key_in_logs(tmp_path / "ward")
 
 
-def test_three_gateways_share_one_cell(start_ward: Callable[..., Running]) -> None:
-    ward = start_ward("--gateways", "3", "--rounds", "2", "--speed", "2", "--json", "--period", "20")
+def test_three_gateways_share_one_cell_and_train_a_hidden_layer(start_ward: Callable[..., Running]) -> None:
+    ward = start_ward(
+        "--gateways", "3", "--rounds", "2", "--speed", "2", "--json", "--period", "20", "--hidden", "10"
+    )  # fmt: skip
     report = ward.finish(timeout_s=300)
     assert_rounds(report, rounds=2)
+    assert [entry["model_version"] for entry in report["rounds"]] == [2, 3]
     for entry in report["rounds"]:
+        assert entry["update"]["words"] == 224
         assert all(cell["gateways"] == ["gw-1", "gw-2", "gw-3"] for cell in entry["cells"])
 
 

@@ -9,6 +9,7 @@ from ..errors import ToolError
 
 MAX_BOARDS = 300
 MAX_GATEWAYS = 16
+MAX_HIDDEN = 10  # 224 words of at most 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class Unplug:
 
 @dataclass(frozen=True, slots=True)
 class WardPlan:
-    """A ward. ``rounds`` 0 runs until stopped; ``period_s`` is ward time between rounds, not wall time."""
+    """A ward. ``rounds`` 0 runs until stopped; ``period_s`` is ward time between rounds, not wall time.
+
+    ``hidden``: units of the model's hidden layer, 0 for softmax regression.
+    """
 
     boards: int = 12
     gateways: int = 1
@@ -42,8 +46,10 @@ class WardPlan:
     state: Path | None = None
     unplug: Unplug | None = None
     pads_per_board: int = 8
+    block_bytes: int = 512  # of the one-time block that the dock keeps on each board, twelve alerts' worth
     rekey_s: int = 30
     mains_hz: int = 60
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.boards <= MAX_BOARDS:
@@ -56,6 +62,8 @@ class WardPlan:
             raise ToolError(f"--rounds must not be negative, it is {self.rounds}")
         if self.mains_hz not in (50, 60):
             raise ToolError(f"--mains is 50 or 60 Hz, not {self.mains_hz}")
+        if not 0 <= self.hidden <= MAX_HIDDEN:
+            raise ToolError(f"--hidden must be 0 to {MAX_HIDDEN}, not {self.hidden}")
         if self.unplug and self.unplug.board > self.boards:
             raise ToolError(f"--unplug names board {self.unplug.board}, but there are {self.boards}")
 
@@ -66,7 +74,8 @@ class WardPlan:
             return self.state
         base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
         source = "" if self.data is None else "-" + self.data.resolve().name
-        return base / "qepa" / f"ward-{self.boards}x{self.gateways}-seed{self.seed}{source}"
+        layer = f"-hidden{self.hidden}" if self.hidden else ""
+        return base / "qepa" / f"ward-{self.boards}x{self.gateways}-seed{self.seed}{layer}{source}"
 
     def gateway_names(self) -> list[str]:
         """Names of the gateways."""

@@ -224,6 +224,7 @@ class Ward:
                     "patients_expected": plan.boards,
                     "first_within_s": 60.0,
                 },
+                "learning": {"hidden": plan.hidden},
                 "ward": {"simulated": True, "data_source": self.data_source},
             },
         )
