@@ -299,6 +299,53 @@ def test_without_consent_nothing_is_shown(page: Any, ward: Ward) -> None:
     expect(page.get_by_test_id("knows")).to_contain_text("consent is valid")
 
 
+def measure(code: int, name: str, unit: str, value: Any, **changes: Any) -> dict[str, Any]:
+    known = {"quality_percent": 90, "reason": None} if value is not None else {"quality_percent": None}
+    return {"code": code, "name": name, "unit": unit, "value": value, "note": ""} | known | changes
+
+
+MEASURES = [
+    measure(1, "heart_rate", "/min", 72),
+    measure(4, "spo2", "%", 97.5, note="uncalibrated"),
+    measure(6, "temperature", "Cel", None, reason="sensor_fault"),
+    measure(8, "posture", "", "supine"),
+    measure(200, "measure_200", "", 7),
+]
+
+
+def test_every_measure_is_shown_with_unit_and_quality_or_with_the_reason_why_not(page: Any, ward: Ward) -> None:
+    ward.change(boards=[board(1, 72, vitals={"measures": MEASURES})])
+    for code, value, basis in [
+        (4, "97.5 %", "signal 90 %, uncalibrated"),
+        (6, "--", "sensor fault"),
+        (8, "supine", "signal 90 %"),
+        (200, "7", "signal 90 %"),
+    ]:
+        expect(page.get_by_test_id(f"measure-{code}-00000001")).to_have_text(value)
+        expect(page.get_by_test_id(f"basis-{code}-00000001")).to_have_text(basis)
+    expect(page.get_by_test_id("measures-00000001")).to_contain_text("Skin temperature")
+    expect(page.get_by_test_id("measures-00000001")).not_to_contain_text("Heart rate")
+    shoot(page, "measures")
+
+
+def test_measures_grow_stale_with_their_record_and_go_with_the_consent(page: Any, ward: Ward) -> None:
+    ward.change(boards=[board(1, 72, vitals={"measures": MEASURES, "age_ms": 4000})])
+    expect(page.get_by_test_id("measure-4-00000001")).to_have_text("97.5 %")
+    ward.change(boards=[board(1, 72, vitals={"measures": MEASURES, "age_ms": 5100})])
+    expect(page.get_by_test_id("measure-4-00000001")).to_have_text("--")
+    expect(page.get_by_test_id("basis-4-00000001")).to_have_text("no current value")
+    ward.change(boards=[board(1, 72, consent=False, vitals={"measures": MEASURES})])
+    expect(page.get_by_test_id("measures-00000001")).to_be_hidden()
+    expect(page.get_by_test_id("measure-4-00000001")).to_have_count(0)
+
+
+def test_a_board_in_safe_mode_shows_no_number(page: Any, ward: Ward) -> None:
+    ward.change(boards=[board(1, 72, mode="safe", vitals={"measures": MEASURES})])
+    expect(page.get_by_test_id("why-00000001")).to_have_text("safe mode: measures nothing")
+    expect(hr(page, 1)).to_have_text("--")
+    expect(page.get_by_test_id("measure-4-00000001")).to_have_text("--")
+
+
 @pytest.mark.parametrize("fault", ["silent", "refusing", "stuck"])
 def test_lost_connection_turns_everything_to_dashes(page: Any, ward: Ward, fault: str) -> None:
     expect(hr(page, 1)).to_have_text("72")

@@ -1,10 +1,31 @@
 /** One tile a board: the heart rate to be read across the room, and beside it what the number rests on. */
-import { element, setAttributes, setText } from "./elements.js";
-import { reading } from "./freshness.js";
+import { element, reconcile, setAttributes, setText } from "./elements.js";
+import { measured, reading } from "./freshness.js";
 import { drawTrend, Trend } from "./trend.js";
-import { alarmKind, beatName, count, duration, keySource } from "./words.js";
+import { alarmKind, beatName, count, duration, keySource, measureName, unitName, whyUnknown } from "./words.js";
 
 const QUALITY_STEPS = [20, 40, 60, 80];
+const HEART_RATE = 1; // the tile's own number
+
+/** One measure: name, value with unit, and what it rests on. */
+class MeasureRow {
+  constructor(board, code) {
+    this.name = element("dt");
+    this.value = element("span", { "data-testid": `measure-${code}-${board}` });
+    this.basis = element("span", { class: "basis", "data-testid": `basis-${code}-${board}` });
+    this.root = element("div", {}, this.name, element("dd", {}, this.value, this.basis));
+  }
+
+  update({ measure, current }) {
+    const shown = measured(measure, current);
+    const unit = unitName(measure.unit);
+    setText(this.name, measureName(measure.name));
+    setText(this.value, shown.value === null ? "--" : unit ? `${shown.value} ${unit}` : shown.value);
+    const quality = shown.quality === null ? "" : `${Math.round(shown.quality)} %`;
+    const words = shown.value === null ? [whyUnknown(shown.reason)] : [quality && `signal ${quality}`, measure.note];
+    setText(this.basis, words.filter(Boolean).join(", "));
+  }
+}
 
 export class BoardTile {
   #board = null;
@@ -23,6 +44,7 @@ export class BoardTile {
     this.qualityText = element("span");
     this.beat = field("beat");
     this.lead = field("lead");
+    this.measures = element("dl", { class: "stacked measure-facts", "data-testid": `measures-${board}`, hidden: true });
     this.key = field("key");
     this.pads = field("pads");
     this.model = field("model");
@@ -36,6 +58,7 @@ export class BoardTile {
       element("div", { class: "number-side" }, element("span", { class: "unit" }, "bpm"), this.why, this.age),
       element("div", { class: "trend-box" }, this.canvas),
       element("dl", { class: "stacked vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
+      this.measures,
       element("dl", { class: "stacked key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
   }
 
@@ -71,6 +94,8 @@ export class BoardTile {
     setText(this.beat, beat ? `${beat} ${beatName(beat)}` : "--");
     setAttributes(this.beat, { "data-warn": beat === "V" || beat === "F" });
 
+    this.#showMeasures(board, shown, lost);
+
     setText(this.key, lost ? "--" : keySource(board.keySource));
     setAttributes(this.key, { "data-key": lost ? null : board.keySource });
     setText(this.pads, lost ? "--" : count(board.pads));
@@ -82,6 +107,15 @@ export class BoardTile {
 
   draw(nowMs) {
     drawTrend(this.canvas, this.#trend, nowMs);
+  }
+
+  /** Every measure but the heart rate; without consent none is even named. */
+  #showMeasures(board, shown, lost) {
+    const rows = (board.vitals?.measures ?? []).filter((measure) => measure.code !== HEART_RATE);
+    const current = !lost && shown.why !== "no current value" && board.mode !== "safe";
+    setAttributes(this.measures, { hidden: rows.length === 0 });
+    reconcile(this.measures, rows.map((measure) => ({ measure, current })), ({ measure }) => measure.code,
+      ({ measure }) => new MeasureRow(board.board, measure.code));
   }
 
   #showQuality(percent) {

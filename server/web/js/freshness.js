@@ -43,10 +43,22 @@ export function reading(board, heldMs, lost) {
   if (!board.consent) return dashes("no consent: not monitored here");
   const ageMs = board.vitals ? board.vitals.ageMs + heldMs : null;
   if (lost) return dashes("connection lost", ageMs);
+  if (board.mode === "safe") return dashes("safe mode: measures nothing", ageMs);
   if (ageMs === null) return dashes("no vitals yet");
   if (ageMs > STALE_MS) return dashes("no current value", ageMs);
   if (board.vitals.leadOff) return dashes("electrode off", ageMs);
   if (board.vitals.asystole) return dashes("no heartbeat", ageMs);
   if (board.vitals.hrBpm === null) return dashes("no heart rate", ageMs);
   return { hr: String(Math.round(board.vitals.hrBpm)), live: true, why: "", ageMs };
+}
+
+/**
+ * What a tile may say of one measure: its value with quality, or dashes with the reason.
+ * @param {object} measure @param {boolean} current whether the record is fresh and the server there
+ * @returns {{value: string|null, quality: number|null, reason: string}} `reason` is a code of the server's, empty for a value
+ */
+export function measured(measure, current) {
+  if (!current) return { value: null, quality: null, reason: "stale" };
+  if (measure.value === null) return { value: null, quality: null, reason: measure.reason || "unknown" };
+  return { value: String(measure.value), quality: measure.qualityPercent, reason: "" };
 }

@@ -16,6 +16,19 @@ function distinct(items, key) {
   return [...new Map(items.toReversed().map((item) => [item[key], item])).values()].reverse();
 }
 
+function parseMeasure(measure) {
+  const word = typeof measure.value === "string" ? measure.value : null;
+  return {
+    code: number(measure.code),
+    name: text(measure.name),
+    unit: text(measure.unit),
+    value: word ?? number(measure.value),
+    qualityPercent: within(measure.quality_percent, 0, 100),
+    reason: text(measure.reason),
+    note: text(measure.note),
+  };
+}
+
 function parseVitals(value) {
   const vitals = record(value);
   if (!vitals) return null;
@@ -26,6 +39,7 @@ function parseVitals(value) {
     asystole: vitals.asystole === true,
     beatClass: text(vitals.beat_class),
     beats: number(vitals.beats),
+    measures: distinct(list(vitals.measures).map(parseMeasure), "code"),
     ageMs: within(vitals.age_ms, 0, Infinity) ?? Infinity, // an age that is not known is too old
   };
 }
@@ -41,6 +55,8 @@ function parseBoard(board) {
     keySource: text(board.key_source),
     pads: number(board.pads),
     modelVersion: number(board.model_version),
+    mode: text(board.mode),
+    padBytes: number(board.pad_bytes),
     consent: board.consent === true,
     vitals: board.consent === true ? parseVitals(board.vitals) : null, // without consent nothing is even held
   };

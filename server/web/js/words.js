@@ -1,6 +1,19 @@
 /** Codes of the state in words a nurse and an engineer both read. Unknown codes are shown as they came. */
 
-const ALARM_KINDS = { asystole: "No heartbeat detected", lead_off: "Electrode off" };
+const ALARM_KINDS = {
+  asystole: "No heartbeat detected", lead_off: "Electrode off", low_spo2: "Low oxygen saturation", glucose_low: "Low glucose",
+  glucose_high: "High glucose", battery_low: "Battery low", sensor_fault: "Sensor does not answer",
+};
+const MEASURES = {
+  heart_rate: "Heart rate", pulse_rate: "Pulse", resp_rate: "Breathing", spo2: "SpO2", perfusion: "Perfusion",
+  temperature: "Skin temperature", steps: "Steps", posture: "Posture", activity: "Activity", glucose: "Glucose",
+  glucose_trend: "Glucose trend", resp_rate_derived: "Breathing (derived)",
+};
+const UNITS = { Cel: "\u00B0C" }; // UCUM codes that are not how a ward writes them
+const WHY_UNKNOWN = {
+  no_data: "no data yet", lead_off: "electrode off", poor_signal: "poor signal", settling: "settling", sensor_fault: "sensor fault",
+  motion: "too much motion", stale: "no current value",
+};
 const PRIORITIES = { high: "High priority", medium: "Medium priority", low: "Low priority", technical: "Technical" };
 const BEATS = { N: "normal", S: "supraventricular", V: "ventricular", F: "fusion", Q: "unknown" };
 const KEY_SOURCES = { qkd: "QKD", ratchet: "ratchet", none: "no key" };
@@ -27,13 +40,17 @@ const REFUSALS = {
   board: "wrong board", epoch: "wrong key epoch", key: "no key", session: "no session", schema: "malformed", payload: "malformed",
   certificate: "no valid certificate", consent: "no consent", stream: "wrong stream", shape: "wrong shape", identity: "wrong identity",
   sender: "wrong sender", check: "check value does not fit", downgrade: "older than what is held", quantizer: "quantizer does not agree",
-  model: "wrong model", cells: "bad cells", boots: "another boot",
+  model: "wrong model", cells: "bad cells", boots: "another boot", pad_used: "one-time bytes used before",
+  pad_unknown: "one-time block not held", pad_board: "one-time block of another board", one_time_mac: "one-time MAC does not hold",
 };
 
 const own = (table, code) => (Object.hasOwn(table, code) ? table[code] : null);
 const plain = (code) => code.replaceAll("_", " ");
 
 export const alarmKind = (code) => own(ALARM_KINDS, code) ?? (plain(code) || "Alarm of unknown kind");
+export const measureName = (code) => own(MEASURES, code) ?? (plain(code) || "Unknown measure");
+export const unitName = (code) => own(UNITS, code) ?? code;
+export const whyUnknown = (code) => own(WHY_UNKNOWN, code) ?? (plain(code) || "unknown");
 export const alarmPriority = (code) => own(PRIORITIES, code) ?? (plain(code) || "Unknown priority");
 export const beatName = (code) => own(BEATS, code) ?? "unknown";
 export const keySource = (code) => own(KEY_SOURCES, code) ?? (code || "unknown");

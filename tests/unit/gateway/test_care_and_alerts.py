@@ -3,11 +3,12 @@
 import pytest
 from bedside_rig import Rig
 
+from qepa_gateway.bedside.metrics import prometheus_text
 from qepa_gateway.bedside.state import bedside_state
 from qepa_gateway.errors import Refused
 from qepa_uplink.messages import CareRevoke, Welcome
 from qepa_wire import frame, payloads
-from qepa_wire.measures import HEART_RATE
+from qepa_wire.measures import HEART_RATE, POSTURE, SENSOR_FAULT, SPO2, TEMPERATURE, UNKNOWN
 from qepa_wire.payloads import Label
 
 
@@ -58,6 +59,47 @@ def test_a_value_grows_stale_and_is_never_frozen(monitored):
     monitored.now_ms += 6000
     assert vitals(monitored)["hr_bpm"] is None
     assert vitals(monitored)["age_ms"] == 6000
+
+
+def test_every_measure_is_shown_with_unit_and_quality_or_with_the_reason_why_not(monitored):
+    monitored.boards[1].measures = (
+        (SPO2, 88, 975),
+        (POSTURE, 100, 2),
+        (TEMPERATURE, SENSOR_FAULT, UNKNOWN),
+        (250, 9, -3),
+    )
+    stream(monitored)
+    shown = {measure["name"]: measure for measure in vitals(monitored)["measures"]}
+    assert shown["spo2"] == {
+        "code": SPO2,
+        "name": "spo2",
+        "unit": "%",
+        "value": 97.5,
+        "quality_percent": 88,
+        "reason": None,
+        "note": "uncalibrated",
+    }
+    assert (shown["posture"]["value"], shown["posture"]["unit"]) == ("supine", "")
+    assert (shown["temperature"]["value"], shown["temperature"]["reason"]) == (None, "sensor_fault")
+    assert (shown["measure_250"]["value"], shown["measure_250"]["unit"]) == (-3, "")
+    monitored.now_ms += 6000
+    assert {(each["value"], each["reason"]) for each in vitals(monitored)["measures"]} == {(None, "stale")}
+
+
+def test_the_heartbeat_says_how_a_board_is_and_metrics_count_it_without_its_name(ward):
+    board = ward.boards[2]
+    board.reset_cause, board.mode = 3, 1
+    board.boot()
+    ward.settle(3)
+    (status,) = [each for each in ward.site.gateway.status().boards if each.board == 2]
+    assert (status.reset_cause, status.mode) == ("watchdog", "safe")
+    text = prometheus_text(ward.site.gateway, ward.now_ms)
+    assert "qepa_boards_safe_mode 1" in text
+    assert 'qepa_boards_reset{cause="watchdog"} 1' in text
+    assert "00000002" not in text
+    ward.site.crash()
+    ward.site.start()
+    assert ward.site.gateway.boards.get(2).row.mode == 1
 
 
 def test_a_grant_is_repeated_until_the_stream_runs_and_after_a_reboot(monitored):

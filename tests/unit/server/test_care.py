@@ -1,15 +1,19 @@
 """Consents, care keys, live vitals and alarms."""
 
+import json
 import os
 
 import pytest
 from hospital_rig import Rig, ward
+from sqlalchemy import select
 
 from qepa_server.errors import RefusedError
+from qepa_server.store.schema import audit
 from qepa_uplink.errors import UplinkError
-from qepa_uplink.messages import AlertReport, CareRecord
+from qepa_uplink.messages import AlertReport, BoardStatus, CareRecord, Status
+from qepa_wire import payloads
 from qepa_wire.keys import care_key
-from qepa_wire.measures import HEART_RATE
+from qepa_wire.measures import HEART_RATE, POOR_SIGNAL, RESP_RATE, SPO2, UNKNOWN
 from qepa_wire.payloads import Care, encode_care
 
 CONSENT = bytes(range(16))
@@ -50,6 +54,20 @@ def test_a_consent_brings_the_care_key_to_its_gateway_and_vitals_to_the_ward(rig
     shown = vitals(rig, board)
     assert shown["hr_bpm"] is None
     assert shown["age_ms"] == 5001
+
+
+def test_the_ward_sees_every_measure_under_the_rules_of_the_heart_rate(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    gateway.seal(care_record(rig, board, 1, measures=((SPO2, 80, 941), (RESP_RATE, POOR_SIGNAL, UNKNOWN))))
+    rig.pump()
+    spo2, breathing = vitals(rig, board)["measures"][1:]
+    assert (spo2["value"], spo2["unit"], spo2["quality_percent"], spo2["note"]) == (94.1, "%", 80, "uncalibrated")
+    assert (breathing["value"], breathing["reason"]) == (None, "poor_signal")
+    rig.now += 5001
+    assert {measure["reason"] for measure in vitals(rig, board)["measures"]} == {"stale"}
+    rig.hospital.consents.withdraw(rig.withdrawal(CONSENT))
+    assert vitals(rig, board) is None
 
 
 @pytest.mark.parametrize(
@@ -170,13 +188,13 @@ def test_a_consent_ends_when_the_board_moves(rig):
     assert not rig.hospital.consents.watched(board.number, rig.now)
 
 
-def alert(rig, board, id_, *, active, kind=1, after_ms=0):
+def alert(rig, board, id_, *, active, kind=1, after_ms=0, value=0):
     return AlertReport(
         id=id_,
         board=board.number,
         kind=kind,
         active=active,
-        value=0,
+        value=value,
         t_ms=5000 + after_ms,
         received_ms=rig.now + after_ms,
     )
@@ -206,6 +224,79 @@ def test_an_alarm_is_acknowledged_lasts_and_ends_by_its_own_report(rig):
     (alarm,) = rig.state()["alarms"]
     assert not alarm["active"]
     assert alarm["ended_ms"] is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "name", "priority"),
+    [
+        (payloads.ALERT_ASYSTOLE, 0, "asystole", "high"),
+        (payloads.ALERT_LEAD_OFF, 0, "lead_off", "technical"),
+        (payloads.ALERT_LOW_SPO2, 843, "low_spo2", "high"),
+        (payloads.ALERT_GLUCOSE_LOW, 61, "glucose_low", "medium"),
+        (payloads.ALERT_GLUCOSE_LOW, 53, "glucose_low", "high"),
+        (payloads.ALERT_GLUCOSE_HIGH, 310, "glucose_high", "medium"),
+        (payloads.ALERT_BATTERY_LOW, 90, "battery_low", "technical"),
+        (payloads.ALERT_SENSOR_FAULT, 0, "sensor_fault", "technical"),
+    ],
+)
+def test_each_kind_of_alert_has_its_name_and_priority(rig, kind, value, name, priority):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    gateway.seal(alert(rig, board, "a1", active=True, kind=kind, value=value))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert (alarm["kind"], alarm["priority"]) == (name, priority)
+    gateway.seal(alert(rig, board, "a2", active=False, kind=kind, after_ms=10))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert not alarm["active"]
+
+
+def test_an_alarm_that_becomes_worse_rises_and_wants_to_be_seen_again(rig):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    gateway.seal(alert(rig, board, "a1", active=True, kind=4, value=65))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    rig.hospital.alarms.acknowledge(alarm["id"])
+    gateway.seal(alert(rig, board, "a2", active=True, kind=4, value=50, after_ms=10))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert (alarm["priority"], alarm["acknowledged"], alarm["active"]) == ("high", False, True)
+    gateway.seal(alert(rig, board, "a3", active=True, kind=4, value=68, after_ms=20))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert alarm["priority"] == "high", "it does not fall while it lasts"
+
+
+def test_resets_nobody_asked_for_and_safe_mode_are_in_the_audit_once(rig):
+    gateway, now = rig.gateways["gw-1"], rig.now
+
+    def heartbeat(**how):
+        boards = tuple(
+            BoardStatus(
+                board=n, online=True, last_seen_ms=now, epoch=1, key_source="qkd", pads=3, model_version=1, **how
+            )
+            for n in list(gateway.boards)[:1]
+        )
+        gateway.seal(Status(now_ms=now, boards=boards, link=None, refused={}, spool=0))
+        rig.pump()
+
+    def noted():
+        with rig.hospital.store.read() as connection:
+            rows = connection.execute(select(audit.c.detail).where(audit.c.event == "board.health"))
+            return [json.loads(row.detail) for row in rows]
+
+    heartbeat(reset_cause="power_on")
+    assert noted() == []
+    for _ in range(3):
+        heartbeat(reset_cause="watchdog")
+    heartbeat(reset_cause="watchdog", mode="safe")
+    heartbeat(reset_cause="power_on", mode="normal")
+    heartbeat(reset_cause="power_on", mode="normal")
+    assert [(entry["reset_cause"], entry["mode"]) for entry in noted()] == [
+        ("watchdog", "normal"),
+        ("watchdog", "safe"),
+        ("power_on", "normal"),
+    ]
 
 
 def test_an_end_that_overtakes_its_beginning_leaves_no_alarm_behind(rig):

@@ -60,6 +60,8 @@ class BoardSettings:
     rekey_s: int
     firmware_root: str | None = None
     """HSS public key (hexadecimal) of who signs its updates; without it the board takes none."""
+    suite: str = "aes256"
+    """Link masks of its vectors: from the link key (`aes256`), or one-time bytes while it has some (`otp`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class BoardStatus:
     boots: int
     epoch: int
     pads: int
+    block_bytes: int = 0
+    """Bytes of one-time blocks not used yet."""
 
 
 class Dock:
@@ -88,11 +92,23 @@ class Dock:
     async def status(self, cradle: Cradle) -> BoardStatus:
         """Ask the board in the cradle how it is."""
         answer = await _call(cradle, "status()")
-        return BoardStatus(bool(answer["provisioned"]), answer["boots"], answer["epoch"], answer["pads"])
+        return BoardStatus(
+            bool(answer["provisioned"]), answer["boots"], answer["epoch"], answer["pads"], answer["block_bytes"]
+        )
 
-    async def enrol(self, cradle: Cradle, *, board: int, patient: str, gateway: str, settings: BoardSettings) -> bool:
+    async def enrol(
+        self,
+        cradle: Cradle,
+        *,
+        board: int,
+        patient: str,
+        gateway: str,
+        settings: BoardSettings,
+        patient_boards: int = 1,
+    ) -> bool:
         """Make the end key, give it to the server sealed and to the board over USB, and forget it.
 
+        ``patient_boards`` is how many boards the patient wears: they share the clipping bound that rounds set.
         Returns whether the board must be reset to take up a changed identity.
         """
         end_key = os.urandom(32)
@@ -107,6 +123,8 @@ class Dock:
             "fs_hz": settings.fs_hz,
             "mains_hz": settings.mains_hz,
             "rekey_s": settings.rekey_s,
+            "suite": settings.suite,
+            "patient_boards": patient_boards,
             "end_key": end_key.hex(),
             "cohort_key": cohort_key.hex(),
             "model_root": reply.model_root.hex(),
@@ -127,6 +145,15 @@ class Dock:
         """Take ``pads`` keys for ``gateway`` from Alice's KME and write them to the board in the cradle."""
         keys = await self._kmes[gateway].enc_keys(gateway, pads, KEY_BITS)
         await _call(cradle, f"load({b''.join(key.key_id.bytes + key.value for key in keys).hex()!r})")
+
+    async def load_blocks(self, cradle: Cradle, gateway: str, blocks: int, n_bytes: int) -> None:
+        """Take ``blocks`` keys of ``n_bytes`` for ``gateway`` and write them to the board as one-time blocks.
+
+        ``n_bytes`` is 64 to 4096, and at most what the KME hands out as one key.
+        """
+        keys = await self._kmes[gateway].enc_keys(gateway, blocks, 8 * n_bytes)
+        data = b"".join(key.key_id.bytes + key.value for key in keys)
+        await _call(cradle, f"load_blocks({data.hex()!r}, {n_bytes})")
 
     async def _post_enrolment(self, request: EnrolmentRequest) -> EnrolmentReply:
         body = request.model_dump_json().encode()

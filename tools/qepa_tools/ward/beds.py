@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,14 +165,21 @@ class Beds:
             while not self._booted.empty():
                 boot = self._booted.get_nowait()
                 booted[boot.board] = boot
-            for bed in self.beds.values():
-                if not bed.powered:
-                    continue
-                try:
-                    await self._visit(bed, dock, booted)
-                except (ToolError, QkdError) as error:
-                    _LOG.warning("dock: %s", error)
+            powered = [bed for bed in self.beds.values() if bed.powered]
+            done = [await self._tried(self._visit(bed, dock, booted)) for bed in powered]
+            if all(done):  # link keys first: a block is more key than all pads of a board
+                for bed in powered:
+                    await self._tried(self._load_block(bed, dock))
             await asyncio.sleep(_DOCK_EVERY_S / max(1.0, min(self._plan.speed, 4.0)))
+
+    @staticmethod
+    async def _tried(visit: Awaitable[None]) -> bool:
+        try:
+            await visit
+        except (ToolError, QkdError) as error:
+            _LOG.warning("dock: %s", error)
+            return False
+        return True
 
     async def _visit(self, bed: Bed, dock: Dock, booted: dict[str, Boot]) -> None:
         cradle = FleetCradle(self.fleet, bed.board)
@@ -182,6 +189,13 @@ class Beds:
             bed.labeller.booted(boots=status.boots, record_index=boot.ecg_index)
         if status.pads < self._plan.pads_per_board / 2:
             await dock.load(cradle, bed.gateway, self._plan.pads_per_board - status.pads)
+
+    async def _load_block(self, bed: Bed, dock: Dock) -> None:
+        """A one-time block, for alerts, where less than half of one is left."""
+        cradle = FleetCradle(self.fleet, bed.board)
+        status = await dock.status(cradle)
+        if status.provisioned and status.block_bytes < self._plan.block_bytes / 2:
+            await dock.load_blocks(cradle, bed.gateway, 1, self._plan.block_bytes)
 
     async def keep_labelling(self, bedside: dict[str, httpx.AsyncClient]) -> None:
         """Hand the clinician's labels to the bedside of each gateway. Runs until cancelled."""
