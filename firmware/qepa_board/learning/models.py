@@ -5,6 +5,7 @@ from array import array
 from qepa_wire.errors import WireError
 from qepa_wire.lms import verify
 from qepa_wire.model import CONTEXT, decode_model, decode_release
+from qepa_wire.primitives import sha256
 
 from ..errors import BoardError, CorruptError
 from ..system.flash import read_record, write_record
@@ -24,7 +25,7 @@ class ModelStore:
         self._flash = flash
         self._counters = counters
         self._root = root
-        self._release = None
+        self._digest = None  # of the release in use, which takes 6 kB
         self.shape = shape
         self.version = 0
         self.words = None
@@ -55,7 +56,7 @@ class ModelStore:
             self.shape = ModelShape(model.classes, model.features, model.hidden)
         self.version = model.version
         self.words = array("i", model.words)
-        self._release = release
+        self._digest = sha256(release)
 
     def accept(self, release):
         """Store and use ``release``; returns True if it is new, False if it is the one in use.
@@ -63,7 +64,7 @@ class ModelStore:
         Raises WireError with reason signature, model, shape, or downgrade.
         """
         release = bytes(release)
-        if release == self._release:
+        if sha256(release) == self._digest:
             return False
         model = self._verified(release)
         floor = max(self._counters.model if self._counters is not None else 0, self.version)
