@@ -429,6 +429,12 @@ class Rig:
             self.hospital.tick()
             self.pump()
 
+    def hospital_cells(self, number: int, stream: int) -> list[dict]:
+        from qepa_server.api.state import StateView
+
+        detail = StateView(self.hospital).round_detail(number)
+        return [cell for cell in detail["cells"] if cell["stream"] == stream]
+
     def state(self) -> dict:
         from qepa_server.api.state import StateView
 

@@ -247,6 +247,9 @@ GOOD = 'state_dir = "s"\nidentity = "i"\nroot_key = "r"\n'
         (GOOD + "[rounds]\nmin_group = 4", "min_group"),
         (GOOD + "[rounds]\nmin_group = 13", "cell_target 12 is below min_group 13"),
         (GOOD + "[learning]\nq_max = 1000000", "4096 * 1000000 = 4096000000 is not below 2^31"),
+        (GOOD + "[learning]\nq_max = 500000\nnoise_variance = 16000000", r"\(q_max + noise of 37971\) = 4096 * 537971"),
+        (GOOD + "[learning]\nnoise_variance = -1", "noise_variance"),
+        (GOOD + "[statistics]\nclip_norm = 4294967296", "clip_norm"),
         (GOOD + "[learning]\nfeatures = 60", "at most 240 words"),
         (GOOD + "surprise = 1", "surprise"),
     ],
@@ -257,6 +260,14 @@ def test_configurations_that_do_not_hold_are_refused_in_a_sentence(tmp_path, tex
     with pytest.raises(ConfigError, match=said.replace("*", r"\*").replace("^", r"\^")) as caught:
         _ = load(path).plan
     assert "\n" not in str(caught.value)
+
+
+def test_privacy_is_off_unless_configured_and_noise_is_never_rounded_down(tmp_path):
+    path = tmp_path / "server.toml"
+    path.write_text(GOOD)
+    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(0, 0), (0, 0)]
+    path.write_text(GOOD + "[statistics]\nnoise_variance = 2.001\n[learning]\nnoise_variance = 9\nclip_norm = 3072")
+    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(513, 0), (2304, 3072)]
 
 
 def test_secrets_are_in_no_representation(tmp_path):

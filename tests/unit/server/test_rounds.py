@@ -6,6 +6,7 @@ from hospital_rig import Rig, ward
 from qepa_server.config import LearningConfig
 from qepa_uplink.envelope import sign
 from qepa_uplink.messages import CellVoid, Partial
+from qepa_wire.discrete_gaussian import tail
 
 
 def expected_sum(rig, stream, n_words, round_):
@@ -327,16 +328,37 @@ def test_round_numbers_rise_over_restarts(tmp_path):
     assert rig.hospital.ledger.last().number == 2
 
 
-def test_a_gateway_that_hands_its_boards_other_terms_fails_the_check(tmp_path):
-    rig = Rig(tmp_path, ward(1, 12))
+@pytest.mark.parametrize(
+    "change", [{"bound": 2048}, {"noise_q8": 0}, {"clip_norm": 10**6}], ids=lambda change: next(iter(change))
+)
+def test_a_gateway_that_hands_its_boards_other_terms_fails_the_check(tmp_path, change):
+    rig = Rig(tmp_path, ward(1, 12), LearningConfig(noise_variance=4, clip_norm=3072))
     rig.connect()
     gateway = rig.gateways["gw-1"]
     honest = gateway.partial
 
-    def scaled(opening, cell, spec, boards):
-        return honest(opening, cell, spec.model_copy(update={"bound": spec.bound * 2}), boards)
+    def altered(opening, cell, spec, boards):
+        return honest(opening, cell, spec.model_copy(update=change) if spec.stream == 2 else spec, boards)
 
-    gateway.partial = scaled
+    gateway.partial = altered
     rig.pass_time(1)
-    cells = rig.state()["rounds"][0]["cells"]
+    assert gateway.opening.streams[1].noise_q8 == 1024
+    cells = rig.hospital_cells(1, 2)
+    assert cells
     assert all(cell["state"] == "void" and "check" in cell["reason"] for cell in cells)
+    assert all(cell["state"] == "summed" for cell in rig.hospital_cells(1, 1))
+
+
+def test_noise_that_boards_add_is_within_the_range_that_the_server_allows(tmp_path):
+    """Every word of every board as far out as quantizer and noise together can bring it."""
+    rig = Rig(tmp_path, ward(1, 12), LearningConfig(noise_variance=4, clip_norm=3072))
+    rig.connect()
+    reach = 1024 + tail(1024)
+    for board in rig.gateways["gw-1"].boards.values():
+        measured = board.values
+        board.values = lambda stream, n, round_, measured=measured: (
+            [reach] * n if stream == 2 else measured(stream, n, round_)
+        )
+    rig.pass_time(1)
+    (cell,) = rig.hospital_cells(1, 2)
+    assert (cell["state"], cell["sum"][0]) == ("summed", 12 * reach)
