@@ -1,4 +1,4 @@
-"""Reading allocates nothing, while samples flow and while a lead is off: on words of 32 bits, with the collector off."""
+"""Reading allocates nothing, while samples flow and while a lead is off: on words of 32 bits, collector off."""
 
 import functools
 

@@ -1,5 +1,7 @@
 """What goes wrong with a chip: each fault is a state, is counted, and passes; no sample is made up or out of order."""
 
+import itertools
+
 import pytest
 
 # chip: module and class of its model, codes a sample, rate, samples that its FIFO (or its driver's ring) holds
@@ -199,7 +201,7 @@ wiring.advance_us(1500000)
 tell(numbers(play(driver, 600, 40)))
 """,
     )
-    jumps = [n for n, (a, b) in enumerate(zip(got, got[1:], strict=False)) if (b - a) % 400 != 1]
+    jumps = [n for n, (a, b) in enumerate(itertools.pairwise(got)) if (b - a) % 400 != 1]
     assert len(got) > 32
     assert len(jumps) <= 1, "at most where the hole is"
 

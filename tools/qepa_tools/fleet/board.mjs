@@ -1,5 +1,6 @@
 // One virtual board, the whole of a worker thread: interpreter, peripherals, sampling clock.
 import { parentPort, workerData } from 'node:worker_threads';
+import { BoardConsole } from './console.mjs';
 import { cryptoFunctions } from './crypto.mjs';
 import { lineSplitter, startInterpreter } from './interpreter.mjs';
 import { FEEDS, Sampler, WATCHDOG_MS } from './sampler.mjs';
@@ -12,7 +13,8 @@ const sampler = new Sampler({ ward, slots, ecg, index });
 
 let printed = null; // while a command executes, what it prints
 const log = lineSplitter((line) => send({ event: 'log', line }));
-const write = (bytes) => (printed ?? log).write(bytes);
+const terminal = workerData.console ? new BoardConsole(send) : null;
+const write = (bytes) => (printed ?? terminal ?? log).write(bytes);
 
 let mp = null;
 let wakeUp = null;
@@ -53,6 +55,7 @@ function host(memory) {
         wakeUp = () => clearTimeout(timeout);
       }
     },
+    ...terminal?.hostFunctions(view, never),
     probe: (json) => send({ event: 'probe', json }),
     failed: (traceback) => send({ event: 'error', traceback }),
   };
@@ -88,15 +91,20 @@ function runMain(source) {
 
 ({ mp } = await startInterpreter({ ...workerData, host, write }));
 send({ event: 'boot', ecg_index: index, cause });
-parentPort.on('message', ({ op, id, code, on }) => {
+parentPort.on('message', ({ op, id, code, on, data }) => {
   if (op === 'exec') execute(id, code);
+  else if (op === 'type') terminal.type(data);
   else if (op === 'lead_off') sampler.leadOff = on;
 });
 if (workerData.probe) runMain(`exec(${JSON.stringify(workerData.probe)}, {"__name__": "_probe"})`);
 if (typeof workerData.main === 'string') {
   runMain(workerData.main);
 } else {
-  for (const name of ['/flash/boot.py', '/flash/main.py']) {
+  for (const name of workerData.raw ? ['/flash/boot.py'] : ['/flash/boot.py', '/flash/main.py']) {
     if (mp.FS.analyzePath(name).exists) runMain(mp.FS.readFile(name, { encoding: 'utf8' }));
   }
 }
+terminal?.open(mp, Boolean(workerData.raw), () => {
+  wakeUp?.();
+  wakeUp = null;
+});

@@ -16,6 +16,7 @@ export class Sampler {
   constructor({ ward, slots, ecg, index }) {
     Object.assign(this, { ward, slots, index });
     this.fs = ecg?.fs ?? 360;
+    this.limit = Math.floor(this.fs / 2);
     this.delivered = 0;
     this.fedAt = 0;
     this.leadOff = false;
@@ -32,9 +33,9 @@ export class Sampler {
     this.interval = setInterval(() => this.deliver(), Math.min(100, Math.max(5, Math.round(100 / speed))));
   }
 
-  // `most`: samples that the interpreter takes at once.
+  // `most`: samples that the interpreter takes beyond its last feed.
   run(running, most) {
-    this.limit = Math.min(Math.floor(this.fs / 2), most);
+    this.ahead = Math.min(this.limit, most);
     if (running && !Atomics.load(this.slots, RUNNING)) {
       this.anchorMs = Atomics.load(this.ward, WARD_MS) - (this.delivered * 1000) / this.fs;
       this.publish();
@@ -62,7 +63,7 @@ export class Sampler {
       this.anchorMs += ((backlog - this.limit) * 1000) / this.fs;
       backlog = this.limit;
     }
-    const count = Math.min(backlog, this.fedAt + this.limit - this.delivered);
+    const count = Math.min(backlog, this.fedAt + this.ahead - this.delivered);
     if (count <= 0) return;
     this.read(this.buffer().subarray(0, count));
     this.delivered += count;
