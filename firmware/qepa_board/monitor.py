@@ -16,7 +16,7 @@ from .errors import BoardError
 from .streams.alerts import AlertEdges
 from .streams.care import CareStream
 from .system.health import HeapWatch
-from .system.self_test import Proof
+from .system.proof import Proof
 
 WATCHDOG_MS = 8000
 POLL_MS = 100  # sensors are asked at least this often: an interrupt can be missed, slow ones have none

@@ -7,7 +7,6 @@ import os
 import struct
 import sys
 
-from .crash import note_crash, print_exception
 from .record import LIB, NAMES, NORMAL, SAFE, TRIAL, Slots
 
 ROOT = ""  # tests put another directory here
@@ -120,10 +119,16 @@ def boot():
         slots.uncount()
         raise
     except Exception as error:
-        print_exception(error)
-        note_crash(files, name, error)
+        _note(files, name, error)
         if mode != SAFE:
             _reset()
+
+
+def _note(files, name, error):
+    from .crash import note_crash, print_exception  # noqa: PLC0415  memory, which most boots need otherwise
+
+    print_exception(error)
+    note_crash(files, name, error)
 
 
 def _start(how):

@@ -21,7 +21,7 @@ from ..keys.identity import FILE, load_identity, parse_identity
 from ..keys.keyring import PADS_FILE, PadStore
 from ..transport.outbox import PREFIX
 from .flash import Flash
-from .health import report
+from .report import report
 from .slots import BoardSlots
 
 _MAX_TEXT = 40000  # characters of one argument
@@ -132,8 +132,8 @@ def _bytes(text):
     try:
         if len(text) > _MAX_TEXT:
             raise BoardError("argument", "%d characters" % len(text))
-        return binascii.a2b_base64(text)
-    except (TypeError, ValueError):
+        return binascii.a2b_base64(text.encode())
+    except (AttributeError, TypeError, ValueError):
         raise BoardError("argument", "not base64")
 
 

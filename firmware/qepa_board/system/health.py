@@ -1,11 +1,6 @@
-"""How this board is: why it started, what crashed, how much memory was left at worst."""
+"""How this board is: why it started, how much memory was left at worst."""
 
 import gc
-
-from qepa_boot.crash import read_crashes
-from qepa_wire.payloads import BATTERY_UNKNOWN
-
-from .board_file import load_board
 
 # Codes of HELLO (qepa_wire.payloads.RESET_CAUSES) by the names that ports give them
 _CAUSES = (
@@ -45,25 +40,3 @@ class HeapWatch:
             free = gc.mem_free()
             if self.low < 0 or free < self.low:
                 self.low = free
-
-
-def report(flash, slots):
-    """What the dock shows of health; ``slots`` is a BoardSlots. No secrets."""
-    record = slots.record
-    battery = load_board(flash).get("battery")
-    if battery is not None:
-        from .battery import Battery  # noqa: PLC0415  not on every board
-
-        battery = Battery(battery).permille()
-    return {
-        "slot": slots.name,
-        "version": slots.version,
-        "mode": ("normal", "safe", "trial")[slots.mode],
-        "last_trial": ("none", "confirmed", "rolled back")[record.outcome],
-        "crashes": record.crashes,
-        "battery_permille": None if battery == BATTERY_UNKNOWN else battery,
-        "update": slots.pending_version(),
-        "crash_log": read_crashes(flash),
-        "reset_cause": reset_cause(),
-        "free_flash": slots.trees[slots.slot].free()[0],
-    }

@@ -5,6 +5,9 @@ One record, replaced as a whole. It rises when a release has proved itself, so t
 
 import struct
 
+from qepa_wire.errors import WireError
+from qepa_wire.manifest import decode_manifest, decode_release, manifest_digest
+
 from ..errors import CorruptError, RefusedError
 from .flash import read_record, write_record
 
@@ -12,6 +15,24 @@ FILE = "firmware"
 PENDING = "update"  # the release that an update is under way to
 _FORMAT = "<BII32s"
 _LAYOUT = 1
+
+
+def manifest_of(release):
+    """(manifest as bytes, decoded) of a slot's release, or (None, None) where there is none that can be read."""
+    try:
+        data = decode_release(release)[0] if release is not None else None
+        return (None, None) if data is None else (data, decode_manifest(data))
+    except WireError:
+        return None, None
+
+
+def pending_version(flash):
+    """Version that an update is under way to, 0 if there is none."""
+    try:
+        manifest = manifest_of(read_record(flash, PENDING))[1]
+    except CorruptError:
+        manifest = None
+    return 0 if manifest is None else manifest.version
 
 
 class Releases:
@@ -34,8 +55,9 @@ class Releases:
         if version == self.newest and digest != self.digest:
             raise RefusedError("version", "another version %d has run here" % version)
 
-    def note(self, manifest, digest):
-        """A release proved itself; durable on return. Doing it again does nothing."""
+    def note(self, data, manifest):
+        """A release proved itself: its manifest as ``data`` and decoded. Durable on return; again, it does nothing."""
+        digest = manifest_digest(data)
         floor, newest = max(self.floor, manifest.floor), max(self.newest, manifest.version)
         if manifest.version < newest:
             digest = self.digest

@@ -30,7 +30,7 @@ MAX_CHUNK = 4096
 
 class Updater:
     """``slots``: qepa_boot.record.Slots; ``trees``: SlotFiles by slot; ``running``: slot whose code this is;
-    ``root``: HSS public key or None; ``releases``: Releases; ``target``: name of this kind of board.
+    ``root``: HSS public key or None; ``releases()``: Releases; ``target``: name of this kind of board.
 
     Raises BoardError or WireError with one word: firmware_root, signature, manifest, target, downgrade, version,
     installed, trial, full, flash, update, path, offset, incomplete, hash.
@@ -78,7 +78,7 @@ class Updater:
         if TARGETS[decoded.target] != self._target:
             raise RefusedError("target", "for %s, this is %s" % (TARGETS[decoded.target], self._target))
         digest = manifest_digest(manifest)
-        self._releases.check(decoded.version, digest)
+        self._releases().check(decoded.version, digest)
         installed = self._trees[self._slots.confirmed].release()
         if installed is not None:
             present = decode_release(installed)[0]

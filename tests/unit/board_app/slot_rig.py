@@ -98,7 +98,7 @@ class Board:
         return Slots(self.flash)
 
     def updater(self, *, root: bytes | None = ROOT, target: str = TARGET) -> Updater:
-        return Updater(self.flash, self.slots, self.trees, self.running, root, Releases(self.flash), target)
+        return Updater(self.flash, self.slots, self.trees, self.running, root, lambda: Releases(self.flash), target)
 
     def version_of(self, slot) -> int:
         data = self.trees[slot].release()

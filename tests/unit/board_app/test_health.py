@@ -15,8 +15,10 @@ from qepa_board.keys.counters import Counters
 from qepa_board.system import dock, self_test
 from qepa_board.system.board_file import load_board, target_of
 from qepa_board.system.flash import Flash
-from qepa_board.system.health import report, reset_cause
-from qepa_board.system.self_test import GOOD_S, HEALTHY_S, LONGEST_TRIAL_S, Proof, check, known_answer
+from qepa_board.system.health import reset_cause
+from qepa_board.system.proof import GOOD_S, HEALTHY_S, LONGEST_TRIAL_S, Proof
+from qepa_board.system.report import report
+from qepa_board.system.self_test import check, known_answer
 from qepa_boot import loader
 from qepa_wire.frame import VECTOR
 from qepa_wire.payloads import BATTERY_UNKNOWN, RESET_CAUSES
@@ -226,6 +228,18 @@ def test_a_confirmed_slot_is_healthy_after_a_while_of_samples(docked):
     assert slots.proved == 0
     proof.second([RUNNING], True, False)
     assert slots.proved == 1
+
+
+def test_a_confirmed_slot_goes_on_when_flash_takes_no_record(docked):
+    def full():
+        raise BoardError("flash", "cannot write slots")
+
+    slots = FakeSlots(False)
+    slots.prove = full
+    proof = Proof(docked, slots)
+    for _ in range(HEALTHY_S + 1):
+        proof.second([RUNNING], True, False)
+    assert proof.done
 
 
 IDENTITY = {

@@ -7,12 +7,12 @@ import pytest
 from qepa_board.errors import BoardError
 from qepa_board.system.flash import Flash
 from qepa_board.system.releases import FILE as RELEASES
-from qepa_board.system.releases import Releases
+from qepa_board.system.releases import Releases, manifest_of
 from qepa_board.system.slots import BoardSlots
 from qepa_boot import loader
 from qepa_boot.record import NEVER, NORMAL, ROLLED_BACK, TRIAL, TRIAL_BOOTS, A, B
 from qepa_wire.errors import WireError
-from qepa_wire.manifest import decode_manifest, decode_release, encode_release, manifest_digest
+from qepa_wire.manifest import decode_manifest, encode_release
 
 from .slot_rig import COMMON, MAX_CHUNK, ROOT, Board, content_of, deliver, release, sign, signed
 
@@ -30,8 +30,7 @@ def reason(call, *args, **named):
 
 def prove(board):
     """What BoardSlots.prove does, on the rig's trees."""
-    data, _ = decode_release(board.trees[board.running].release())
-    Releases(board.flash).note(decode_manifest(data), manifest_digest(data))
+    Releases(board.flash).note(*manifest_of(board.trees[board.running].release()))
     if board.slots.trial:
         board.slots.confirm()
 
@@ -199,7 +198,7 @@ def test_the_floor_never_falls(flash):
     releases = Releases(flash)
     for version, floor, expected in ((5, 4, 4), (9, 2, 4), (7, 7, 7), (8, 1, 7)):
         data = release(version, floor=floor).manifest_bytes
-        releases.note(decode_manifest(data), manifest_digest(data))
+        releases.note(data, decode_manifest(data))
         assert Releases(flash).floor == releases.floor == expected
     assert Releases(flash).newest == 9
 

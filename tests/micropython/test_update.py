@@ -1,0 +1,249 @@
+"""The whole of an update on real interpreters: bundle, dock, trial, confirmation, roll back, downgrade, power cuts.
+
+The board is a real MicroPython (WASM in the fleet, and the i386 port with a board's heap) that boots from its flash:
+main.py, the loader as source, the compiled application in a slot. Radio, LittleFS and xtensa code are not tested here.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from qepa_tools.firmware_build.bundle import Bundle, assemble, build_bundle
+from qepa_tools.fleet.fleet import BoardError, BoardSpec, Ecg
+from qepa_tools.unix_port.board import UnixBoard
+
+from ..unit.board_app.slot_rig import ROOT, encoded, signed
+from .board_gateway import FS_HZ, Cable, Gateway, Peer, Ward
+from .test_board_app import free_port
+
+BOARD = 0x51
+NEW_FILE = "lib/qepa_board/news.py"
+CHUNK = 4096
+
+
+def successor(first: Bundle, version: int, **changed: bytes) -> Bundle:
+    """A later release: the same but for one file of its own, which takes more than one piece, and ``changed``."""
+    files = {path: content for path, content in first.files.items() if path.rsplit(".")[0] not in changed}
+    files |= {f"{stem}.py": content for stem, content in changed.items()}
+    files[NEW_FILE] = b"# of version %d\n" % version * 600
+    return signed(assemble(first.target, version, files))
+
+
+def crashing(first: Bundle, version: int) -> Bundle:
+    return successor(first, version, **{"lib/qepa_board/app": b"def run():\n    raise ValueError('a mistake')\n"})
+
+
+def flash_board(flash: Path, bundle: Bundle) -> None:
+    """What the cable does with a new board."""
+    for path, content in bundle.loader_files.items() | {("a/" + p, c) for p, c in bundle.slot_files.items()}:
+        file = flash / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    (flash / "qepa").mkdir()
+    (flash / "qepa/board.json").write_text(json.dumps({"target": bundle.target}))
+
+
+class WasmBoard:
+    """A board of the fleet; the dock speaks to it while the application runs."""
+
+    target = "wasm"
+
+    def __init__(self, ward: Ward) -> None:
+        self._fleet, self._id = ward.fleet, f"{BOARD:08x}"
+        self.flash = ward.tmp_path / "flash"
+        self._spec = BoardSpec(
+            board=self._id, flash=self.flash, firmware=(), main=None, ecg=Ecg(path=ward.ecg, fs_hz=FS_HZ)
+        )
+
+    async def start(self) -> None:
+        await self._fleet.start_board(self._spec)
+
+    async def dock(self, call: str) -> dict:
+        printed = await self._fleet.exec(self._id, f"from qepa_board.system import dock\ndock.{call}")
+        return json.loads(printed.strip().splitlines()[-1])
+
+    async def reset(self) -> None:
+        with contextlib.suppress(BoardError):
+            await self._fleet.exec(self._id, "import machine\nmachine.reset()", timeout_s=2)
+
+    async def cut_power(self) -> None:
+        await self._fleet.kill(self._id)
+
+    async def close(self) -> None:
+        pass
+
+
+class ConsoleBoard:
+    """The i386 port behind a console. The dock interrupts the application and resets softly into the raw REPL, as
+    mpremote does, so that it speaks from the slot that is confirmed; a soft reset starts the application again."""
+
+    target = "unix"
+    _PRELUDE = "from qepa_boot.loader import attach\nattach()\nfrom qepa_board.system import dock\n"
+
+    def __init__(self, ward: Ward) -> None:
+        self.flash = ward.tmp_path / "flash"
+        self._board: UnixBoard | None = None
+        self._printed = ""
+        self._reader: asyncio.Task | None = None
+
+    async def start(self) -> None:
+        self._board = UnixBoard(self.flash)
+        self._reader = asyncio.create_task(self._read(self._board))
+
+    async def _read(self, board: UnixBoard) -> None:
+        while True:
+            self._printed += board.read().decode(errors="replace")
+            await asyncio.sleep(0.01)
+
+    async def _expect(self, text: str, start: int) -> int:
+        async with asyncio.timeout(30):
+            while (at := self._printed.find(text, start)) < 0:
+                await asyncio.sleep(0.01)
+        return at + len(text)
+
+    async def _raw(self, code: str) -> str:
+        at = len(self._printed)
+        self._board.write(b"\x03\x03\x01")
+        at = await self._expect("raw REPL; CTRL-B to exit\r\n>", at)
+        self._board.write(b"\x04")
+        at = await self._expect("raw REPL; CTRL-B to exit\r\n>", at)
+        self._board.write(code.encode() + b"\x04")
+        begin = await self._expect("OK", at)
+        end = await self._expect("\x04>", begin)
+        return self._printed[begin:end]
+
+    async def dock(self, call: str) -> dict:
+        out, error = (await self._raw(self._PRELUDE + f"dock.{call}\n")).split("\x04")[:2]
+        assert not error, error
+        self._board.write(b"\x02\x04")
+        return json.loads(out.strip().splitlines()[-1])
+
+    async def reset(self) -> None:
+        self._board.write(b"\x03\x03\x01import machine\nmachine.reset()\x04")
+        await self._expect("SW_CPU_RESET", len(self._printed))
+
+    async def cut_power(self) -> None:
+        if self._board is not None:
+            self._reader.cancel()
+            self._board.close()
+            self._board = None
+
+    async def close(self) -> None:
+        await self.cut_power()
+        print(self._printed)  # for whoever reads about a failure
+
+
+@pytest.fixture
+async def ward(fleet, tmp_path):
+    async with Gateway(free_port(), "amqtt") as gateway, Cable(gateway.port) as cable:
+        yield Ward(fleet, gateway, cable, tmp_path)
+
+
+@pytest.fixture(params=["wasm", "i386"])
+async def board(request, ward):
+    if request.param == "i386":
+        request.getfixturevalue("unix_run")  # skips, or fails, where there is no such port
+    board = WasmBoard(ward) if request.param == "wasm" else ConsoleBoard(ward)
+    yield board
+    await board.close()
+
+
+async def provisioned(board, ward, first: Bundle) -> Peer:
+    """Flash, start, provision and dock a board; it has said HELLO from slot a."""
+    peer = ward.gateway.peers[BOARD] = Peer(BOARD)
+    flash_board(board.flash, first)
+    await board.start()
+    answer = await board.dock(f"provision({ward.identity(peer, firmware_root=ROOT.hex())!r})")
+    assert answer["ok"], answer
+    pads = [(os.urandom(16), os.urandom(32)) for _ in range(4)]
+    peer.pads.update(pads)
+    assert (await board.dock(f"load({b''.join(i + k for i, k in pads).hex()!r})"))["loaded"] == 4
+    await said_hello(ward, peer, firmware=first.version, mode=0)
+    return peer
+
+
+async def said_hello(ward, peer: Peer, *, firmware: int, mode: int, after: int = 0) -> None:
+    def said() -> bool:
+        return any((hello.firmware, hello.mode) == (firmware, mode) for _, hello in peer.hellos[after:])
+
+    await ward.gateway.until(said, f"HELLO of version {firmware} in mode {mode}")
+
+
+async def begin(board, bundle: Bundle) -> dict:
+    return await board.dock(f"update_begin({encoded(bundle.manifest_bytes)!r}, {encoded(bundle.signature)!r})")
+
+
+async def send(board, bundle: Bundle, missing, pieces: int = 1 << 30) -> int:
+    """Send at most ``pieces``; returns how many were sent."""
+    sent = 0
+    for path, size, there in missing:
+        for at in range(there, size, CHUNK):
+            if sent == pieces:
+                return sent
+            piece = encoded(bundle.files[path][at : at + CHUNK])
+            answer = await board.dock(f"update_write({path!r}, {at}, {piece!r})")
+            assert answer["ok"], answer
+            sent += 1
+    return sent
+
+
+async def until_status(board, **expected) -> dict:
+    async with asyncio.timeout(60):
+        while True:
+            status = await board.dock("status()")
+            if expected.items() <= status.items():
+                return status
+            await asyncio.sleep(2)
+
+
+@pytest.mark.slow
+async def test_an_update_survives_a_power_cut_proves_itself_and_one_that_crashes_is_rolled_back(board, ward, tmp_path):
+    first = signed(build_bundle(board.target, 1, tmp_path / "bundle.zip"))
+    peer = await provisioned(board, ward, first)
+    second = successor(first, 2)
+
+    missing = (await begin(board, second))["missing"]
+    assert [path for path, _, _ in missing] == [NEW_FILE]  # all else was copied on the board
+    assert await send(board, second, missing, pieces=1) == 1
+    before = len(peer.hellos)
+    await board.cut_power()
+    await board.start()
+    await said_hello(ward, peer, firmware=1, mode=0, after=before)
+    status = await board.dock("status()")
+    assert (status["slot"], status["version"], status["update"]) == ("a", 1, 2)
+
+    resumed = (await begin(board, second))["missing"]
+    assert [(path, there) for path, _, there in resumed] == [(NEW_FILE, CHUNK)]
+    await send(board, second, resumed)
+    assert (await board.dock("update_finish()"))["version"] == 2
+    await board.reset()
+    await said_hello(ward, peer, firmware=2, mode=2)
+    await until_confirmed(board)
+
+    assert (await begin(board, first))["reason"] == "downgrade"
+    assert (await begin(board, second))["reason"] == "installed"
+    assert (await begin(board, successor(first, 3).signed(second.signature)))["reason"] == "signature"
+
+    third = crashing(first, 3)
+    await send(board, third, (await begin(board, third))["missing"])
+    assert (await board.dock("update_finish()"))["version"] == 3
+    before = len(peer.hellos)
+    await board.reset()
+    await said_hello(ward, peer, firmware=2, mode=0, after=before)
+    status = await board.dock("status()")
+    assert (status["slot"], status["version"], status["last_trial"]) == ("b", 2, "rolled back")
+    assert [line.split(" in ")[0] for line in status["crash_log"]] == ["a: ValueError"] * 3
+    assert status["board"] == BOARD
+    assert status["counters"]
+
+
+async def until_confirmed(board) -> None:
+    async with asyncio.timeout(60):
+        while (board.flash / "qepa/slots").read_bytes()[:6] != b"\x01\x02\x00\x00\x00\x01":  # b confirmed, no trial
+            await asyncio.sleep(0.1)
+    status = await board.dock("status()")
+    assert (status["slot"], status["version"], status["last_trial"]) == ("b", 2, "confirmed")
