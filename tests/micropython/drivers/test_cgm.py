@@ -1,5 +1,6 @@
 """CGM readings over the standard Bluetooth profile: values as sensors send them, and everything that is none."""
 
+import itertools
 import json
 import random
 
@@ -49,7 +50,7 @@ def test_a_day_of_a_person_with_diabetes_arrives_whole_on_both_interpreters(benc
     record = load_cgm(recordings / "cgm", "BIG IDEAs")[0]
     minutes = (record.t_s // 60)[:288].tolist()
     glucose = record.mg_dl[:288].tolist()
-    trends = [0.0] + [(b - a) / 5 for a, b in zip(glucose, glucose[1:], strict=False)]
+    trends = [0.0] + [(b - a) / 5 for a, b in itertools.pairwise(glucose)]
     values = [
         cgm_measurement(g, m, trend=t, quality=90 if m % 2 else None, status=0 if m % 3 else None, crc=bool(m % 5))
         for g, m, t in zip(glucose, minutes, trends, strict=True)
