@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -72,6 +73,8 @@ def run_virtual(plan: VirtualPlan, *, as_json: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     signal.signal(signal.SIGINT, lambda *_: ending.set())
     console = Console()
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     with virtual_boards(plan) as ports:
         if as_json:
             boards = [

@@ -10,7 +10,7 @@ import {
   BOARD_SLOTS, DELIVERED, FEEDS, POSITION_MS, RUNNING, SPEED_PERMILLE, WARD_MS, WATCHDOG_MS,
 } from './sampler.mjs';
 
-const POWER_ON = 1, HARD_RESET = 2, WATCHDOG_RESET = 3; // machine.reset_cause() of an ESP32
+const POWER_ON = 1, HARD_RESET = 2, WATCHDOG_RESET = 3, SOFT_RESET = 5; // machine.reset_cause() of an ESP32
 const CLOCK_MS = 20;
 const AHEAD_MS = 500; // the clock waits for a board that is further behind than this,
 const STALLED_MS = 2000; // unless it has not fed its watchdog for this long
@@ -54,29 +54,32 @@ function start(spec, cause = POWER_ON) {
     env: {},
     workerData: {
       runtimeDir, compiled, board: spec.board, flash: spec.flash, packages: spec.firmware ?? [], main,
-      probe: spec.probe, ecg: spec.ecg, index: recordIndex(spec), cause, ward, slots,
+      probe: spec.probe, console: spec.console, raw: spec.raw, ecg: spec.ecg, index: recordIndex(spec), cause, ward, slots,
     },
   });
   const entry = { spec, worker, slots, feeds: -1, fedMs: performance.now(), ending: null };
   boards.set(spec.board, entry);
   worker.on('message', (event) => {
     if (event.event === 'reset') end(spec.board, 'reset', HARD_RESET);
+    else if (event.event === 'soft_reset') end(spec.board, 'reset', SOFT_RESET, { ...spec, raw: event.raw });
     else if (event.event === 'probe') emit({ event: 'probe', board: spec.board, payload: JSON.parse(event.json) });
     else if (!entry.ending) emit({ board: spec.board, ...event });
   });
   worker.on('error', (error) => (entry.crash = `crash: ${error.message}`));
   worker.on('exit', () => {
     boards.delete(spec.board);
-    const { reason, restart } = entry.ending ?? { reason: entry.crash ?? 'crash: interpreter stopped' };
+    const { reason, restart, next } = entry.ending ?? { reason: entry.crash ?? 'crash: interpreter stopped' };
     emit({ event: 'exit', board: spec.board, reason });
-    if (restart) start(spec, restart);
+    if (restart) start(next, restart);
   });
 }
 
-function end(board, reason, restart = null) {
+function end(board, reason, restart = null, next = null) {
   const entry = boards.get(board);
   if (!entry) throw new Error(`board ${board} is not running`);
-  if (entry.ending?.reason !== 'killed') entry.ending = { reason, restart };
+  if (entry.ending?.reason !== 'killed') {
+    entry.ending = { reason, restart, next: next ?? { ...entry.spec, raw: false } };
+  }
   return entry.worker.terminate();
 }
 
@@ -95,6 +98,7 @@ const operations = {
   start: (command) => start(command),
   kill: ({ board }) => void end(board, 'killed'),
   exec: ({ board, id, code }) => tell(board, { op: 'exec', id, code }),
+  type: ({ board, data }) => tell(board, { op: 'type', data }),
   lead_off: ({ board, on }) => tell(board, { op: 'lead_off', on }),
   stop,
 };

@@ -6,6 +6,7 @@ Commands are objects with `op`, one a line on node's stdin:
     kill      board                   -> exit
     exec      board, id, code         -> executed (id, out, error)
     lead_off  board, on
+    type      board, data: base64, for boards started with console: true; they print by console events (data: base64)
     stop                              -> an exit for each board, then stopped; node ends
 
 What makes no sense is answered by refused (op, board, id, message). Events are objects with `event`, one a line on
@@ -38,8 +39,8 @@ _STOP_TIMEOUT_S = 10.0
 _STDERR_LINES = 20
 # Without them a board takes 13 MB instead of 9.5: an isolate from node's snapshot is larger than one built anew, and
 # glibc would give every thread an arena of its own.
-_NODE_OPTIONS = ("--no-node-snapshot", "--v8-pool-size=2")
-_NODE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+NODE_OPTIONS = ("--no-node-snapshot", "--v8-pool-size=2")
+NODE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 
 class BoardError(FleetError):
@@ -144,14 +145,14 @@ class Fleet:
         try:
             process = await asyncio.create_subprocess_exec(
                 node_path(),
-                *_NODE_OPTIONS,
+                *NODE_OPTIONS,
                 HERE / "fleet.mjs",
                 runtime,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_LINE_LIMIT,
-                env=os.environ | _NODE_ENVIRONMENT,
+                env=os.environ | NODE_ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for the controller, which then stops the boards
             )
         except OSError as error:

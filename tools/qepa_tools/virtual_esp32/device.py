@@ -129,8 +129,13 @@ class VirtualEsp32:
         """DTR and RTS."""
         return self._dtr, self._rts
 
+    @property
+    def is_resetting(self) -> bool:
+        """Whether its reset line is rising: call tick() every few milliseconds."""
+        return self._boot_due is not None
+
     def tick(self) -> None:
-        """Let time pass; call it every few milliseconds while lines are wired."""
+        """Let time pass."""
         if self._boot_due is not None and time.monotonic() >= self._boot_due:
             self._boot_due, self._en_low = None, False
             self.reset(download=self._download_next)

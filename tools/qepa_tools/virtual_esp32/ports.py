@@ -12,14 +12,15 @@ import socket
 import threading
 import tty
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 from serial.rfc2217 import PortManager
 
 from .device import OFF, VirtualEsp32
 
-_POLL_S = 0.02
-_LINES_POLL_S = 0.003
+_ACCEPT_S = 0.05
+_IDLE_S = 0.25
+_LINES_S = 0.003  # while the board's reset line is rising
 _CHUNK = 1 << 16
 
 
@@ -70,16 +71,16 @@ class _Port:
         """Whether to go on serving a host: a board without power has no port either."""
         return not self._ending.is_set() and self.board.mode != OFF
 
-    def _wait(self, host: Any, seconds: float) -> bool:
-        """Wait for host or board; returns whether the host has sent something."""
+    def _wait(self, host: int) -> bool:
+        """Wait for host or board; returns whether the host (a file descriptor) has sent something."""
+        poll = select.poll()  # unlike select() it takes any number of files
+        poll.register(host, select.POLLIN)
         with self.lock:
-            board = self.board.fileno()
-        sources = [host] if board is None else [host, board]
-        try:
-            ready, _, _ = select.select(sources, [], [], seconds)
-        except (OSError, ValueError):  # the board restarted and closed its console meanwhile
-            return False
-        return host in ready
+            board, resetting = self.board.fileno(), self.board.is_resetting
+        if board is not None:
+            poll.register(board, select.POLLIN)
+        ready = poll.poll(1000 * (_LINES_S if resetting else _IDLE_S))
+        return any(file == host for file, _ in ready)
 
 
 class SocketPort(_Port):
@@ -88,7 +89,7 @@ class SocketPort(_Port):
     def __init__(self, board: VirtualEsp32, port: int = 0) -> None:
         super().__init__(board)
         self._server = socket.create_server(("127.0.0.1", port))
-        self._server.settimeout(_POLL_S)
+        self._server.settimeout(_ACCEPT_S)
         self.port: int = self._server.getsockname()[1]
         self.url = f"socket://127.0.0.1:{self.port}"
 
@@ -110,7 +111,7 @@ class SocketPort(_Port):
 
     def _serve(self, host: socket.socket) -> None:
         while self._powered():
-            if self._wait(host, _POLL_S):
+            if self._wait(host.fileno()):
                 data = host.recv(_CHUNK)
                 if not data:
                     return
@@ -132,7 +133,7 @@ class Rfc2217Port(SocketPort):
     def _serve(self, host: socket.socket) -> None:
         telnet = PortManager(_SerialLines(self.board), _Sender(host.sendall))
         while self._powered():
-            if self._wait(host, _LINES_POLL_S):
+            if self._wait(host.fileno()):
                 data = host.recv(_CHUNK)
                 if not data:
                     return
@@ -157,7 +158,7 @@ class PtyPort(_Port):
     def _run(self) -> None:
         pending = b""
         while not self._ending.is_set():
-            if self._wait(self._master, _POLL_S):
+            if self._wait(self._master):
                 with self.lock:
                     self.board.write(os.read(self._master, _CHUNK))
             with self.lock:

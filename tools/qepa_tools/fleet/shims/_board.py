@@ -65,7 +65,9 @@ class _Flash:
         return self._directory
 
     def ilistdir(self, path):
-        return iter([entry for entry in self._on_path(self._posix.ilistdir, path) if entry[0] not in (".", "..")])
+        entries = [entry for entry in self._on_path(self._posix.ilistdir, path) if entry[0] not in (".", "..")]
+        base = path.rstrip("/") + "/" if path else ""
+        return iter([(name, kind, 0, self.stat(base + name)[6]) for name, kind, _ in entries])
 
     def mkdir(self, path):
         self._on_path(self._posix.mkdir, path)
@@ -171,6 +173,36 @@ class _ThreadSafeFlag:
     async def wait(self):
         await self._event.wait()
         self._event.clear()
+
+
+_console = None
+
+
+def open_console(raw):
+    """Serve a console from now on; the host types with feed_console() and interrupt_console()."""
+    global _console
+    from console import Console  # noqa: PLC0415  only boards that have one
+
+    _console = Console(_console_write, lambda: _host.soft_reset(_console.raw), {"__name__": "__main__"})
+    _console.open(raw)
+
+
+def feed_console(byte):
+    """One byte was typed."""
+    try:
+        _console.feed(byte)
+    except SystemExit:
+        _host.soft_reset(_console.raw)
+
+
+def interrupt_console():
+    """Ctrl-C was typed: the program that runs is given up, as asyncio.run is by KeyboardInterrupt on a board."""
+    core.new_event_loop()
+    _console.interrupt()
+
+
+def _console_write(data):
+    _host.console_write(uctypes.addressof(data), len(data))
 
 
 def _sleep_ms(wait_ms):
