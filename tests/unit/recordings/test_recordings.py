@@ -161,17 +161,20 @@ def test_evaluation_counts_what_the_model_answers(tmp_path: Path) -> None:
     assert result.persons == 2
 
 
-def test_numpy_prediction_is_the_boards() -> None:
+@pytest.mark.parametrize("hidden", [0, 10])
+def test_numpy_prediction_is_the_boards(hidden: int) -> None:
     from array import array
 
-    from qepa_board.learning import learn
+    from qepa_board.learning import network
 
     rng = np.random.default_rng(0)
     features = rng.integers(-1024, 1025, (200, 17)).astype(np.int16)
-    words = rng.integers(-32767, 32768, 72).tolist()
-    out = array("i", bytes(16))
-    shape = learn.ModelShape()
-    assert predict(words, features).tolist() == [learn.predict(shape, words, x, out) for x in features.tolist()]
+    shape = network.ModelShape(hidden=hidden)
+    words = rng.integers(-32767, 32768, shape.words).tolist()
+    rows = [array("h", row.tobytes()) for row in features]
+    expected = [network.predict(shape, array("i", words), x, array("i", bytes(16))) for x in rows]
+    assert len(set(expected)) > 1
+    assert predict(words, features, hidden).tolist() == expected
 
 
 def test_beats_in_flutter_are_not_counted() -> None:

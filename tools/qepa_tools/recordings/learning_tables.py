@@ -79,9 +79,18 @@ def federated_rounds(
 
 
 def learning_table(
-    recordings: Sequence[Recording], cache: FeatureCache, seeds: int, minutes: float, kinds: Sequence[int]
+    recordings: Sequence[Recording],
+    cache: FeatureCache,
+    seeds: int,
+    minutes: float,
+    kinds: Sequence[int],
+    decay: int | None = None,
 ) -> None:
-    """Print accuracy and F1 on held-out persons after some rounds, for several splits and numbers of hidden units."""
+    """Print accuracy and F1 on held-out persons after some rounds, for several splits and numbers of hidden units.
+
+    decay: as in LearningConfig, None for its default.
+    """
+    changes = {} if decay is None else {"decay": decay}
     print(f"Simulated rounds of {ROUND_S:.0f} s, {WARD_PATIENTS} patients; others, up to {minutes:g} min each")
     print(
         f"{'hidden':>6} {'seed':>4} {'rounds':>6} {'accuracy':>8} {'all N':>6} {'macro F1':>8}"
@@ -92,7 +101,7 @@ def learning_table(
         ward, others = ward_split(recordings, seed)
         held_out = HeldOut(others, cache, minutes * 60)
         for hidden in kinds:
-            learning = LearningConfig(hidden=hidden, seed=seed)
+            learning = LearningConfig(hidden=hidden, seed=seed, **changes)
             for number, words in enumerate(federated_rounds(ward, cache, max(REPORTED_ROUNDS), learning), start=1):
                 if number not in REPORTED_ROUNDS:
                     continue

@@ -51,7 +51,9 @@ def _learning(sets: Path, options: argparse.Namespace) -> None:
     from qepa_tools.recordings.physionet import load_all  # noqa: PLC0415
 
     recordings = load_all(sets / "mitdb")
-    learning_table(recordings, FeatureCache(options.cache), options.seeds, options.minutes, options.hidden)
+    learning_table(
+        recordings, FeatureCache(options.cache), options.seeds, options.minutes, options.hidden, options.decay
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="for a document (not: learning)")
     parser.add_argument("--minutes", type=float, default=31.0, help="how much of each record (peaks, learning)")
     parser.add_argument("--seeds", type=int, default=5, help="how many splits (learning)")
+    parser.add_argument("--decay", type=int, help="1/decay of the model goes each round, 0: none (learning)")
     parser.add_argument(
         "--hidden", type=int, nargs="+", default=[0, 10], help="numbers of hidden units to compare (learning)"
     )
