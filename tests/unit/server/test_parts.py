@@ -247,7 +247,7 @@ GOOD = 'state_dir = "s"\nidentity = "i"\nroot_key = "r"\n'
         (GOOD + "[rounds]\nmin_group = 4", "min_group"),
         (GOOD + "[rounds]\nmin_group = 13", "cell_target 12 is below min_group 13"),
         (GOOD + "[learning]\nq_max = 1000000", "4096 * 1000000 = 4096000000 is not below 2^31"),
-        (GOOD + "[learning]\nq_max = 500000\nnoise_variance = 16000000", r"\(q_max + noise of 37971\) = 4096 * 537971"),
+        (GOOD + "[learning]\nq_max = 500000\nnoise_variance = 16000000", r"noise of 37971\) = 4096 * 537971"),
         (GOOD + "[learning]\nnoise_variance = -1", "noise_variance"),
         (GOOD + "[statistics]\nclip_norm = 4294967296", "clip_norm"),
         (GOOD + "[learning]\nfeatures = 60", "at most 240 words"),
