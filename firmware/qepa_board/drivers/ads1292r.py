@@ -1,4 +1,4 @@
-"""ADS1292R two-channel front end (Texas Instruments, SBAS502) over SPI mode 1: respiration by impedance, and ECG.
+"""ADS1292R two-channel front end (Texas Instruments, SBAS502C) over SPI mode 1: respiration by impedance, and ECG.
 
 The chip has no FIFO: DRDY interrupts for every sample, which is taken into a ring at once. Without DRDY a timer takes
 them at the nominal rate; where the two clocks drift apart a sample is doubled or skipped. Conversions are started by
@@ -14,7 +14,7 @@ import machine
 from .sensor import Sensor, const
 from .states import BUS_ERROR, RUNNING, WRONG_CHIP
 
-# Commands (table "Command Definitions") and registers (table "Register Assignments")
+# Commands (section "SPI Command Definitions", table 15) and registers (section "Register Maps")
 _SDATAC = const(0x11)
 _RDATAC = const(0x10)
 _START = const(0x08)
@@ -36,7 +36,7 @@ _RESP1 = const(0x09)
 _RING = const(256)  # about a second
 _MASK = const(255)
 _READ = const(64)
-_SETTLING_MS = const(150)  # of the reference, once its buffer is on (table "Electrical Characteristics")
+_SETTLING_MS = const(150)  # of the reference, once its buffer is on ("Electrical Characteristics")
 _SLOW = const(9)  # time constant of the high pass, 2^9 samples
 _FAST = const(4)  # likewise while the ECG is beyond the range
 _OFF = const(0x06)  # IN2N_OFF and IN2P_OFF in the first status byte, 1100 RLD IN2N IN2P IN1N
@@ -174,7 +174,7 @@ class Ads1292r(Sensor):
                 self._settled = True
                 baseline = value << _SLOW
             value -= baseline >> _SLOW
-            # a step >> 4 is 2.42 V / (6 * 2^19) (section "Data Format"): 4/13 of 2.5 microvolts, 0.01 % less
+            # a step >> 4 is 2.42 V / (6 * 2^19) ("Data Format"): 4/13 of 2.5 microvolts, 0.01 % less
             step = (4 * value + 6) // 13
             if -2047 <= step <= 2047:
                 baseline += value

@@ -1,9 +1,9 @@
-"""LSM6DSO accelerometer and gyroscope (STMicroelectronics, DS12140) over I2C, 8 g and 500 degrees a second."""
+"""LSM6DSO accelerometer and gyroscope (STMicroelectronics, DS12140 rev. 2) over I2C, 8 g and 500 degrees a second."""
 
 from .sensor import RESET, UNKNOWN, FifoSensor, const
 from .states import RUNNING
 
-# Section "Register mapping"
+# Section 8, "Register mapping"; reading the FIFO: section 6.5.7, page 34
 _FIFO_CTRL1 = const(0x07)
 _FIFO_CTRL2 = const(0x08)
 _FIFO_CTRL3 = const(0x09)

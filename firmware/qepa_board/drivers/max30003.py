@@ -1,4 +1,4 @@
-"""MAX30003 single-lead ECG front end (Maxim, data sheet 19-8558 rev. 3) over SPI mode 0.
+"""MAX30003 single-lead ECG front end (Maxim, MAX30003 data sheet rev. 3) over SPI mode 0.
 
 Electrodes are connected (the input multiplexer isolates them after power-on), the calibration source is off, DC
 lead-off detection is on. The FIFO interrupts at half its depth.
@@ -7,7 +7,7 @@ lead-off detection is on. The FIFO interrupts at half its depth.
 from .sensor import RESET, UNKNOWN, Sensor, const
 from .states import BUS_ERROR, RUNNING, WRONG_CHIP
 
-# Register map, table 29 and the register descriptions below it; registers hold 24 bits
+# "Register Map" and the register descriptions after it; registers hold 24 bits
 _STATUS = const(0x01)
 _EN_INT = const(0x02)
 _MNGR_INT = const(0x04)
@@ -21,6 +21,8 @@ _CNFG_EMUX = const(0x14)
 _CNFG_ECG = const(0x15)
 _ECG_FIFO_BURST = const(0x20)
 
+_INFO_FIXED = const(0xF03000)  # all of INFO but the revision and what is reserved
+_MAX30003 = const(0x503000)
 _FIFO_WORDS = const(32)
 _WATERMARK = const(16)
 
@@ -33,7 +35,7 @@ _INTERRUPTS = const(0xC00003)
 _GENERAL = const(0x081217)
 # CNFG_ECG: GAIN 40 V/V, DHPF 0.5 Hz, DLPF 100 Hz; RATE comes on top
 _ECG = const(0x016000)
-# ETAG of a FIFO word (table 47)
+# ETAG of a FIFO word ("ECG FIFO", data tags)
 _EOF = const(2)
 _EMPTY = const(6)
 _FIFO_OVERFLOW = const(7)
@@ -85,7 +87,7 @@ class Max30003(Sensor):
         self._put(_SW_RST, 0)
         self._get(_INFO)  # the first read after a reset is not valid (INFO register description)
         info = self._get(_INFO)
-        if info >> 20 != 5:
+        if info & _INFO_FIXED != _MAX30003:
             return BUS_ERROR if info in (0, 0xFFFFFF) else WRONG_CHIP  # a bus with nobody on it reads as either
         self._put(_CNFG_CAL, 0)
         self._put(_CNFG_EMUX, 0)
@@ -121,7 +123,7 @@ class Max30003(Sensor):
             value = burst[at] << 10 | burst[at + 1] << 2 | low >> 6
             if value >= 0x20000:
                 value -= 0x40000
-            # a step of the ADC is 1000 mV / (2^17 * 40) (equation of ECG_FIFO): 625/8192 of 2.5 microvolts
+            # a step of the ADC is 1000 mV / (2^17 * 40) ("ECG FIFO", equation of V_ECG): 625/8192 of 2.5 microvolts
             value = (value * 625 + 4096) >> 13
             ecg[n] = -2047 if value < -2047 else 2047 if value > 2047 else value
             n += 1

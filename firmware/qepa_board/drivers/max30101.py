@@ -1,9 +1,9 @@
-"""MAX30101 and MAX30102 pulse oximeters (Maxim, data sheets of these names) over I2C: red and infrared."""
+"""MAX30101 and MAX30102 pulse oximeters (Maxim, MAX30101 and MAX30102 data sheets) over I2C: red and infrared."""
 
 from .sensor import RESET, UNKNOWN, FifoSensor, const
 from .states import RUNNING
 
-# Register maps, table 1 of both data sheets; the MAX86150 has the first nine in common
+# "Register Maps and Descriptions", FIFO on page 15 of both; the MAX86150 has the first nine in common
 _INT_STATUS_1 = const(0x00)
 _INT_ENABLE_1 = const(0x02)
 _INT_ENABLE_2 = const(0x03)
@@ -68,7 +68,7 @@ class MaximFifo(FifoSensor):
 
 
 class Max30101(MaximFifo):
-    """Sample rates at 18 bits: 50 to 400 Hz (tables 6 and 11)."""
+    """Sample rates that two colours at 18 bits allow ("SpO2 Mode (Allowed Settings)")."""
 
     channels = ("red", "ir")
     rates = (100, 50, 200, 400)

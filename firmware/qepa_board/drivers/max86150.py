@@ -1,4 +1,4 @@
-"""MAX86150 photoplethysmogram and ECG (Maxim, data sheet 19-8402 rev. 2) over I2C: infrared, red, ECG in one FIFO.
+"""MAX86150 photoplethysmogram and ECG (Maxim, 19-8402 rev. 2) over I2C: infrared, red, ECG in one FIFO.
 
 Its ECG has no lead-off detection: fingers that are off the optics are off the electrodes too.
 """
@@ -7,7 +7,7 @@ from .max30101 import MaximFifo
 from .sensor import const
 from .states import RUNNING
 
-# Register map, pages 22 to 37
+# "Register Map" and the register descriptions after it
 _INT_STATUS_1 = const(0x00)
 _INT_ENABLE_1 = const(0x02)
 _INT_ENABLE_2 = const(0x03)
@@ -76,7 +76,7 @@ class Max86150(MaximFifo):
             value = (frames[i + 6] & 3) << 16 | frames[i + 7] << 8 | frames[i + 8]
             if value >= 0x20000:
                 value -= 0x40000
-            # a step is 12.247 microvolts / 76 (page 12): 264/4096 of 2.5 microvolts, 0.01 % less
+            # a step is 12.247 microvolts / 76 ("ECG FIFO data"): 264/4096 of 2.5 microvolts, 0.01 % less
             value = (value * 264 + 2048) >> 12
             ecg[at] = -2047 if value < -2047 else 2047 if value > 2047 else value
             at += 1

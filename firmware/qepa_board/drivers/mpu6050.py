@@ -6,7 +6,7 @@ It has no watermark interrupt: the driver counts data-ready pulses and wakes its
 from .sensor import RESET, UNKNOWN, FifoSensor, const
 from .states import RUNNING
 
-# Section 3, "Register Map"
+# Section 3, "Register Map", pages 6 to 8; overflow: section 4.31, page 44
 _SMPLRT_DIV = const(0x19)
 _CONFIG = const(0x1A)
 _GYRO_CONFIG = const(0x1B)
@@ -94,7 +94,7 @@ class Mpu6050(FifoSensor):
                 value = frames[i + 2 * axis] << 8 | frames[i + 2 * axis + 1]
                 if value >= 0x8000:
                     value -= 0x10000
-                # 4096 steps a g, 65.5 a degree a second (pages 29 to 31)
+                # 4096 steps a g, 65.5 a degree a second (sections 4.4 and 4.5, pages 14 and 15)
                 self.buffers[axis][at] = (125 * value + 256) >> 9 if axis < 3 else (20 * value + 65) // 131
             at += 1
         return at

@@ -1,4 +1,4 @@
-"""TMP117 (Texas Instruments, SNOSD82) and MAX30205 (Maxim, 19-8505) clinical thermometers over I2C, once a second."""
+"""TMP117 (Texas Instruments, SNOSD82D) and MAX30205 (Maxim, 19-8505 rev. 0) over I2C: temperature, once a second."""
 
 from .sensor import RESET, I2cSensor, const
 from .states import RUNNING, WRONG_CHIP
@@ -35,7 +35,7 @@ class Thermometer(I2cSensor):
         return value - 0x10000 if value & 0x8000 else value
 
 
-# TMP117, section "Register Map"
+# TMP117, section 7.6, "Register Map"
 _TEMP_RESULT = const(0x00)
 _CONFIGURATION = const(0x01)
 _DEVICE_ID = const(0x0F)
@@ -70,7 +70,7 @@ class Tmp117(Thermometer):
         return 1
 
 
-# MAX30205, table "Register Functions"
+# MAX30205, "Register Functions"
 _TEMPERATURE = const(0x00)
 _MAX30205_CONFIGURATION = const(0x01)
 _T_HYST = const(0x02)
