@@ -296,6 +296,7 @@ def virtual(
     directory: Annotated[Path, typer.Option("--dir", help="Their flash, which survives.")] = Path("virtual-boards"),
     chip: Annotated[str, typer.Option(help="esp32, esp32s3 or esp32c6: what the loader says it is.")] = "esp32",
     blank: Annotated[bool, typer.Option("--blank", help="New ones come without MicroPython.")] = False,
+    heap_kb: Annotated[int, typer.Option(min=64, help="Heap of the unix port, in kB.")] = 160,
     rfc2217: Annotated[bool, typer.Option("--rfc2217", help="Serve RFC 2217 with DTR and RTS (slow).")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -303,7 +304,9 @@ def virtual(
     from .virtual import VirtualPlan, run_virtual  # noqa: PLC0415
 
     with _screen(as_json):
-        plan = VirtualPlan(kind=kind, count=count, directory=directory, chip=chip, blank=blank, rfc2217=rfc2217)
+        plan = VirtualPlan(
+            kind=kind, count=count, directory=directory, chip=chip, blank=blank, rfc2217=rfc2217, heap_kb=heap_kb
+        )
         run_virtual(plan, as_json=as_json)
 
 

@@ -93,6 +93,7 @@ def install(session: BoardSession, plan: Installation, step: Any = lambda *_: No
     for path, data in plan.files.items():
         session.write_file(path, data, progress)
     if plan.in_use != plan.slot or touches_slot:
+        session.renew()
         session.dock(f"choose({plan.slot!r})", slot=plan.slot)
 
 

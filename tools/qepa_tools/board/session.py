@@ -65,11 +65,18 @@ print(json.dumps({"id": machine.unique_id().hex(), "version": list(sys.implement
 # A manifest takes some kilobytes in one piece, and imports scatter small ones over all of the heap: keep a piece back.
 ATTACH = """
 import gc
+gc.collect()
 if "dock" not in globals():
-    _room = bytearray(40000)
+    _room = None
+    for _n in (40000, 24000, 12000):
+        try:
+            _room = bytearray(_n)
+            break
+        except MemoryError:
+            pass
     %sfrom qepa_board.system import dock
     _room = None
-gc.collect()
+    gc.collect()
 """
 """Makes `dock` the dock calls of the slot in use, or of the packages that the inserted line puts on the path."""
 
@@ -111,12 +118,19 @@ class BoardSession:
             with contextlib.suppress(Exception):  # whatever it is, the port is closed next
                 transport.close()
 
+    def renew(self) -> None:
+        """Begin again with a fresh interpreter: files may have changed, and memory is whole."""
+        transport = self._opened()
+        with self._translated():
+            transport.serial.timeout = _POLL_S
+            transport.enter_raw_repl(soft_reset=True, timeout_overall=_ENTER_TIMEOUT_S)
+            transport.serial.timeout = _ANSWER_TIMEOUT_S
+
     def run(self, code: str) -> str:
         """Run ``code``; returns what it printed."""
-        if self._transport is None:
-            raise BoardError(f"the session with the board at {self.port} is over.")
+        transport = self._opened()
         with self._translated():
-            return str(self._transport.exec(_FEED + code).decode())
+            return str(transport.exec(_FEED + code).decode())
 
     def call(self, code: str) -> Any:
         """Run ``code``, which prints JSON in its last line; returns that."""
@@ -153,9 +167,9 @@ class BoardSession:
 
     def read_file(self, path: str) -> bytes:
         """Content of a file."""
-        assert self._transport is not None  # noqa: S101  only used in a session
+        transport = self._opened()
         with self._translated():
-            return bytes(self._transport.fs_readfile(path))
+            return bytes(transport.fs_readfile(path))
 
     def write_file(self, path: str, data: bytes, progress: Progress = lambda _: None) -> None:
         """Replace a file, whole or not at all; missing directories are made."""
@@ -180,6 +194,11 @@ class BoardSession:
             transport.exec_raw_no_follow("import machine\nmachine.reset()")
             time.sleep(0.1)  # let it take the command before the port closes
         self.__exit__(None, None, None)
+
+    def _opened(self) -> SerialTransport:
+        if self._transport is None:
+            raise BoardError(f"the session with the board at {self.port} is over.")
+        return self._transport
 
     def _make_directories(self, path: str) -> None:
         parents = [str(parent) for parent in reversed([PurePosixPath(path), *PurePosixPath(path).parents])]

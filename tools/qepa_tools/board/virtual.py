@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ..errors import ToolError
 from ..unix_port.board import UnixBoard
+from ..unix_port.run_once import BOARD_HEAP_BYTES
 from ..unix_port.runtime import ensure_unix_port
 from ..virtual_esp32.chips import CHIPS
 from ..virtual_esp32.device import Interpreter, VirtualEsp32, mac_of
@@ -37,6 +38,8 @@ class VirtualPlan:
     chip: str = "esp32"
     blank: bool = False
     rfc2217: bool = False
+    heap_kb: int = BOARD_HEAP_BYTES // 1024
+    """Of boards of the unix port; those of the other have a heap that grows."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -98,7 +101,7 @@ def _interpreters(plan: VirtualPlan) -> Iterator[Callable[[Path, bytes], Interpr
     """What starts a board's MicroPython on a directory of files."""
     if plan.kind == "unix":
         ensure_unix_port()
-        yield lambda files, mac: UnixBoard(files, unique_id=mac)
+        yield lambda files, mac: UnixBoard(files, unique_id=mac, heap_bytes=1024 * plan.heap_kb)
         return
     from ..fleet.consoles import FleetConsoles  # noqa: PLC0415  starts node
 
