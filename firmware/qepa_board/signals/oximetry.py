@@ -29,7 +29,7 @@ LEAST_QUALITY = 90  # percent likeness, mean of the latest pulses
 LEAST_LIGHT = 2000  # counts of infrared: less comes back from no finger
 RAIL = (1 << 18) - 1
 
-_PULSES_NEEDED = 4
+_PULSES_NEEDED = 5
 _WIDTH = 1023  # a pulse's wave is scaled to this for the regression, so that its sums stay small ints
 _RATIO_ONE = 1024
 _RATIO_LOW = 300  # 0.29: beyond what blood does
@@ -97,8 +97,6 @@ class Oximeter:
     def push(self, red, infrared, n):
         """Take red[0:n] and infrared[0:n]; without a red LED give infrared twice and leave SPO2 out."""
         self._reason = 0
-        if self.moving:
-            self._moved_at = self._index
         step = self._infrared.step
         count = self._count
         sum_infrared = self._sum_infrared
@@ -116,6 +114,8 @@ class Oximeter:
         self._count = count
         self._sum_infrared = sum_infrared
         self._sum_red = sum_red
+        if self.moving:
+            self._moved_at = self._index
 
     def gap(self, n):
         """n samples were lost: pulses before them are not joined to those behind."""
@@ -198,14 +198,14 @@ class Oximeter:
         return slope * (self._infrared.level >> 4) // level
 
     def quality(self):
-        """Mean likeness of the latest judged pulses to each other, percent."""
-        judged = min(PULSES, self._fresh)
-        if self._pending >= 0:
-            judged -= 1
+        """Mean likeness of the latest pulses to each other, percent; 0 while there are fewer than two."""
+        unjudged = 1 if self._pending >= 0 else 0
+        last = self.pulses - unjudged
+        # The first after a break had nothing to be like.
+        judged = min(PULSES, self._fresh - 1) - unjudged
         if judged < 1:
             return 0
         total = 0
-        last = self.pulses - (1 if self._pending >= 0 else 0)
         for k in range(last - judged, last):
             total += self._likeness[k % PULSES]
         return total // judged

@@ -153,6 +153,7 @@ class PulseDetector:
         self._top_at = -1
         self._pulse_at = index
         self._interval = 0
+        self._is_first = True
 
     def step(self, value, index):
         """Take wave sample number `index`."""
@@ -193,9 +194,16 @@ class PulseDetector:
             self._pulse_at = index - self._refractory
 
     def _threshold(self, waited):
-        """Half of a usual rise; a quarter once a pulse is overdue."""
-        overdue = self._interval and 2 * waited > 3 * self._interval
-        return max(_LEAST, self._height >> (2 if overdue else 1))
+        """Half of a usual rise; more while a dicrotic wave may come, a quarter once a pulse is overdue."""
+        height = self._height
+        interval = self._interval
+        if 2 * waited < interval:
+            height -= height >> 2
+        elif interval and 2 * waited > 3 * interval:
+            height >>= 2
+        else:
+            height >>= 1
+        return max(_LEAST, height)
 
     def _end(self):
         at = self._top_at
@@ -204,9 +212,10 @@ class PulseDetector:
         interval = at - self._pulse_at
         if interval < self._refractory:
             return -1
-        if self._interval and 5 * interval < 2 * self._interval and 4 * top < 3 * self._height:
-            return -1  # the dicrotic wave of a slow pulse
         self._height += (min(top, 2 * self._height) - self._height) >> 3
-        self._interval = interval if not self._interval else (7 * self._interval + interval) // 8
+        if self._is_first:
+            self._is_first = False  # how long it took is unknown
+        else:
+            self._interval = interval if not self._interval else (7 * self._interval + interval) // 8
         self._pulse_at = at
         return at

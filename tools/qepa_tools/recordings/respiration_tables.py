@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qepa_board.signals.breaths import WINDOW_S
 from qepa_board.signals.dsp import EcgFilter
 from qepa_board.signals.oximetry import Oximeter
 from qepa_board.signals.ppg import PULSES
-from qepa_board.signals.respiration import WINDOW_S, DerivedRespiration, ThoracicRespiration, qrs_height
+from qepa_board.signals.respiration import DerivedRespiration, ThoracicRespiration, qrs_height
 from qepa_board.signals.rpeak import RPeakDetector
 from qepa_tools.recordings.bidmc import FS_HZ, BidmcRecord, bidmc_numbers, load_bidmc, reported
 from qepa_tools.recordings.peak_tables import Track
