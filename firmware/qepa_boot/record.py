@@ -24,12 +24,17 @@ class Slots:
     """The record in ``flash``, an object with read(name) -> bytes or None, and an atomic write(name, data).
 
     Attributes: confirmed, trial (slot, or LIB for none), attempts left, crashes in a row, outcome of the last trial,
-    ``lost``: the record was altered or never there. Nothing changes here before it is durable.
+    ``lost``: the record was altered or never there. Nothing changes here before it is durable, and every change is
+    one of what flash holds then: loader, application and dock each have a Slots of their own.
     """
 
     def __init__(self, flash):
         self._flash = flash
-        data = flash.read(FILE)
+        self.read()
+
+    def read(self):
+        """Read the record again."""
+        data = self._flash.read(FILE)
         fields = None
         if data is not None and len(data) == struct.calcsize(_FORMAT) + _SUM_BYTES:
             body = data[:-_SUM_BYTES]
@@ -81,6 +86,7 @@ class Slots:
 
     def uncount(self):
         """A person at the console interrupted this boot: it tells nothing about the slot."""
+        self.read()
         if self.trial:
             self._change(self.confirmed, self.trial, min(self.attempts + 1, TRIAL_BOOTS), 0, self.outcome)
         else:
@@ -88,24 +94,30 @@ class Slots:
 
     def healthy(self):
         """The confirmed slot has run well for a while: earlier crashes no longer count."""
+        self.read()
         if self.crashes:
             self._change(self.confirmed, self.trial, self.attempts, 0, self.outcome)
 
     def arm(self, slot):
         """Try ``slot``, which is complete, at the next boots."""
+        self.read()
         self._change(self.confirmed, slot, TRIAL_BOOTS, 0, self.outcome)
 
     def disarm(self):
         """Give a trial up that has not been decided; the confirmed slot runs at the next boot."""
+        self.read()
         if self.trial:
             self._change(self.confirmed, LIB, 0, self.crashes, self.outcome)
 
-    def confirm(self):
-        """The slot on trial has proved itself."""
-        self._change(self.trial, LIB, 0, 0, CONFIRMED)
+    def confirm(self, slot):
+        """``slot`` has proved itself, if it is still the one on trial."""
+        self.read()
+        if self.trial == slot:
+            self._change(slot, LIB, 0, 0, CONFIRMED)
 
     def choose(self, slot):
         """Run ``slot`` from the next boot on, as the person at the cable says."""
+        self.read()
         self._change(slot, LIB, 0, 0, self.outcome)
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from .board_gateway import FS_HZ, Cable, Gateway, Peer, Ward
 from .test_board_app import free_port
 
 BOARD = 0x51
+HEAP_BYTES = 1 << 20  # how much memory a board needs has a test of its own
 NEW_FILE = "lib/qepa_board/news.py"
 CHUNK = 4096
 
@@ -77,6 +79,10 @@ class WasmBoard:
         pass
 
 
+_RAW = r"raw REPL; CTRL-B to exit\r\n>"
+_STARTED = r"qepa: (not provisioned|no link key|board 0)"  # this port takes an interrupt in the middle of an import ill
+
+
 class ConsoleBoard:
     """The i386 port behind a console. The dock interrupts the application and resets softly into the raw REPL, as
     mpremote does, so that it speaks from the slot that is confirmed; a soft reset starts the application again."""
@@ -91,26 +97,33 @@ class ConsoleBoard:
         self._reader: asyncio.Task | None = None
 
     async def start(self) -> None:
-        self._board = UnixBoard(self.flash)
+        self._board = UnixBoard(self.flash, heap_bytes=HEAP_BYTES)
         self._reader = asyncio.create_task(self._read(self._board))
+        await self._expect(_STARTED, len(self._printed))
 
     async def _read(self, board: UnixBoard) -> None:
         while True:
             self._printed += board.read().decode(errors="replace")
             await asyncio.sleep(0.01)
 
-    async def _expect(self, text: str, start: int) -> int:
-        async with asyncio.timeout(30):
-            while (at := self._printed.find(text, start)) < 0:
+    async def _expect(self, text: str, start: int, timeout_s: float = 30) -> int:
+        async with asyncio.timeout(timeout_s):
+            while (found := re.compile(text).search(self._printed, start)) is None:
                 await asyncio.sleep(0.01)
-        return at + len(text)
+        return found.end()
+
+    async def _interrupt(self) -> int:
+        at = len(self._printed)
+        for _ in range(10):  # an interrupt that comes before the application starts is lost
+            self._board.write(b"\x03\x03\x01")
+            with contextlib.suppress(TimeoutError):
+                return await self._expect(_RAW, at, 2)
+        raise AssertionError("the console does not answer")
 
     async def _raw(self, code: str) -> str:
-        at = len(self._printed)
-        self._board.write(b"\x03\x03\x01")
-        at = await self._expect("raw REPL; CTRL-B to exit\r\n>", at)
+        at = await self._interrupt()
         self._board.write(b"\x04")
-        at = await self._expect("raw REPL; CTRL-B to exit\r\n>", at)
+        at = await self._expect(_RAW, await self._expect("soft reboot", at))
         self._board.write(code.encode() + b"\x04")
         begin = await self._expect("OK", at)
         end = await self._expect("\x04>", begin)
@@ -119,12 +132,15 @@ class ConsoleBoard:
     async def dock(self, call: str) -> dict:
         out, error = (await self._raw(self._PRELUDE + f"dock.{call}\n")).split("\x04")[:2]
         assert not error, error
+        at = len(self._printed)
         self._board.write(b"\x02\x04")
+        await self._expect(_STARTED, await self._expect("soft reboot", at))
         return json.loads(out.strip().splitlines()[-1])
 
     async def reset(self) -> None:
-        self._board.write(b"\x03\x03\x01import machine\nmachine.reset()\x04")
-        await self._expect("SW_CPU_RESET", len(self._printed))
+        at = await self._interrupt()
+        self._board.write(b"import machine\nmachine.reset()\n\x04")
+        await self._expect("SW_CPU_RESET", at)
 
     async def cut_power(self) -> None:
         if self._board is not None:

@@ -52,7 +52,7 @@ class BoardSlots:
         """
         if self.on_trial:
             self.releases(self.slot)
-            self.record.confirm()
+            self.record.confirm(self.slot)
             self.mode = NORMAL
         else:
             self.record.healthy()

@@ -61,9 +61,22 @@ def test_a_trial_costs_an_attempt_before_it_starts_whatever_ends_it(flash, slots
 def test_a_trial_that_is_confirmed_stays(flash, slots):
     slots.arm(B)
     slots.begin(True, complete(A, B))
-    slots.confirm()
+    slots.confirm(B)
     assert Slots(flash).begin(True, complete(A, B)) == (B, NORMAL)
     assert Slots(flash).outcome == CONFIRMED
+
+
+def test_loader_application_and_dock_do_not_undo_each_other(flash, slots):
+    slots.arm(B)
+    loader_s, application, dock_s = Slots(flash), Slots(flash), Slots(flash)
+    assert loader_s.begin(True, complete(A, B)) == (B, TRIAL)
+    application.confirm(B)
+    loader_s.uncount()
+    assert (Slots(flash).confirmed, Slots(flash).trial, Slots(flash).outcome) == (B, LIB, CONFIRMED)
+    dock_s.arm(A)
+    application.healthy()
+    application.confirm(B)  # not the one on trial any more
+    assert (Slots(flash).confirmed, Slots(flash).trial, Slots(flash).attempts) == (B, A, TRIAL_BOOTS)
 
 
 def test_a_slot_on_trial_that_is_not_complete_is_not_started(flash, slots):

@@ -31,8 +31,7 @@ def reason(call, *args, **named):
 def prove(board):
     """What BoardSlots.prove does, on the rig's trees."""
     Releases(board.flash).note(*manifest_of(board.trees[board.running].release()))
-    if board.slots.trial:
-        board.slots.confirm()
+    board.slots.confirm(board.running)
 
 
 def test_an_update_is_tried_and_confirmed(board):
