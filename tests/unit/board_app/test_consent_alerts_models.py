@@ -167,6 +167,7 @@ def test_a_model_may_gain_and_lose_its_hidden_layer(flash, hospital):
         ("board", -1), ("board", True), ("board", 1 << 32), ("gateway", "a/b"), ("gateway", ""), ("broker", {}),
         ("broker", {"host": "x", "port": 0}), ("fs_hz", 100), ("rekey_s", 0), ("end_key", "11"), ("end_key", None),
         ("cohort_key", "zz" * 32), ("model_root", ""),
+        ("suite", "rc4"), ("suite", None), ("patient_boards", 0), ("patient_boards", 65),
     ],
 )  # fmt: skip
 def test_identities_that_do_not_fit_name_the_field_and_no_value(field, value):
@@ -222,6 +223,25 @@ def test_pads_are_counted(cradle):
     assert cradle("load", pads) == {"ok": True, "loaded": 3, "known": 0, "pads": 3}
     assert cradle("load", pads) == {"ok": True, "loaded": 0, "known": 3, "pads": 3}
     assert cradle("status")["pads"] == 3
+
+
+def test_a_move_to_another_gateway_drops_the_keys_that_only_the_old_one_shares(cradle, tmp_path):
+    cradle("provision", json.dumps(IDENTITY))
+    cradle("load", (b"p" * 48).hex())
+    assert cradle("load_blocks", (b"b" * 80).hex(), 64) == {"ok": True, "loaded": 1, "known": 0, "block_bytes": 64}
+    status = cradle("status")
+    assert (status["pads"], status["blocks"], status["block_bytes"]) == (1, 1, 64)
+    cradle("provision", json.dumps(IDENTITY | {"rekey_s": 60}))
+    assert cradle("status")["blocks"] == 1
+    cradle("provision", json.dumps(IDENTITY | {"gateway": "gw-2"}))
+    status = cradle("status")
+    assert (status["pads"], status["blocks"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("blocks", "size"), [("", 64), ("zz" * 80, 64), ("00" * 79, 64), ("00" * 26, 10)])
+def test_half_blocks_are_refused(cradle, blocks, size):
+    answer = cradle("load_blocks", blocks, size)
+    assert (answer["ok"], answer["reason"]) == (False, "blocks")
 
 
 def test_a_file_is_old_or_new_when_writing_fails(tmp_path, monkeypatch):
