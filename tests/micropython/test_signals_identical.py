@@ -12,7 +12,7 @@ import pytest
 from qepa_tools.recordings.bidmc import load_bidmc
 from qepa_tools.recordings.places import find_data
 
-SECONDS = 50
+SECONDS = 42
 FS_HZ = 125
 
 # Prints what is measured each second, then the bytes allocated by all pushes together (0 where nobody counts).
@@ -48,7 +48,7 @@ for second in range(len(signals[0]) // FS_HZ):
     for signal, block in zip(signals, blocks):
         for k in range(FS_HZ):
             block[k] = signal[second * FS_HZ + k]
-    if second == 40:
+    if second == 36:
         for part in (oximeter, thorax, derived, motion, skin):
             part.gap(7)
     before = count()
@@ -75,7 +75,7 @@ print(allocated)
 
 
 def _synthetic() -> dict[str, np.ndarray]:
-    """Pulse of 72 a minute moved by 15 breaths a minute, red at R = 0.8, walking in the last fifteen seconds."""
+    """Pulse of 72 a minute moved by 15 breaths a minute, red at R = 0.8, walking in the last ten seconds."""
     t_s = np.arange(SECONDS * FS_HZ) / FS_HZ
     rng = np.random.default_rng(3)
     breath = np.sin(2 * math.pi * t_s / 4)
@@ -83,7 +83,7 @@ def _synthetic() -> dict[str, np.ndarray]:
     wave = (np.exp(-(((phase - 0.15) / 0.08) ** 2)) + 0.4 * np.exp(-(((phase - 0.45) / 0.12) ** 2))) * (
         1 + 0.1 * breath
     )
-    walk = (t_s >= SECONDS - 15) * 350 * np.maximum(0, np.sin(2 * math.pi * 1.8 * t_s))
+    walk = (t_s >= SECONDS - 10) * 350 * np.maximum(0, np.sin(2 * math.pi * 1.8 * t_s))
     return {
         "red": 80_000 * (1 - 0.8 * 0.02 * wave) + 100 * breath + rng.normal(0, 8, len(t_s)),
         "infrared": 120_000 * (1 - 0.02 * wave) + 150 * breath + rng.normal(0, 8, len(t_s)),

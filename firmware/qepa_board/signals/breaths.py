@@ -1,8 +1,8 @@
 """Breaths counted in the latest 32 s of a slow signal.
 
 A turn is a change of direction by more than 0.3 of the upper quartile of swings, after "count-adv" of Schaefer and
-Kratky (Ann Biomed Eng 36(3), 2008). Quality: regularity of breath durations, the share of the window that proper breaths
-fill, and their likeness, after Charlton et al. (Biomed Signal Process Control 65:102339, 2021).
+Kratky (Ann Biomed Eng 36(3), 2008). Quality: regularity of breath durations, the share of the window that proper
+breaths fill, and their likeness, after Charlton et al. (Biomed Signal Process Control 65:102339, 2021).
 
 A rate is the mean over the window: it needs 20 s of signal, 32 s below 9 breaths a minute, and lags by about 16 s.
 """

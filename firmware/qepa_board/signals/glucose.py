@@ -27,8 +27,10 @@ _LEVELS = ((LOW, 69, 75), (VERY_LOW, 53, 59), (VERY_HIGH, -251, -240))
 class Glucose:
     """Takes mg/dL; `clock_s()` is the seconds of any clock that never goes back.
 
-    The last reading of a push is from now, those before it `period_s` apart or as `minutes` says. `conditions` is the sum of those of LOW,
-    VERY_LOW, VERY_HIGH that hold, as of the last `measures`; None while the value is unknown, which ends nothing.
+    The last reading of a push is from now, those before it `period_s` apart or as `minutes` says.
+
+    `conditions` is the sum of those of LOW, VERY_LOW, VERY_HIGH that hold, as of the last `measures`; None while the
+    value is unknown, which ends nothing.
     """
 
     def __init__(self, clock_s, period_s=300):

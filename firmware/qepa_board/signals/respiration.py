@@ -1,7 +1,7 @@
 """Respiration rate from thoracic impedance, and from what breathing does to pulses and QRS complexes.
 
 The latter is the smart fusion of Karlen et al. (IEEE Trans Biomed Eng 60(7), 2013) with a preference for the level,
-which carried most in Charlton et al. (Physiol Meas 37(4), 2016) too. How breaths are counted, and when a rate settles:
+which was right most often on the recordings it was chosen on. How breaths are counted, and when a rate settles:
 breaths.py.
 """
 
