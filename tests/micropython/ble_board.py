@@ -13,12 +13,19 @@ from qepa_tools.air.central import BoardCentral
 from qepa_tools.air.peripheral import Peripheral
 from qepa_tools.air.radio import SHIMS, Radio
 from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES
-from qepa_tools.unix_port.run_once import HERE as UNIX_PORT
 from qepa_tools.unix_port.runtime import ensure_unix_port
 
 BOARD = 0x2A
 ADDRESS = "F0:F1:F2:F3:F5:2A"
 FIRMWARE = Path(__file__).parents[2] / "firmware"
+
+# The host's own paths: a VfsPosix with a root renames files to nowhere.
+BOOT = """
+import sys
+flash, library, shims = sys.argv[1:]
+sys.path[:] = [flash, ".frozen", library, shims]
+import main
+"""
 
 # A frame that comes down is answered: "echo ..." by itself, "many N SIZE" by N frames, "heart HR" and "end" by the
 # Heart Rate service, as if a consent began and ended.
@@ -57,7 +64,7 @@ class Source:
             self.frames.append(frame)
 
 source = Source()
-connection = BleConnection(%d, source, source.take, time.ticks_ms, Bonds(Flash("/qepa")), %r)
+connection = BleConnection(%d, source, source.take, time.ticks_ms, Bonds(Flash(sys.path[0] + "/qepa")), %r)
 asyncio.run(connection.run())
 """
 
@@ -67,7 +74,7 @@ class BleBoard:
 
     def __init__(self, radio: Radio, flash: Path, passkey: int | None = None, address: str = ADDRESS) -> None:
         self._radio = radio
-        self._flash = flash
+        self.flash = flash
         self._program = PROGRAM % (BOARD, passkey)
         self.address = address
         self.lines: list[str] = []
@@ -77,6 +84,7 @@ class BleBoard:
         self._library = Path(self._directory.name)
         for package in FIRMWARE.glob("*/__init__.py"):
             (self._library / package.parent.name).symlink_to(package.parent)
+        (self._library / "boot.py").write_text(BOOT)
         await self.start()
         return self
 
@@ -85,17 +93,16 @@ class BleBoard:
         self._directory.cleanup()
 
     async def start(self) -> None:
-        self._flash.mkdir(exist_ok=True)
-        (self._flash / "main.py").write_text(self._program)
+        self.flash.mkdir(exist_ok=True)
+        (self.flash / "main.py").write_text(self._program)
         self._process = await asyncio.create_subprocess_exec(
             *ensure_unix_port(),
             "-X",
             f"heapsize={BOARD_HEAP_BYTES}",
-            UNIX_PORT / "prelude.py",
-            self._flash,
+            self._library / "boot.py",
+            self.flash,
             self._library,
             SHIMS,
-            "/main.py",
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=os.environ | {"QEPA_RADIO": str(self._radio.port), "QEPA_RADIO_ADDRESS": self.address},
@@ -143,12 +150,15 @@ class Gateway:
     async def __aexit__(self, *_: object) -> None:
         await self.device.power_off()
 
+    async def forget(self) -> None:
+        """Lose all bonds."""
+        await self.device.keystore.delete_all()
+
     @contextlib.asynccontextmanager
     async def connect(self, *, pair: bool, mtu: int = 247, address: str = ADDRESS):
         central = BoardCentral(address, backends(self.device, mtu=mtu)[1])
-        await central.open(pair=pair)
         try:
-            yield central
+            yield await central.open(pair=pair)
         finally:
             if central.client.is_connected:
                 await central.close()

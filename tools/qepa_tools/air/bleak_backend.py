@@ -5,7 +5,8 @@ As BlueZ does, connecting encrypts by itself where there is a bond.
 
 import asyncio
 import uuid
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from bleak.args import SizedBuffer
 from bleak.assigned_numbers import CHARACTERISTIC_PROPERTIES
@@ -27,13 +28,17 @@ _SERVICE_LISTS = (
 )
 
 
+T = TypeVar("T")
+
+
 def _text(value: UUID) -> str:
     return str(uuid.UUID(bytes=bytes(reversed(value.to_bytes(force_128=True)))))
 
 
 def _services(data: AdvertisingData) -> list[str]:
+    """Each once: bumble repeats an advertisement in its scan response."""
     lists: list[Any] = [each for kind in _SERVICE_LISTS for each in data.get_all(kind)]
-    return [_text(each) for one in lists for each in one]
+    return list(dict.fromkeys(_text(each) for one in lists for each in one))
 
 
 def backends(device: Device, *, mtu: int = 247) -> tuple[type[BaseBleakScanner], type[BaseBleakClient]]:
@@ -91,8 +96,8 @@ class _Client(BaseBleakClient):
         details = address_or_ble_device.details if isinstance(address_or_ble_device, BLEDevice) else None
         self._target = details or self.address
         self._connection: Connection | None = None
-        self._peer: Peer | None = None
         self._subscriptions: dict[int, Any] = {}
+        self._ended = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -111,22 +116,48 @@ class _Client(BaseBleakClient):
             raise BleakError("not connected")
         return self._connection
 
+    async def _ask(self, operation: Coroutine[Any, Any, T]) -> T:
+        """The result of ``operation``; raises BleakError for its failure, and at once when the connection falls."""
+        asked = asyncio.ensure_future(operation)
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise BleakError("disconnected")
+            return asked.result()
+        except (BaseBumbleError, TimeoutError, asyncio.CancelledError) as error:
+            if not asked.done():
+                raise
+            raise BleakError(str(error) or "cancelled") from error
+        finally:
+            asked.cancel()
+            ended.cancel()
+
     async def connect(self, pair: bool, **_: Any) -> None:
         try:
             self._connection = await self.central.connect(self._target, timeout=self._timeout)
         except (BaseBumbleError, TimeoutError, asyncio.CancelledError) as error:
             raise BleakDeviceNotFoundError(self.address, str(error)) from error
+        self._ended.clear()
         self._connection.on("disconnection", self._gone)
-        self._peer = Peer(self._connection)
-        await self._peer.request_mtu(self.wanted_mtu)
-        if self.central.keystore and await self.central.keystore.get(str(self._connection.peer_address)):
-            await self._connection.encrypt()
+        try:
+            await self._set_up(self._connection, pair)
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def _set_up(self, connection: Connection, pair: bool) -> None:
+        peer = Peer(connection)
+        await peer.request_mtu(self.wanted_mtu)
+        if self.central.keystore and await self.central.keystore.get(str(connection.peer_address)):
+            await self._ask(connection.encrypt())
         elif pair:
             await self.pair()
-        self.services = await self._discover(self._peer)
+        self.services = await self._discover(peer)
 
     def _gone(self, _: int) -> None:
         self._connection = None
+        self._ended.set()
         if self._disconnected_callback:
             self._disconnected_callback()
 
@@ -154,40 +185,31 @@ class _Client(BaseBleakClient):
         self._connection = None
 
     async def pair(self, *_: Any, **__: Any) -> None:
-        try:
-            await self._standing().pair()
-        except BaseBumbleError as error:
-            raise BleakError(f"pairing failed: {error}") from error
+        await self._ask(self._standing().pair())
 
     async def unpair(self) -> None:
         if self.central.keystore is not None:
             await self.central.keystore.delete(str(self._target))
 
     async def read_gatt_char(self, characteristic: BleakGATTCharacteristic, **_: Any) -> bytearray:
-        try:
-            return bytearray(await characteristic.obj.read_value())
-        except BaseBumbleError as error:
-            raise BleakError(str(error)) from error
+        return bytearray(await self._ask(characteristic.obj.read_value()))
 
     async def read_gatt_descriptor(self, descriptor: BleakGATTDescriptor, **_: Any) -> bytearray:
-        return bytearray(await descriptor.obj.read_value())
+        return bytearray(await self._ask(descriptor.obj.read_value()))
 
     async def write_gatt_char(self, characteristic: BleakGATTCharacteristic, data: SizedBuffer, response: bool) -> None:
         self._standing()
-        try:
-            await characteristic.obj.write_value(bytes(data), with_response=response)
-        except BaseBumbleError as error:
-            raise BleakError(str(error)) from error
+        await self._ask(characteristic.obj.write_value(bytes(data), with_response=response))
 
     async def write_gatt_descriptor(self, descriptor: BleakGATTDescriptor, data: SizedBuffer) -> None:
-        await descriptor.obj.write_value(bytes(data), with_response=True)
+        await self._ask(descriptor.obj.write_value(bytes(data), with_response=True))
 
     async def start_notify(self, characteristic: BleakGATTCharacteristic, callback: NotifyCallback, **_: Any) -> None:
         def received(value: bytes) -> None:
             callback(bytearray(value))
 
         self._subscriptions[characteristic.handle] = received
-        await characteristic.obj.subscribe(received)
+        await self._ask(characteristic.obj.subscribe(received))
 
     async def stop_notify(self, characteristic: BleakGATTCharacteristic) -> None:
         await characteristic.obj.unsubscribe(self._subscriptions.pop(characteristic.handle))

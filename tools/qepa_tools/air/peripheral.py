@@ -7,6 +7,7 @@ Secrets are the board's to keep: after a restart its bumble device knows only wh
 
 import asyncio
 import json
+import logging
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -43,6 +44,9 @@ def make_device(link: LocalLink, name: str, address: str) -> Device:
     host = Host()
     host.controller = Controller(name, link=link, public_address=address)
     return Device(name=name, address=hci.Address(address), host=host)
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class Peripheral:
@@ -84,6 +88,8 @@ class Peripheral:
         """Until the board's end of the connection closes, as at a power cut."""
         workers = [asyncio.create_task(self._notify()), asyncio.create_task(self._operate())]
         try:
+            for worker in workers:
+                worker.add_done_callback(self._ended)
             while line := await self._reader.readline():
                 message = json.loads(line)
                 if message["op"] in _AT_ONCE:
@@ -95,7 +101,13 @@ class Peripheral:
         finally:
             for worker in workers:
                 worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
             await self._power_off()
+            self._writer.close()
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            _LOG.error("the radio of board %s failed", self.address, exc_info=error)
             self._writer.close()
 
     async def _operate(self) -> None:
@@ -211,6 +223,8 @@ class Peripheral:
             while self._notifications:
                 if self.notify_delay_s:
                     await asyncio.sleep(self.notify_delay_s)
+                if not self._notifications:  # the connection fell meanwhile
+                    break
                 conn, handle, value = self._notifications.popleft()
                 if not self.loses(value):
                     await self._deliver(conn, handle, value)
@@ -229,6 +243,7 @@ class Peripheral:
 
     def _connected(self, connection: Connection) -> None:
         self._authenticated.pop(connection.handle, None)
+        self._notifications.clear()
         address = bytes(reversed(bytes(connection.peer_address))).hex()
         handle = connection.handle
         self._tell(_CONNECT, conn=handle, address_type=int(connection.peer_address.address_type), address=address)
@@ -237,12 +252,15 @@ class Peripheral:
             self._notifications.clear()
             self._tell(_DISCONNECT, conn=handle, address_type=0, address=address)
 
-        def encrypted() -> None:
+        def correct(_: object = None) -> None:
             # bumble takes every encrypted link for an authenticated one; NimBLE does not.
+            connection.authenticated = self._authenticated.get(handle, False)
+
+        def encrypted() -> None:
             session = self.device.smp_manager.sessions.get(handle)
             if session is not None and not session.completed:
                 self._authenticated[handle] = session.pairing_method != PairingMethod.JUST_WORKS
-            connection.authenticated = self._authenticated.get(handle, False)
+            correct()
             self._tell(
                 _ENCRYPTION,
                 conn=handle,
@@ -255,6 +273,7 @@ class Peripheral:
         connection.on("disconnection", gone)
         connection.on("connection_att_mtu_update", lambda: self._tell(_MTU, conn=handle, mtu=connection.att_mtu))
         connection.on("connection_encryption_change", encrypted)
+        connection.on("pairing", correct)
 
     def _pairing(self, connection: Connection) -> PairingConfig:
         return PairingConfig(
@@ -262,6 +281,7 @@ class Peripheral:
             mitm=self._settings["mitm"],
             bonding=self._settings["bond"],
             delegate=_Delegate(self, connection.handle, self._settings["io"]),
+            identity_address_type=PairingConfig.AddressType.RANDOM,
         )
 
     async def passkey(self, conn: int) -> int:

@@ -62,7 +62,11 @@ class Radio:
         device.keystore = MemoryKeyStore()
         delegate = _Typist(passkey)
         device.pairing_config_factory = lambda _: PairingConfig(
-            sc=True, mitm=passkey is not None, bonding=True, delegate=delegate
+            sc=True,
+            mitm=passkey is not None,
+            bonding=True,
+            delegate=delegate,
+            identity_address_type=PairingConfig.AddressType.RANDOM,
         )
         await device.power_on()
         return device
