@@ -116,7 +116,8 @@ def boot():
     try:
         _start(mode)
     except KeyboardInterrupt:
-        slots.uncount()
+        if mode != SAFE:
+            slots.uncount()
         raise
     except Exception as error:
         _note(files, name, error)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from qepa_boot.loader import Files
+from qepa_boot.record import LIB, ROLLED_BACK, TRIAL_BOOTS, A, B, Slots
 from qepa_tools.firmware_build.bundle import Bundle, assemble, build_bundle
 from qepa_tools.fleet.fleet import BoardError, BoardSpec, Ecg
 from qepa_tools.unix_port.board import UnixBoard
@@ -22,6 +24,37 @@ from .board_gateway import FS_HZ, Cable, Gateway, Peer, Ward
 from .test_board_app import free_port
 
 BOARD = 0x51
+SAMPLES_NO_MORE = b"""
+from .application import *
+def run():
+    raise RuntimeError("sampling")
+"""
+UPDATE_FROM_FILES = f"""
+from qepa_boot.loader import attach
+attach()
+from qepa_board.system import flash, slot_files, slots
+from qepa_wire.manifest import decode_release
+def dotted(method):
+    def call(*args):
+        print(".")
+        result = method(*args)
+        print(".")
+        return result
+    return call
+for cls, name in ((flash.Flash, "write"), (flash.Flash, "remove"), (slot_files.SlotFiles, "append"),
+                  (slot_files.SlotFiles, "remove"), (slot_files.SlotFiles, "complete")):
+    setattr(cls, name, dotted(getattr(cls, name)))
+updater = slots.BoardSlots(flash.Flash()).updater(bytes.fromhex({ROOT.hex()!r}))
+with open("/manifest", "rb") as file:
+    release = decode_release(file.read())
+with open("/news", "rb") as file:
+    news = file.read()
+for path, size, there in updater.begin(*release):
+    while there < size:
+        there = updater.write(path, there, news[there:there + 4096])
+updater.finish()
+print("done")
+"""
 HEAP_BYTES = 1 << 20  # how much memory a board needs has a test of its own
 NEW_FILE = "lib/qepa_board/news.py"
 CHUNK = 4096
@@ -93,27 +126,27 @@ class ConsoleBoard:
     def __init__(self, ward: Ward) -> None:
         self.flash = ward.tmp_path / "flash"
         self._board: UnixBoard | None = None
-        self._printed = ""
+        self.printed = ""
         self._reader: asyncio.Task | None = None
 
     async def start(self) -> None:
         self._board = UnixBoard(self.flash, heap_bytes=HEAP_BYTES)
         self._reader = asyncio.create_task(self._read(self._board))
-        await self._expect(_STARTED, len(self._printed))
+        await self._expect(_STARTED, len(self.printed))
 
     async def _read(self, board: UnixBoard) -> None:
         while True:
-            self._printed += board.read().decode(errors="replace")
+            self.printed += board.read().decode(errors="replace")
             await asyncio.sleep(0.01)
 
     async def _expect(self, text: str, start: int, timeout_s: float = 30) -> int:
         async with asyncio.timeout(timeout_s):
-            while (found := re.compile(text).search(self._printed, start)) is None:
+            while (found := re.compile(text).search(self.printed, start)) is None:
                 await asyncio.sleep(0.01)
         return found.end()
 
     async def _interrupt(self) -> int:
-        at = len(self._printed)
+        at = len(self.printed)
         for _ in range(10):  # an interrupt that comes before the application starts is lost
             self._board.write(b"\x03\x03\x01")
             with contextlib.suppress(TimeoutError):
@@ -127,15 +160,21 @@ class ConsoleBoard:
         self._board.write(code.encode() + b"\x04")
         begin = await self._expect("OK", at)
         end = await self._expect("\x04>", begin)
-        return self._printed[begin:end]
+        return self.printed[begin:end]
 
     async def dock(self, call: str) -> dict:
         out, error = (await self._raw(self._PRELUDE + f"dock.{call}\n")).split("\x04")[:2]
         assert not error, error
-        at = len(self._printed)
+        at = len(self.printed)
         self._board.write(b"\x02\x04")
         await self._expect(_STARTED, await self._expect("soft reboot", at))
         return json.loads(out.strip().splitlines()[-1])
+
+    async def run_until(self, code: str, dots: int | None) -> None:
+        """Run ``code`` at the console until it has printed so many dots, or "done"."""
+        at = await self._interrupt()
+        self._board.write(code.encode() + b"\x04")
+        await self._expect("done" if dots is None else rf"(\.\s*){{{dots}}}|done", at)
 
     async def reset(self) -> None:
         at = await self._interrupt()
@@ -150,7 +189,7 @@ class ConsoleBoard:
 
     async def close(self) -> None:
         await self.cut_power()
-        print(self._printed)  # for whoever reads about a failure
+        print(self.printed)  # for whoever reads about a failure
 
 
 @pytest.fixture
@@ -166,6 +205,12 @@ async def board(request, ward):
     board = WasmBoard(ward) if request.param == "wasm" else ConsoleBoard(ward)
     yield board
     await board.close()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    first = signed(build_bundle("unix", 1, tmp_path_factory.mktemp("built") / "bundle.zip"))
+    return first, successor(first, 2)
 
 
 async def provisioned(board, ward, first: Bundle) -> Peer:
@@ -216,6 +261,14 @@ async def until_status(board, **expected) -> dict:
             await asyncio.sleep(2)
 
 
+async def until_confirmed(board) -> None:
+    async with asyncio.timeout(60):
+        while (board.flash / "qepa/slots").read_bytes()[:6] != b"\x01\x02\x00\x00\x00\x01":  # b confirmed, no trial
+            await asyncio.sleep(0.1)
+    status = await board.dock("status()")
+    assert (status["slot"], status["version"], status["last_trial"]) == ("b", 2, "confirmed")
+
+
 @pytest.mark.slow
 async def test_an_update_survives_a_power_cut_proves_itself_and_one_that_crashes_is_rolled_back(board, ward, tmp_path):
     first = signed(build_bundle(board.target, 1, tmp_path / "bundle.zip"))
@@ -257,9 +310,78 @@ async def test_an_update_survives_a_power_cut_proves_itself_and_one_that_crashes
     assert status["counters"]
 
 
-async def until_confirmed(board) -> None:
-    async with asyncio.timeout(60):
-        while (board.flash / "qepa/slots").read_bytes()[:6] != b"\x01\x02\x00\x00\x00\x01":  # b confirmed, no trial
-            await asyncio.sleep(0.1)
+def small_pauses(flash: Path) -> None:
+    """A loader that waits less: after a crash, and for a trial that hangs."""
+    loader = flash / "qepa_boot/loader.py"
+    text = loader.read_text()
+    for name, value in (("PAUSE_S", 0), ("TRIAL_WATCHDOG_MS", 1000)):
+        text, count = re.subn(rf"^{name} = \d+", f"{name} = {value}", text, flags=re.MULTILINE)
+        assert count == 1
+    loader.write_text(text)
+
+
+async def test_a_confirmed_slot_that_keeps_crashing_ends_in_safe_mode_which_the_gateway_hears_of(board, ward, tmp_path):
+    """The fault is in sampling's own module, so that the rest can still speak."""
+    first = signed(build_bundle(board.target, 1, tmp_path / "bundle.zip"))
+    peer = await provisioned(board, ward, first)
+    small_pauses(board.flash)
+    await board.cut_power()
+    app = board.flash / "a/lib/qepa_board/app.py"
+    app.write_bytes(SAMPLES_NO_MORE)
+    (board.flash / "a/lib/qepa_board/app.mpy").rename(board.flash / "a/lib/qepa_board/application.mpy")
+    counters = (board.flash / "qepa/counters").read_bytes()
+    await board.start()
+    await said_hello(ward, peer, firmware=1, mode=1)
     status = await board.dock("status()")
-    assert (status["slot"], status["version"], status["last_trial"]) == ("b", 2, "confirmed")
+    assert (status["mode"], status["crashes"], status["slot"]) == ("safe", 5, "a")
+    assert status["crash_log"][-1].startswith("a: RuntimeError in /a/lib/qepa_board/app.py")
+    assert status["provisioned"]
+    assert (board.flash / "qepa/counters").read_bytes() != counters  # the boot that said HELLO was counted
+    await board.cut_power()
+    app.unlink()
+    (board.flash / "a/lib/qepa_board/application.mpy").rename(board.flash / "a/lib/qepa_board/app.mpy")
+    before = len(peer.hellos)
+    await board.start()
+    await said_hello(ward, peer, firmware=1, mode=0, after=before)
+
+
+async def test_a_trial_that_hangs_is_ended_by_the_watchdog_and_rolled_back(ward, unix_run, tmp_path):
+    board = ConsoleBoard(ward)
+    first = signed(build_bundle("unix", 1, tmp_path / "bundle.zip"))
+    flash_board(board.flash, first)
+    small_pauses(board.flash)
+    hanging = successor(first, 2, **{"lib/qepa_board/app": b"def run():\n    while True:\n        pass\n"})
+    for path, content in hanging.slot_files.items():
+        (board.flash / "b" / path).parent.mkdir(parents=True, exist_ok=True)
+        (board.flash / "b" / path).write_bytes(content)
+    slots = Slots(Files(str(board.flash / "qepa")))
+    slots.choose(A)
+    slots.arm(B)
+    await board.start()  # which waits for the application of the old slot
+    slots.read()
+    assert (slots.confirmed, slots.trial, slots.outcome) == (A, LIB, ROLLED_BACK)
+    assert board.printed.count("TG1WDT_SYS_RESET") == TRIAL_BOOTS
+    await board.close()
+
+
+@pytest.mark.parametrize("cut_at", [1, 30, 200, 400, 500, 530])
+async def test_an_interpreter_killed_at_any_moment_of_an_update_starts_the_old_slot_and_finishes(
+    ward, unix_run, built, cut_at
+):
+    first, second = built
+    board = ConsoleBoard(ward)
+    flash_board(board.flash, first)
+    (board.flash / "qepa/slots").unlink(missing_ok=True)
+    for name, content in (("manifest", second.release), ("news", second.files[NEW_FILE])):
+        (board.flash / name).write_bytes(content)
+    for cut in (cut_at, None):
+        await board.start()
+        await board.run_until(UPDATE_FROM_FILES, cut)
+        await board.cut_power()
+        for path, content in first.slot_files.items():
+            assert (board.flash / "a" / path).read_bytes() == content
+    slots = Slots(Files(str(board.flash / "qepa")))
+    assert slots.trial == B
+    for path, content in second.slot_files.items():
+        assert (board.flash / "b" / path).read_bytes() == content
+    await board.close()

@@ -214,6 +214,20 @@ def test_the_interrupt_of_the_console_goes_through_and_counts_for_nothing(board)
     assert not board.resets
 
 
+def test_an_interrupt_in_safe_mode_does_not_end_it(board):
+    for _ in range(CRASHES_TO_SAFE + 1):
+        board.slots().begin(True, complete(A))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    board.ends, board.cause = interrupt, WATCHDOG
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            loader.boot()
+        assert board.starts[-1] == (A, SAFE)
+
+
 def test_a_flash_that_takes_no_record_starts_what_is_confirmed_and_never_a_trial(board, monkeypatch, capsys):
     board.slots().choose(A)
     board.slots().arm(B)
