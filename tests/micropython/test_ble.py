@@ -3,6 +3,7 @@
 import asyncio
 import time
 from ast import literal_eval
+from pathlib import Path
 
 import pytest
 from bleak import BleakScanner
@@ -15,6 +16,7 @@ from qepa_wire.fragments import OPEN
 
 from .ble_board import ADDRESS, BOARD, BleBoard, Gateway
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "fragments.json"
 PASSKEY = 271828
 FRAMES = [bytes(range(256))[:1], b"a short one", bytes(range(256)) * 4, b"z" * 8192]
 HEART, LOCATION = f"{gatt.HEART_RATE_MEASUREMENT:08x}", f"{gatt.BODY_SENSOR_LOCATION:08x}"
@@ -215,3 +217,32 @@ async def test_throughput_and_memory(board, gateway, capsys):
         assert free > 60 * 1024
     with capsys.disabled():
         print(f"\nBLE on the virtual air, i386 port: {300 / took:.0f} frames/s of 1028 bytes, {free} bytes free")
+
+
+def test_micropython_makes_the_golden_fragments_and_allocates_for_the_last_one_alone(micropython_run):
+    source = """
+import gc, json
+from qepa_wire.fragments import Fragmenter, Reassembler
+with open("/fragments.json") as file:
+    cases = json.load(file)["fragments"]
+for case in cases:
+    fragmenter, reassembler = Fragmenter(), Reassembler(500)
+    fragmenter.reset(case["mtu"])
+    for _ in range(case["after"]):
+        fragmenter.load(b"x")
+        fragmenter.next()
+    frame = bytes.fromhex(case["frame"])
+    fragmenter.load(frame)
+    for expected in case["fragments"]:
+        fragment = bytes(fragmenter.next())
+        assert fragment.hex() == expected
+        whole = reassembler.push(fragment)
+    assert whole == frame and fragmenter.next() is None
+fragmenter.reset(23)
+fragmenter.load(bytes(500))
+before = gc.mem_alloc()
+for _ in range(20):
+    fragmenter.next()
+print(len(cases), gc.mem_alloc() - before)
+"""
+    assert micropython_run(source, {"fragments.json": VECTORS.read_bytes()}) == "6 0\n"

@@ -6,6 +6,7 @@ Secrets are the board's to keep: after a restart its bumble device knows only wh
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import struct
@@ -15,7 +16,7 @@ from typing import Any
 
 from bumble import hci
 from bumble.controller import Controller
-from bumble.core import UUID
+from bumble.core import UUID, BaseBumbleError
 from bumble.device import Connection, Device
 from bumble.gatt import Characteristic, CharacteristicValue, Service
 from bumble.host import Host
@@ -30,6 +31,7 @@ _ROOM = 0
 _AT_ONCE = ("secret", "passkey", "pair", "notify")  # answers, and what an operation may be waiting for
 _PEER_SECURITY, _OUR_IRK = 2, 10
 _DISPLAY = 3
+_POWER_OFF_S = 1.0
 _FLAG_READ, _FLAG_WRITES, _PROPERTIES = 0x02, 0x0C, 0x3F
 _SECURITY = {
     0x0200: Characteristic.Permissions.READ_REQUIRES_ENCRYPTION,
@@ -121,10 +123,13 @@ class Peripheral:
     async def _power_off(self) -> None:
         if self._device is None:
             return
-        for connection in list(self._device.connections.values()):
-            await connection.disconnect()
-        if self._device.is_advertising:
-            await self._device.stop_advertising()
+        # A connection that falls in this moment would have us wait for ever for its end.
+        with contextlib.suppress(BaseBumbleError, TimeoutError):
+            async with asyncio.timeout(_POWER_OFF_S):
+                for connection in list(self._device.connections.values()):
+                    await connection.disconnect()
+                if self._device.is_advertising:
+                    await self._device.stop_advertising()
         await self._device.power_off()
 
     def _tell(self, event: int, **details: object) -> None:
