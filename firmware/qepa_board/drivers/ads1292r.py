@@ -49,7 +49,7 @@ class Ads1292r(Sensor):
     rates = (250, 125, 500)  # CONFIG1 DR
     bus_kind = "spi"
     spi_mode = (0, 1)
-    baudrate = 1000000
+    baudrate = 500000  # a byte takes longer than the 4 clock periods that a command needs to be decoded
 
     def __init__(self, spi, cs, pin, flag, fs_hz=250):
         super().__init__(pin, flag, fs_hz, _READ)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qepa_tools.recordings.recording import ADC_UNITS_PER_MV
+
 Codes = NDArray[np.int32]
 
 
@@ -24,6 +26,13 @@ def resampled(signal: ArrayLike, fs_hz: float, new_fs_hz: float) -> NDArray[np.f
 def max30003(ecg_mv: ArrayLike) -> Codes:
     """Gain 40, reference 1 V, 18 bits."""
     return _coded([np.asarray(ecg_mv) * 40 / 1000 * 2**17], 18)
+
+
+def ad8232(ecg_mv: ArrayLike) -> Codes:
+    """Counts of the ADC pin behind it, as the unix port's machine shows them: no chip, but likewise a file."""
+    steps = np.clip(np.rint(np.asarray(ecg_mv) * ADC_UNITS_PER_MV / 16), -2048, 2047)
+    codes: Codes = ((steps[:, None] + 2048) * 16).astype(np.int32)
+    return codes
 
 
 def ads1292r(resp_counts: ArrayLike, ecg_mv: ArrayLike) -> Codes:
