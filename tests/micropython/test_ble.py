@@ -240,13 +240,12 @@ for case in cases:
     assert whole == frame and fragmenter.next() is None
 fragmenter.reset(23)
 fragmenter.load(bytes(500))
-left = 20
-fragmenter.next()
-before = after = gc.mem_alloc()
-while left:
-    fragmenter.next()
-    left -= 1
-after = gc.mem_alloc()
-print(len(cases), after - before)
+def allocated_by(left):
+    before = gc.mem_alloc()
+    while left:
+        fragmenter.next()
+        left -= 1
+    return gc.mem_alloc() - before
+print(len(cases), allocated_by(20))
 """
     assert micropython_run(source, {"fragments.json": VECTORS.read_bytes()}) == "6 0\n"
