@@ -9,6 +9,7 @@ from qepa_uplink.enrolment import CONSENT_CONTEXT
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import verify_certificate, verify_signature
 from qepa_uplink.messages import CareGrant, CareRecord, CareRevoke, Consent
+from qepa_uplink.readings import is_later
 from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, Frame
 from qepa_wire.payloads import (
     MAX_LABELS,
@@ -81,7 +82,9 @@ class CareStreams:
         now_ms = self._clock()
         self._models.uses_low_bits(board, care.model)
         self._streaming.add(board.number)
-        self._vitals[board.number] = Vitals(care, now_ms)
+        shown = self._vitals.get(board.number)
+        if is_later(care, shown.care) if shown is not None else care.boots == board.row.boots:
+            self._vitals[board.number] = Vitals(care, now_ms)
         record = CareRecord(board=board.number, seq=frame.seq, payload=frame.payload, received_ms=now_ms)
         self._link.send_sealed(record)
 

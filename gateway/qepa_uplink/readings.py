@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from qepa_wire.measures import MEASURES, POSTURE, POSTURES, REASONS, SPO2, UNKNOWN
+from qepa_wire.payloads import Care
 
 Reading = dict[str, object]
 _NOTES = {SPO2: "uncalibrated"}
@@ -26,6 +27,17 @@ def value_of(measures: Sequence[tuple[int, int, int]], code: int) -> tuple[int |
         if each == code and value != UNKNOWN:
             return value, quality
     return None, None
+
+
+def is_later(care: Care, before: Care) -> bool:
+    """Whether ``care`` was recorded at or after ``before``: what a board kept without a connection comes late.
+
+    Both counters wrap, so they are compared as serial numbers (RFC 1982).
+    """
+    boots = (care.boots - before.boots) & 0xFFFF
+    if boots:
+        return boots < 1 << 15
+    return (care.t_ms - before.t_ms) & 0xFFFFFFFF < 1 << 31
 
 
 def _reading(code: int, quality: int, value: int, *, fresh: bool) -> Reading:

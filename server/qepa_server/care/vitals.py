@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qepa_uplink.messages import CareRecord
-from qepa_uplink.readings import readings, value_of
+from qepa_uplink.readings import is_later, readings, value_of
 from qepa_wire.keys import care_key
 from qepa_wire.measures import HEART_RATE
 from qepa_wire.payloads import (
@@ -73,7 +73,9 @@ class VitalsMonitor:
         if record.seq <= self._last_seq.get(place, -1):
             raise RefusedError("replay", f"care record {record.seq} of {record.board:08x}")
         self._last_seq[place] = record.seq
-        self._newest[record.board] = Vitals(care, min(now_ms, record.received_ms))
+        newest = self._newest.get(record.board)
+        if newest is None or is_later(care, newest.care):
+            self._newest[record.board] = Vitals(care, min(now_ms, record.received_ms))
 
     def shown(self, board: int, now_ms: int) -> dict[str, object] | None:
         """What may be shown of ``board`` now; None without a consent in force or a record."""

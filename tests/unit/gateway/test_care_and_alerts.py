@@ -54,6 +54,19 @@ def test_a_care_record_tells_which_model_the_board_uses(monitored):
     assert monitored.site.gateway.status().boards[0].model_version == 70_000
 
 
+def test_what_a_board_kept_while_it_was_away_is_passed_on_and_not_shown_as_the_present(monitored):
+    board = monitored.boards[1]
+    stream(monitored, hr_bpm=81)
+    for boots, t_ms in ((board.boots, 4999), (board.boots - 1, 900_000)):
+        late = payloads.Care(t_ms, boots & 0xFFFF, 0, 0, 12, 0, ((HEART_RATE, 95, 60),))
+        payload = payloads.encode_care(board.care_key, board.consent_id, board.number, board.seq + 1, late)
+        monitored.up(board, board.frame(frame.CARE, payload))
+        monitored.pump()
+        monitored.pump()
+    assert vitals(monitored)["hr_bpm"] == 81
+    assert len(monitored.server.care) == 3
+
+
 def test_a_value_grows_stale_and_is_never_frozen(monitored):
     stream(monitored)
     monitored.now_ms += 6000

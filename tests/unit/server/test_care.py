@@ -30,8 +30,8 @@ def board_of(rig, gateway="gw-1"):
     return next(iter(rig.gateways[gateway].boards.values()))
 
 
-def care_record(rig, board, seq, *, consent_id=CONSENT, key=None, hr_bpm=72, age_ms=0, measures=()):
-    care = Care(1000, 1, 0, 2, 40 + seq, 1, ((HEART_RATE, 95, hr_bpm), *measures))
+def care_record(rig, board, seq, *, consent_id=CONSENT, key=None, hr_bpm=72, age_ms=0, measures=(), when=(1, 1000)):
+    care = Care(when[1], when[0], 0, 2, 40 + seq, 1, ((HEART_RATE, 95, hr_bpm), *measures))
     payload = encode_care(key or care_key(board.end_key, consent_id), consent_id, board.number, seq, care)
     return CareRecord(board=board.number, seq=seq, payload=payload, received_ms=rig.now - age_ms)
 
@@ -54,6 +54,20 @@ def test_a_consent_brings_the_care_key_to_its_gateway_and_vitals_to_the_ward(rig
     shown = vitals(rig, board)
     assert shown["hr_bpm"] is None
     assert shown["age_ms"] == 5001
+
+
+@pytest.mark.parametrize("when", [(1, 999), (0, 5000), (0xFFFF, 5000)])
+def test_a_record_that_comes_late_is_not_shown_as_the_present(rig, when):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    rig.pump()
+    gateway.seal(care_record(rig, board, 1))
+    gateway.seal(care_record(rig, board, 2, hr_bpm=60, when=when))
+    rig.pump()
+    assert vitals(rig, board)["hr_bpm"] == 72
+    gateway.seal(care_record(rig, board, 3, hr_bpm=60, when=(2, 5)))
+    rig.pump()
+    assert vitals(rig, board)["hr_bpm"] == 60
 
 
 def test_the_ward_sees_every_measure_under_the_rules_of_the_heart_rate(rig):
