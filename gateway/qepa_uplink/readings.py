@@ -34,10 +34,9 @@ def is_later(care: Care, before: Care) -> bool:
 
     Both counters wrap, so they are compared as serial numbers (RFC 1982).
     """
-    boots = (care.boots - before.boots) & 0xFFFF
-    if boots:
-        return boots < 1 << 15
-    return (care.t_ms - before.t_ms) & 0xFFFFFFFF < 1 << 31
+    boots: int = (care.boots - before.boots) & 0xFFFF
+    elapsed_ms: int = (care.t_ms - before.t_ms) & 0xFFFFFFFF
+    return boots < 1 << 15 if boots else elapsed_ms < 1 << 31
 
 
 def _reading(code: int, quality: int, value: int, *, fresh: bool) -> Reading:
