@@ -69,7 +69,7 @@ def version_of(slot_number):
 def attach():
     """Put the confirmed slot on sys.path, unless boot() has put one there; returns its directory."""
     if slot is None:
-        _use(Slots(Files(ROOT + "/qepa")).likely(version_of))
+        _use(Slots(Files(ROOT + "/qepa"), version_of).confirmed)
     return directory(slot)
 
 
@@ -99,12 +99,12 @@ def boot():
     """
     global mode, booted  # noqa: PLW0603
     files = Files(ROOT + "/qepa")
-    slots = Slots(files)
+    slots = Slots(files, version_of)
     try:
-        chosen, mode = slots.begin(_restarted(), version_of)
+        chosen, mode = slots.begin(_restarted())
     except OSError as error:  # what cannot be counted is not tried
         print("qepa: boot not counted: %s" % error)
-        chosen = slots.likely(version_of)
+        chosen = slots.confirmed
     booted = True
     _use(chosen)
     name = NAMES[chosen]

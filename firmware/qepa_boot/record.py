@@ -23,13 +23,15 @@ _SUM_BYTES = 8
 class Slots:
     """The record in ``flash``, an object with read(name) -> bytes or None, and an atomic write(name, data).
 
+    ``version_of(slot)`` is 0 for a slot that is not complete. Without a record the newest complete slot is confirmed.
     Attributes: confirmed, trial (slot, or LIB for none), attempts left, crashes in a row, outcome of the last trial,
     ``lost``: the record was altered or never there. Nothing changes here before it is durable, and every change is
     one of what flash holds then: loader, application and dock each have a Slots of their own.
     """
 
-    def __init__(self, flash):
+    def __init__(self, flash, version_of):
         self._flash = flash
+        self._version_of = version_of
         self.read()
 
     def read(self):
@@ -41,7 +43,11 @@ class Slots:
             if _sum(body) == data[-_SUM_BYTES:] and body[0] == _LAYOUT and body[1] <= B and body[2] <= B:
                 fields = struct.unpack(_FORMAT, body)[1:]
         self.lost = fields is None
-        self._set(fields or (LIB, LIB, 0, 0, NEVER))
+        self._set(fields or (self._newest(), LIB, 0, 0, NEVER))
+
+    def _newest(self):
+        slot = A if self._version_of(A) >= self._version_of(B) else B
+        return slot if self._version_of(slot) else LIB
 
     def _set(self, fields):
         self.confirmed, self.trial, self.attempts, self.crashes, self.outcome = fields
@@ -53,15 +59,15 @@ class Slots:
         self._set(fields)
         self.lost = False
 
-    def begin(self, restarted, version_of):
+    def begin(self, restarted):
         """Count this boot; returns (slot, mode), of which the slot is to be started now.
 
-        ``restarted`` says that no person caused this reset: a watchdog, a crash. ``version_of(slot)`` is 0 for a slot
-        that is not complete. SAFE comes with the confirmed slot, whose application is not to be started.
+        ``restarted`` says that no person caused this reset: a watchdog, a crash. SAFE comes with the confirmed slot,
+        whose application is not to be started.
         """
         if self.lost:
-            self._change(self.likely(version_of), LIB, 0, 0, NEVER)
-        elif self.trial and self.attempts and version_of(self.trial):
+            self._change(self.confirmed, LIB, 0, 0, NEVER)
+        elif self.trial and self.attempts and self._version_of(self.trial):
             self._change(self.confirmed, self.trial, self.attempts - 1, 0, self.outcome)
             return self.trial, TRIAL
         elif self.trial:
@@ -70,14 +76,7 @@ class Slots:
             self._change(self.confirmed, LIB, 0, self.crashes + 1, self.outcome)
         elif not restarted and self.crashes:
             self._change(self.confirmed, LIB, 0, 0, self.outcome)
-        return self.confirmed, SAFE if self.is_safe or not version_of(self.confirmed) else NORMAL
-
-    def likely(self, version_of):
-        """The confirmed slot; without a record the newest complete one."""
-        if not self.lost:
-            return self.confirmed
-        slot = A if version_of(A) >= version_of(B) else B
-        return slot if version_of(slot) else LIB
+        return self.confirmed, SAFE if self.is_safe or not self._version_of(self.confirmed) else NORMAL
 
     @property
     def is_safe(self):
@@ -104,9 +103,9 @@ class Slots:
         self._change(self.confirmed, slot, TRIAL_BOOTS, 0, self.outcome)
 
     def disarm(self):
-        """Give a trial up that has not been decided; the confirmed slot runs at the next boot."""
+        """Give a trial up that has not been decided; the confirmed slot runs next, also without a record."""
         self.read()
-        if self.trial:
+        if self.trial or self.lost:
             self._change(self.confirmed, LIB, 0, self.crashes, self.outcome)
 
     def confirm(self, slot):

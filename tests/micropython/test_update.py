@@ -354,7 +354,7 @@ async def test_a_trial_that_hangs_is_ended_by_the_watchdog_and_rolled_back(ward,
     for path, content in hanging.slot_files.items():
         (board.flash / "b" / path).parent.mkdir(parents=True, exist_ok=True)
         (board.flash / "b" / path).write_bytes(content)
-    slots = Slots(Files(str(board.flash / "qepa")))
+    slots = Slots(Files(str(board.flash / "qepa")), {A: 1, B: 2, LIB: 0}.get)
     slots.choose(A)
     slots.arm(B)
     await board.start()  # which waits for the application of the old slot
@@ -380,7 +380,7 @@ async def test_an_interpreter_killed_at_any_moment_of_an_update_starts_the_old_s
         await board.cut_power()
         for path, content in first.slot_files.items():
             assert (board.flash / "a" / path).read_bytes() == content
-    slots = Slots(Files(str(board.flash / "qepa")))
+    slots = Slots(Files(str(board.flash / "qepa")), {A: 1, B: 2, LIB: 0}.get)
     assert slots.trial == B
     for path, content in second.slot_files.items():
         assert (board.flash / "b" / path).read_bytes() == content

@@ -5,7 +5,6 @@ from qepa_wire.payloads import BATTERY_UNKNOWN
 
 from .board_file import load_board
 from .health import reset_cause
-from .releases import pending_version
 
 
 def report(flash, slots):
@@ -23,7 +22,7 @@ def report(flash, slots):
         "last_trial": ("none", "confirmed", "rolled back")[record.outcome],
         "crashes": record.crashes,
         "battery_permille": None if battery == BATTERY_UNKNOWN else battery,
-        "update": pending_version(flash),
+        "update": slots.pending_version(),
         "crash_log": read_crashes(flash),
         "reset_cause": reset_cause(),
         "free_flash": slots.files(slots.slot).free()[0],

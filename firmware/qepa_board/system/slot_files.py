@@ -1,18 +1,23 @@
 """The files of one application slot, written so that a power cut leaves a prefix of what was under way, never more.
 
-A slot is complete once its manifest is there: it is written last and removed first.
+A slot is complete once its manifest is there: it comes last and goes first. Until then a release is kept beside it.
 """
 
 # ruff: noqa: B904  MicroPython knows no exception chaining and warns on the console
 
 import hashlib
 import os
+import struct
+
+from qepa_wire.errors import WireError
+from qepa_wire.manifest import HEADER_BYTES, MAX_FILE_BYTES, MAX_SIGNATURE, decode_header
 
 from ..errors import BoardError
 
 MANIFEST = "manifest"
+PENDING = "update"  # the release that an update is under way to
 _LIB = "lib"
-_CHUNK = 1024
+_CHUNK = 512
 _DIRECTORY = 0x4000
 
 
@@ -34,18 +39,11 @@ class SlotFiles:
 
     def digest(self, path):
         """SHA-256 of a file's content."""
-        hasher = hashlib.sha256()
-        buffer = bytearray(_CHUNK)
-        view = memoryview(buffer)
         try:
             with open(self._path(path), "rb") as file:
-                count = file.readinto(buffer)
-                while count:
-                    hasher.update(view[:count])
-                    count = file.readinto(buffer)
+                return _digest(file, MAX_FILE_BYTES)
         except OSError as error:
             raise BoardError("flash", "cannot read %s: %s" % (path, error))
-        return hasher.digest()
 
     def holds(self, entry):
         """Whether the file of a manifest's ``entry`` is there as it says."""
@@ -96,23 +94,58 @@ class SlotFiles:
         except OSError as error:
             raise BoardError("flash", "cannot read %s: %s" % (path, error))
 
-    def release(self):
-        """Manifest and signature of a complete slot as one file, or None."""
+    def header(self, name=MANIFEST):
+        """Header of a release kept here, or None if there is none that can be read."""
         try:
-            with open(self._path(MANIFEST), "rb") as file:
-                return file.read()
+            with open(self._path(name), "rb") as file:
+                return decode_header(file.read(2 + HEADER_BYTES)[2:])
+        except (OSError, WireError):
+            return None
+
+    def manifest(self, name=MANIFEST):
+        """Manifest of a release kept here, as bytes, or None."""
+        try:
+            with open(self._path(name), "rb") as file:
+                return file.read(_length(file))
         except OSError:
             return None
 
-    def complete(self, release):
-        """Write the manifest, by which the slot becomes complete."""
-        path = self._path(MANIFEST)
+    def manifest_digest(self, name=MANIFEST):
+        """SHA-256 of that manifest, or None."""
         try:
+            with open(self._path(name), "rb") as file:
+                return _digest(file, _length(file))
+        except OSError:
+            return None
+
+    def signature(self, name=MANIFEST):
+        """Signature of a release kept here, or None."""
+        try:
+            with open(self._path(name), "rb") as file:
+                file.seek(2 + _length(file))
+                return file.read(MAX_SIGNATURE)
+        except OSError:
+            return None
+
+    def keep(self, manifest, signature):
+        """Keep a release whose files are to come."""
+        path = self._path(PENDING)
+        try:
+            self._make_folders(PENDING)
             with open(path + ".new", "wb") as file:
-                file.write(release)
+                file.write(struct.pack("<H", len(manifest)))
+                file.write(manifest)
+                file.write(signature)
             os.rename(path + ".new", path)
         except OSError as error:
             raise BoardError("flash", "cannot write %s: %s" % (path, error))
+
+    def complete(self):
+        """Make the release that is kept the slot's own: with its manifest the slot is complete."""
+        try:
+            os.rename(self._path(PENDING), self._path(MANIFEST))
+        except OSError as error:
+            raise BoardError("flash", "cannot rename %s: %s" % (PENDING, error))
 
     def free(self):
         """(bytes free in this file system, bytes of a block)."""
@@ -135,3 +168,21 @@ class SlotFiles:
 
     def _path(self, path):
         return self._root + "/" + path
+
+
+def _length(file):
+    """Bytes of the manifest at the start of a release; 0 if that was cut."""
+    head = file.read(2)
+    return struct.unpack("<H", head)[0] if len(head) == 2 else 0
+
+
+def _digest(file, limit):
+    """SHA-256 of what follows in ``file``, at most ``limit`` bytes of it."""
+    hasher = hashlib.sha256()
+    while limit > 0:
+        data = file.read(min(_CHUNK, limit))
+        if not data:
+            break
+        hasher.update(data)
+        limit -= len(data)
+    return hasher.digest()

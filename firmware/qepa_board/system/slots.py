@@ -21,7 +21,7 @@ class BoardSlots:
 
     def __init__(self, flash):
         self._flash = flash
-        self.record = Slots(flash)
+        self.record = Slots(flash, loader.version_of)
         self.slot = LIB if loader.slot is None else loader.slot
         if loader.booted:
             self.mode = loader.mode
@@ -59,26 +59,30 @@ class BoardSlots:
 
     def releases(self, slot):
         """The Releases of this board, in which the release in ``slot``, which has proved itself, is noted."""
-        from .releases import Releases, manifest_of
+        from .releases import Releases
 
         releases = Releases(self._flash)
-        data, manifest = manifest_of(self.files(slot).release())
-        if manifest is not None:
-            releases.note(data, manifest)
+        files = self.files(slot)
+        header = files.header()
+        if header is not None:
+            releases.note(header, files.manifest_digest())
         return releases
+
+    def pending_version(self):
+        """Version that an update is under way to, 0 if there is none."""
+        headers = [self.files(slot).header("update") for slot in (A, B)]
+        return max(0 if header is None else header.version for header in headers)
 
     def choose(self, name):
         """Run slot ``name`` from the next boot on: for the cable, which has just filled it. All files are verified."""
-        from qepa_wire.manifest import lib_files
-
-        from .releases import manifest_of
+        from qepa_wire.manifest import lib_entries
 
         slot = NAMES.index(name) if name in NAMES else LIB
         files = self.files(slot)
-        _, manifest = manifest_of(files.release())
+        manifest = files.manifest()
         if slot == LIB or manifest is None:
             raise BoardError("incomplete", "there is no complete slot of this name")
-        for entry in lib_files(manifest.files):
+        for entry in lib_entries(manifest):
             if not files.holds(entry):
                 raise BoardError("hash", entry.path)
         self.record.choose(slot)
@@ -90,6 +94,4 @@ class BoardSlots:
 
         target = target_of(load_board(self._flash))
         files = {slot: self.files(slot) for slot in (LIB, A, B)}
-        return Updater(
-            self._flash, self.record, files, self.slot, root, lambda: self.releases(self.record.confirmed), target
-        )
+        return Updater(self.record, files, self.slot, root, lambda: self.releases(self.record.confirmed), target)

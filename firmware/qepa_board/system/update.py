@@ -1,29 +1,18 @@
 """Takes a signed release into the slot that is not in use. It knows no transport; every step survives a power cut.
 
 begin() with the same release goes on where an update was cut. The confirmed slot is only read. Order in flash: the
-spare slot stops being complete, it loses what does not belong in the release, the release is kept in /qepa/update,
-files arrive, all are verified from flash, the slot becomes complete, its trial is armed, /qepa/update goes.
+spare slot stops being complete, it loses what does not belong in the release, the release is kept in it as `update`,
+files arrive, all are verified from flash, `update` becomes the slot's manifest, its trial is armed.
 """
 
 from qepa_boot.record import A, B
 from qepa_wire import lms
 from qepa_wire.errors import WireError
-from qepa_wire.manifest import (
-    CONTEXT,
-    MAX_BYTES,
-    MAX_SIGNATURE,
-    TARGETS,
-    decode_manifest,
-    decode_release,
-    encode_release,
-    lib_files,
-    manifest_digest,
-)
+from qepa_wire.manifest import MAX_BYTES, MAX_SIGNATURE, TARGETS, decode_header, lib_entries, signed_message
+from qepa_wire.primitives import sha256
 
-from ..errors import BoardError, CorruptError, RefusedError
-from .flash import read_record, write_record
-from .releases import PENDING
-from .slot_files import MANIFEST
+from ..errors import BoardError, RefusedError
+from .slot_files import MANIFEST, PENDING
 
 MAX_CHUNK = 4096
 
@@ -36,15 +25,14 @@ class Updater:
     installed, trial, full, flash, update, path, offset, incomplete, hash.
     """
 
-    def __init__(self, flash, slots, trees, running, root, releases, target):
-        self._flash = flash
+    def __init__(self, slots, trees, running, root, releases, target):
         self._slots = slots
         self._trees = trees
         self._running = running
         self._root = root
         self._releases = releases
         self._target = target
-        self._files = None
+        self._manifest = None
 
     @property
     def spare(self):
@@ -60,74 +48,67 @@ class Updater:
             raise RefusedError("trial", "this slot is on trial: wait until it is decided")
         if len(manifest) > MAX_BYTES or len(signature) > MAX_SIGNATURE:
             raise WireError("manifest", "%d and %d bytes" % (len(manifest), len(signature)))
-        files = self._checked(manifest, signature)
-        release = encode_release(manifest, signature)
-        if self._pending() != release:
-            self._clear(files)
-            write_record(self._flash, PENDING, release)
-        self._open()
-        self._files = files
-        self._copy(files)
-        return self._missing(files)
-
-    def _checked(self, manifest, signature):
-        if self._root is None:
-            raise BoardError("firmware_root", "absent in identity.json: this board takes no updates")
-        lms.verify(self._root, CONTEXT + manifest, signature)
-        decoded = decode_manifest(manifest)
-        if TARGETS[decoded.target] != self._target:
-            raise RefusedError("target", "for %s, this is %s" % (TARGETS[decoded.target], self._target))
-        digest = manifest_digest(manifest)
-        self._releases().check(decoded.version, digest)
-        installed = self._trees[self._slots.confirmed].release()
-        if installed is not None:
-            present = decode_release(installed)[0]
-            if present == manifest:
-                raise RefusedError("installed", "version %d is the one in use" % decoded.version)
-            if decode_manifest(present).version == decoded.version:
-                raise RefusedError("version", "another version %d is in use" % decoded.version)
-        return lib_files(decoded.files)
-
-    def _pending(self):
-        """The release that an update is under way to, or None."""
-        try:
-            return read_record(self._flash, PENDING)
-        except CorruptError:
-            return None
-
-    def _clear(self, files):
-        """Make the spare slot hold nothing but whole files of the new release, and see that there is room."""
+        digest = sha256(manifest)
+        self._check(manifest, digest, signature)
         tree = self._trees[self.spare]
         self._open()
-        self._flash.remove(PENDING)
-        wanted = {entry.path: entry for entry in files}
-        for path in tree.paths():
-            entry = wanted.get(path)
-            if entry is None or not tree.holds(entry):
-                tree.remove(path)
-        free, block = tree.free()
-        need = sum((entry.size + block - 1) // block * block for entry in files if tree.size(entry.path) < 0)
-        if need > free:
-            raise BoardError("full", "the update needs %d bytes, %d are free" % (need, free))
+        if tree.manifest_digest(PENDING) != digest or tree.signature(PENDING) != signature:
+            self._clear(manifest)
+            tree.keep(manifest, signature)
+        self._manifest = manifest
+        self._copy()
+        return self._missing()
+
+    def _check(self, manifest, digest, signature):
+        if self._root is None:
+            raise BoardError("firmware_root", "absent in identity.json: this board takes no updates")
+        lms.verify(self._root, signed_message(digest), signature)
+        header = decode_header(manifest)
+        for _ in lib_entries(manifest):
+            pass  # it makes sense to its end
+        if TARGETS[header.target] != self._target:
+            raise RefusedError("target", "for %s, this is %s" % (TARGETS[header.target], self._target))
+        self._releases().check(header.version, digest)
+        confirmed = self._trees[self._slots.confirmed]
+        installed = confirmed.header()
+        if installed is not None and installed.version == header.version:
+            if confirmed.manifest_digest() == digest:
+                raise RefusedError("installed", "version %d is the one in use" % header.version)
+            raise RefusedError("version", "another version %d is in use" % header.version)
 
     def _open(self):
         """The spare slot is not complete from here on: no loader starts it."""
         self._slots.disarm()
         self._trees[self.spare].remove(MANIFEST)
 
-    def _copy(self, files):
+    def _clear(self, manifest):
+        """Make the spare slot hold nothing but whole files of the new release, and see that there is room."""
+        tree = self._trees[self.spare]
+        tree.remove(PENDING)
+        for path in tree.paths():
+            entry = _find(manifest, path)
+            if entry is None or not tree.holds(entry):
+                tree.remove(path)
+        free, block = tree.free()
+        need = 0
+        for entry in lib_entries(manifest):
+            if tree.size(entry.path) < 0:
+                need += (entry.size + block - 1) // block * block
+        if need > free:
+            raise BoardError("full", "the update needs %d bytes, %d are free" % (need, free))
+
+    def _copy(self):
         tree, source = self._trees[self.spare], self._trees[self._slots.confirmed]
-        for entry in files:
+        for entry in lib_entries(self._manifest):
             if tree.size(entry.path) != entry.size and source.holds(entry):
                 tree.copy(entry.path, source)
 
-    def _missing(self, files):
+    def _missing(self):
         tree = self._trees[self.spare]
         missing = []
-        for entry in files:
+        for entry in lib_entries(self._manifest):
             size = tree.size(entry.path)
-            if size > entry.size or (size == entry.size and tree.digest(entry.path) != entry.sha256):
-                self._open()
+            if size > entry.size or (size == entry.size and not tree.holds(entry)):
                 tree.remove(entry.path)
                 size = 0
             if size < entry.size:
@@ -135,20 +116,16 @@ class Updater:
         return missing
 
     def _under_way(self):
-        """Files of the release that an update is under way to."""
-        if self._files is None:
-            pending = self._pending()
-            if pending is None:
+        """Manifest of the release that an update is under way to."""
+        if self._manifest is None:
+            self._manifest = self._trees[self.spare].manifest(PENDING)
+            if self._manifest is None:
                 raise BoardError("update", "none is under way")
-            self._files = lib_files(decode_manifest(decode_release(pending)[0]).files)
-        return self._files
+        return self._manifest
 
     def write(self, path, offset, data):
         """Put ``data`` at ``offset`` of a file, which must be its end; returns how many bytes of it are there."""
-        entry = None
-        for each in self._under_way():
-            if each.path == path:
-                entry = each
+        entry = _find(self._under_way(), path)
         if entry is None:
             raise BoardError("path", "not in this release")
         tree = self._trees[self.spare]
@@ -157,21 +134,27 @@ class Updater:
             raise BoardError("offset", "%s goes on at %d of %d" % (path, size, entry.size))
         tree.append(path, data)
         size += len(data)
-        if size == entry.size and tree.digest(path) != entry.sha256:
+        if size == entry.size and not tree.holds(entry):
             tree.remove(path)
             raise BoardError("hash", path)
         return size
 
     def finish(self):
         """Verify everything from flash and put the slot on trial from the next boot on; returns its version."""
-        pending = self._pending()
-        if pending is None:
-            raise BoardError("update", "none is under way")
-        manifest, signature = decode_release(pending)
-        missing = self._missing(self._checked(manifest, signature))
+        tree = self._trees[self.spare]
+        manifest = self._under_way()
+        self._check(manifest, sha256(manifest), tree.signature(PENDING))
+        missing = self._missing()
         if missing:
             raise BoardError("incomplete", "%d files are missing, %s first" % (len(missing), missing[0][0]))
-        self._trees[self.spare].complete(pending)
+        tree.complete()
+        self._manifest = None
         self._slots.arm(self.spare)
-        self._flash.remove(PENDING)
-        return decode_manifest(manifest).version
+        return tree.header().version
+
+
+def _find(manifest, path):
+    for entry in lib_entries(manifest):
+        if entry.path == path:
+            return entry
+    return None

@@ -14,7 +14,7 @@ from qepa_board.system.slot_files import MANIFEST, SlotFiles
 from qepa_board.system.update import MAX_CHUNK, Updater
 from qepa_boot.record import LIB, NAMES, A, B, Slots
 from qepa_tools.firmware_build.bundle import Bundle, assemble
-from qepa_wire.manifest import CONTEXT, decode_manifest, decode_release
+from qepa_wire.manifest import decode_release, lib_entries, signed_message
 
 _KEY = hsslms.HssPrivateKey(levels=1, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w8)
 ROOT: bytes = _KEY.publicKey().serialize()
@@ -32,7 +32,7 @@ _signatures: dict[bytes, bytes] = {}
 def sign(manifest: bytes) -> bytes:
     """The signature of a manifest, the same each time."""
     if manifest not in _signatures:  # 32 one-time keys are all there are
-        _signatures[manifest] = _KEY.sign(CONTEXT + manifest)
+        _signatures[manifest] = _KEY.sign(signed_message(hashlib.sha256(manifest).digest()))
     return _signatures[manifest]
 
 
@@ -69,8 +69,11 @@ class MortalFiles(SlotFiles):
     def remove(self, path):
         self.flash._act(lambda: SlotFiles.remove(self, path))
 
-    def complete(self, release):
-        self.flash._act(lambda: SlotFiles.complete(self, release))
+    def keep(self, manifest, signature):
+        self.flash._act(lambda: SlotFiles.keep(self, manifest, signature))
+
+    def complete(self):
+        self.flash._act(lambda: SlotFiles.complete(self))
 
 
 @dataclass
@@ -89,32 +92,34 @@ class Board:
             for path, content in filled.slot_files.items():
                 if path != MANIFEST:
                     trees[slot].append(path, content)
-            trees[slot].complete(filled.release)
-        Slots(flash).choose(A)
-        return cls(flash, trees)
+            trees[slot].keep(*decode_release(filled.release))
+            trees[slot].complete()
+        board = cls(flash, trees)
+        board.slots.choose(A)
+        return board
 
     @property
     def slots(self) -> Slots:
-        return Slots(self.flash)
+        return Slots(self.flash, self.version_of)
 
     def updater(self, *, root: bytes | None = ROOT, target: str = TARGET) -> Updater:
-        return Updater(self.flash, self.slots, self.trees, self.running, root, lambda: Releases(self.flash), target)
+        return Updater(self.slots, self.trees, self.running, root, lambda: Releases(self.flash), target)
 
     def version_of(self, slot) -> int:
-        data = self.trees[slot].release()
-        return decode_manifest(decode_release(data)[0]).version if data is not None else 0
+        header = self.trees[slot].header()
+        return header.version if header is not None else 0
 
     def boot(self, *, restarted: bool = True) -> tuple[int, int]:
-        self.running, mode = self.slots.begin(restarted, self.version_of)
+        self.running, mode = self.slots.begin(restarted)
         return self.running, mode
 
     def is_whole(self, slot) -> bool:
         """Whether a slot holds what its manifest says, and nothing else."""
         tree = self.trees[slot]
-        data = tree.release()
-        if data is None:
+        manifest = tree.manifest()
+        if manifest is None:
             return False
-        files = [entry for entry in decode_manifest(decode_release(data)[0]).files if entry.path.startswith("lib/")]
+        files = list(lib_entries(manifest))
         return set(tree.paths()) == {entry.path for entry in files} and all(
             hashlib.sha256(content_of(tree, entry.path)).digest() == entry.sha256 for entry in files
         )

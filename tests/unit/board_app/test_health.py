@@ -260,7 +260,7 @@ def at_dock(tmp_path, monkeypatch, capsys):
         file.write_bytes(content)
     loader.Files(str(tmp_path / "qepa"))
     (tmp_path / "qepa/board.json").write_text('{"target": "unix"}')
-    loader.Slots(loader.Files(str(tmp_path / "qepa"))).choose(1)
+    loader.Slots(loader.Files(str(tmp_path / "qepa")), loader.version_of).choose(1)
     monkeypatch.setattr(loader, "slot", 1)
 
     def call(name, *arguments):
@@ -287,7 +287,7 @@ def test_an_update_by_the_calls_of_the_dock(at_dock):
     status = at_dock("status")
     assert (status["slot"], status["version"], status["mode"], status["update"]) == ("a", 1, "normal", 0)
     assert status["free_flash"] > 0
-    assert loader.Slots(loader.Files(loader.ROOT + "/qepa")).trial == 2
+    assert loader.Slots(loader.Files(loader.ROOT + "/qepa"), loader.version_of).trial == 2
 
 
 def test_the_dock_says_what_an_argument_lacks(at_dock):

@@ -32,91 +32,96 @@ def complete(*slots):
     return lambda slot: slot if slot in slots else 0
 
 
+def view(flash):
+    """The record as one who opens it now sees it; both slots are complete."""
+    return Slots(flash, complete(A, B))
+
+
 @pytest.fixture
 def slots(flash):
-    slots = Slots(flash)
+    slots = view(flash)
     slots.choose(A)
     return slots
 
 
 def test_the_first_boot_starts_the_newest_complete_slot(flash):
-    assert Slots(flash).begin(False, complete(A)) == (A, NORMAL)
+    assert Slots(flash, complete(A)).begin(False) == (A, NORMAL)
     flash.files.clear()
-    assert Slots(flash).begin(False, {A: 3, B: 4, LIB: 1}.get) == (B, NORMAL)
+    assert Slots(flash, {A: 3, B: 4, LIB: 1}.get).begin(False) == (B, NORMAL)
     flash.files.clear()
-    assert Slots(flash).begin(False, {A: 0, B: 0, LIB: 1}.get) == (LIB, NORMAL)
+    assert Slots(flash, {A: 0, B: 0, LIB: 1}.get).begin(False) == (LIB, NORMAL)
     flash.files.clear()
-    assert Slots(flash).begin(False, complete()) == (LIB, SAFE)
+    assert Slots(flash, complete()).begin(False) == (LIB, SAFE)
 
 
 def test_a_trial_costs_an_attempt_before_it_starts_whatever_ends_it(flash, slots):
     slots.arm(B)
     for left in reversed(range(TRIAL_BOOTS)):
-        assert Slots(flash).begin(left % 2 == 0, complete(A, B)) == (B, TRIAL)
-        assert Slots(flash).attempts == left
-    assert Slots(flash).begin(True, complete(A, B)) == (A, NORMAL)
-    assert (Slots(flash).outcome, Slots(flash).crashes) == (ROLLED_BACK, 0)
+        assert view(flash).begin(left % 2 == 0) == (B, TRIAL)
+        assert view(flash).attempts == left
+    assert view(flash).begin(True) == (A, NORMAL)
+    assert (view(flash).outcome, view(flash).crashes) == (ROLLED_BACK, 0)
 
 
 def test_a_trial_that_is_confirmed_stays(flash, slots):
     slots.arm(B)
-    slots.begin(True, complete(A, B))
+    slots.begin(True)
     slots.confirm(B)
-    assert Slots(flash).begin(True, complete(A, B)) == (B, NORMAL)
-    assert Slots(flash).outcome == CONFIRMED
+    assert view(flash).begin(True) == (B, NORMAL)
+    assert view(flash).outcome == CONFIRMED
 
 
 def test_loader_application_and_dock_do_not_undo_each_other(flash, slots):
     slots.arm(B)
-    loader_s, application, dock_s = Slots(flash), Slots(flash), Slots(flash)
-    assert loader_s.begin(True, complete(A, B)) == (B, TRIAL)
+    of_loader, application, dock = view(flash), view(flash), view(flash)
+    assert of_loader.begin(True) == (B, TRIAL)
     application.confirm(B)
-    loader_s.uncount()
-    assert (Slots(flash).confirmed, Slots(flash).trial, Slots(flash).outcome) == (B, LIB, CONFIRMED)
-    dock_s.arm(A)
+    of_loader.uncount()
+    assert (view(flash).confirmed, view(flash).trial, view(flash).outcome) == (B, LIB, CONFIRMED)
+    dock.arm(A)
     application.healthy()
     application.confirm(B)  # not the one on trial any more
-    assert (Slots(flash).confirmed, Slots(flash).trial, Slots(flash).attempts) == (B, A, TRIAL_BOOTS)
+    assert (view(flash).confirmed, view(flash).trial, view(flash).attempts) == (B, A, TRIAL_BOOTS)
 
 
 def test_a_slot_on_trial_that_is_not_complete_is_not_started(flash, slots):
     slots.arm(B)
-    assert Slots(flash).begin(False, complete(A)) == (A, NORMAL)
-    assert Slots(flash).outcome == ROLLED_BACK
+    assert Slots(flash, complete(A)).begin(False) == (A, NORMAL)
+    assert view(flash).outcome == ROLLED_BACK
 
 
 def test_a_confirmed_slot_that_crashes_again_and_again_is_left_alone_until_the_power_is_cut(flash, slots):
     for _ in range(CRASHES_TO_SAFE - 1):
-        assert Slots(flash).begin(True, complete(A)) == (A, NORMAL)
+        assert Slots(flash, complete(A)).begin(True) == (A, NORMAL)
     for _ in range(5):
-        assert Slots(flash).begin(True, complete(A)) == (A, SAFE)
+        assert Slots(flash, complete(A)).begin(True) == (A, SAFE)
     writes = flash.operations
-    Slots(flash).begin(True, complete(A))
+    Slots(flash, complete(A)).begin(True)
     assert flash.operations == writes  # a board in safe mode does not wear its flash
-    assert Slots(flash).begin(False, complete(A)) == (A, NORMAL)
+    assert Slots(flash, complete(A)).begin(False) == (A, NORMAL)
 
 
 def test_crashes_with_a_good_while_between_do_not_add_up(flash, slots):
     for _ in range(3 * CRASHES_TO_SAFE):
-        assert Slots(flash).begin(True, complete(A)) == (A, NORMAL)
-        Slots(flash).healthy()
+        assert Slots(flash, complete(A)).begin(True) == (A, NORMAL)
+        view(flash).healthy()
 
 
 def test_a_boot_that_the_console_interrupts_counts_for_nothing(flash, slots):
     for _ in range(3 * CRASHES_TO_SAFE):
-        assert Slots(flash).begin(True, complete(A)) == (A, NORMAL)
-        Slots(flash).uncount()
+        assert Slots(flash, complete(A)).begin(True) == (A, NORMAL)
+        view(flash).uncount()
     slots.arm(B)
     for _ in range(3 * TRIAL_BOOTS):
-        assert Slots(flash).begin(True, complete(A, B)) == (B, TRIAL)
-        Slots(flash).uncount()
+        assert view(flash).begin(True) == (B, TRIAL)
+        view(flash).uncount()
 
 
 def test_a_quiet_boot_writes_nothing(flash, slots):
     writes = flash.operations
     for _ in range(5):
-        assert Slots(flash).begin(False, complete(A)) == (A, NORMAL)
-        Slots(flash).healthy()
+        assert Slots(flash, complete(A)).begin(False) == (A, NORMAL)
+        view(flash).healthy()
     assert flash.operations == writes
 
 
@@ -124,22 +129,23 @@ def test_a_quiet_boot_writes_nothing(flash, slots):
 def test_an_altered_record_is_not_believed(flash, slots, damage):
     slots.choose(B)
     flash.files[FILE] = damage(flash.files[FILE])
-    assert Slots(flash).lost
-    assert Slots(flash).begin(True, complete(A)) == (A, NORMAL)
+    assert view(flash).lost
+    assert Slots(flash, complete(A)).confirmed == A
+    assert Slots(flash, complete(A)).begin(True) == (A, NORMAL)
 
 
 @pytest.mark.parametrize("applied", [False, True])
 def test_whenever_the_power_fails_a_trial_ends_and_a_complete_slot_starts(flash, power_cut, applied):
     for moment in itertools.count(1):
         flash.__init__()
-        Slots(flash).choose(A)
-        Slots(flash).arm(B)
+        view(flash).choose(A)
+        view(flash).arm(B)
         flash.operations, flash.dies_at, flash.applied = 0, moment, applied
         started = []
         died = False
         for _ in range(TRIAL_BOOTS + 3):
             try:
-                started.append(Slots(flash).begin(True, complete(A, B)))
+                started.append(view(flash).begin(True))
             except power_cut:
                 died = True
         assert started.count((B, TRIAL)) <= TRIAL_BOOTS
@@ -166,7 +172,7 @@ def board(tmp_path, monkeypatch):
     (tmp_path / "a/manifest").write_bytes(release(3).release)
     board = SimpleNamespace(
         cause=POWER_ON, resets=resets, watchdogs=[], starts=[], path=tmp_path, ends=lambda: None,
-        slots=lambda: Slots(loader.Files(str(tmp_path / "qepa"))),
+        slots=lambda: Slots(loader.Files(str(tmp_path / "qepa")), loader.version_of),
     )  # fmt: skip
 
     def start(mode):
@@ -216,7 +222,7 @@ def test_the_interrupt_of_the_console_goes_through_and_counts_for_nothing(board)
 
 def test_an_interrupt_in_safe_mode_does_not_end_it(board):
     for _ in range(CRASHES_TO_SAFE + 1):
-        board.slots().begin(True, complete(A))
+        board.slots().begin(True)
 
     def interrupt():
         raise KeyboardInterrupt

@@ -1,18 +1,19 @@
 """Updates: whatever arrives, and whenever the power fails, the confirmed slot starts and nothing older follows."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from qepa_board.errors import BoardError
 from qepa_board.system.flash import Flash
 from qepa_board.system.releases import FILE as RELEASES
-from qepa_board.system.releases import Releases, manifest_of
+from qepa_board.system.releases import Releases
 from qepa_board.system.slots import BoardSlots
 from qepa_boot import loader
 from qepa_boot.record import NEVER, NORMAL, ROLLED_BACK, TRIAL, TRIAL_BOOTS, A, B
 from qepa_wire.errors import WireError
-from qepa_wire.manifest import decode_manifest, encode_release
+from qepa_wire.manifest import Header, encode_release
 
 from .slot_rig import COMMON, MAX_CHUNK, ROOT, Board, content_of, deliver, release, sign, signed
 
@@ -30,7 +31,8 @@ def reason(call, *args, **named):
 
 def prove(board):
     """What BoardSlots.prove does, on the rig's trees."""
-    Releases(board.flash).note(*manifest_of(board.trees[board.running].release()))
+    files = board.trees[board.running]
+    Releases(board.flash).note(files.header(), files.manifest_digest())
     board.slots.confirm(board.running)
 
 
@@ -72,9 +74,17 @@ def test_an_update_that_does_not_prove_itself_is_given_up_and_the_old_slot_is_as
 def started_without_record(board):
     """The slot that a board would start whose record of the slots flash has lost at this moment."""
     record = board.flash.files.pop("slots")
-    slot = board.slots.likely(board.version_of)
+    slot = board.slots.confirmed
     board.flash.files["slots"] = record
     return slot
+
+
+def test_an_update_at_a_board_whose_record_of_the_slots_is_lost_falls_back_to_the_slot_there_was(board):
+    del board.flash.files["slots"]
+    board.trees[B].remove("manifest")
+    deliver(board.updater(), release(2))
+    assert [board.boot() for _ in range(TRIAL_BOOTS)] == [(B, TRIAL)] * TRIAL_BOOTS
+    assert board.boot() == (A, NORMAL)
 
 
 @pytest.mark.parametrize("cut", ["before", "after", "torn"])
@@ -196,8 +206,7 @@ def test_versions_go_up(board):
 def test_the_floor_never_falls(flash):
     releases = Releases(flash)
     for version, floor, expected in ((5, 4, 4), (9, 2, 4), (7, 7, 7), (8, 1, 7)):
-        data = release(version, floor=floor).manifest_bytes
-        releases.note(data, decode_manifest(data))
+        releases.note(Header(5, version, floor, 1), bytes([version]) * 32)
         assert Releases(flash).floor == releases.floor == expected
     assert Releases(flash).newest == 9
 
@@ -283,11 +292,16 @@ def test_flash_that_runs_full_halfway_is_a_reason_and_the_update_goes_on_later(b
     assert board.is_whole(B)
 
 
-def test_an_update_record_that_flash_altered_starts_anew(board):
+@pytest.mark.parametrize("at", [0, 2, 14, 40, 200, -1])
+def test_a_release_that_flash_altered_on_its_way_starts_anew(board, at):
     new = release(2)
     board.updater().begin(new.manifest_bytes, new.signature)
-    board.flash.files["update"] = b"\0" + board.flash.files["update"][1:]
-    assert reason(board.updater().write, "lib/qepa_board/app.mpy", 0, b"x") == "update"
+    kept = Path(board.trees[B]._root, "update")
+    data = bytearray(kept.read_bytes())
+    data[at] ^= 1
+    kept.write_bytes(data)
+    assert reason(board.updater().finish) in ("signature", "manifest")
+    assert board.boot() == (A, NORMAL)
     deliver(board.updater(), new)
     assert board.is_whole(B)
 

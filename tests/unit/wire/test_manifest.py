@@ -22,7 +22,7 @@ from qepa_wire.manifest import (
     decode_release,
     encode_manifest,
     encode_release,
-    lib_files,
+    lib_entries,
 )
 
 SUM = bytes(range(32))
@@ -115,5 +115,5 @@ def test_a_release_with_an_endless_signature_is_refused():
 
 
 def test_a_slot_gets_the_library_and_the_loader_stays_out():
-    files = manifest("lib/a.mpy", "main.py", "qepa_boot/loader.py").files
-    assert [entry.path for entry in lib_files(files)] == [LIB + "a.mpy"]
+    data = encode_manifest(manifest("lib/a.mpy", "main.py", "qepa_boot/loader.py"))
+    assert [entry.path for entry in lib_entries(data)] == [LIB + "a.mpy"]

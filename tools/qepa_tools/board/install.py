@@ -23,7 +23,7 @@ import json
 try:
     from qepa_boot.loader import Files, version_of
     from qepa_boot.record import NAMES, Slots
-    print(json.dumps(NAMES[Slots(Files("/qepa")).likely(version_of)]))
+    print(json.dumps(NAMES[Slots(Files("/qepa"), version_of).confirmed]))
 except ImportError:
     print("null")
 """

@@ -86,7 +86,7 @@ class Bundle:
     def verify(self, public_key: bytes) -> None:
         """Raise ToolError unless the HSS ``public_key`` (60 bytes) signed this release."""
         try:
-            lms.verify(public_key, wire.CONTEXT + self.manifest_bytes, self.signature)
+            lms.verify(public_key, wire.signed_message(sha256(self.manifest_bytes)), self.signature)
         except WireError as error:
             what = "is not signed" if not self.signature else f"is not signed by this key ({error})"
             raise ToolError(f"the bundle of version {self.version} {what}: sign it with qepa board sign.") from error

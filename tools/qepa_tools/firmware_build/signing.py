@@ -16,6 +16,7 @@ from qepa_server.registry.signer import HssSigner
 from qepa_server.store.vault import Vault
 from qepa_uplink.identity import write_private
 from qepa_wire import manifest as wire
+from qepa_wire.primitives import sha256
 
 from ..errors import ToolError
 from .bundle import Bundle
@@ -47,7 +48,7 @@ def sign_bundle(bundle: Bundle, folder: Path) -> Bundle:
         try:
             vault = Vault.open(folder / _VAULT, create=False)
             signer = HssSigner.load(folder / _KEY, vault, public_key=public, used_at_least=used, purpose=_PURPOSE)
-            signature = signer.sign(wire.CONTEXT + bundle.manifest_bytes)
+            signature = signer.sign(wire.signed_message(sha256(bundle.manifest_bytes)))
         except StoreError as error:
             raise ToolError(f"cannot sign: {error}.") from error
         except ValueError as error:
