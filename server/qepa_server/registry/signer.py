@@ -28,9 +28,7 @@ class HssSigner:
         self._purpose = purpose
 
     @classmethod
-    def generate(
-        cls, path: Path, vault: Vault, *, height: Literal[5, 10] = 10, purpose: str = _PURPOSE
-    ) -> "HssSigner":
+    def generate(cls, path: Path, vault: Vault, *, height: Literal[5, 10] = 10, purpose: str = _PURPOSE) -> "HssSigner":
         """Make a key at ``path`` for 2^(2 height) signatures: about a million take seconds to make, 1,024 none."""
         lms_type = lms_sha256_m32_h10 if height == 10 else lms_sha256_m32_h5
         key = HssPrivateKey(levels=LEVELS, lms_type=lms_type, lmots_type=lmots_sha256_n32_w4)
