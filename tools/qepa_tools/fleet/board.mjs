@@ -56,6 +56,7 @@ function host(memory) {
       }
     },
     ...terminal?.hostFunctions(view, never),
+    radio: () => workerData.radio ?? '',
     probe: (json) => send({ event: 'probe', json }),
     failed: (traceback) => send({ event: 'error', traceback }),
   };

@@ -55,6 +55,7 @@ function start(spec, cause = POWER_ON) {
     workerData: {
       runtimeDir, compiled, board: spec.board, flash: spec.flash, packages: spec.firmware ?? [], main,
       probe: spec.probe, console: spec.console, raw: spec.raw, ecg: spec.ecg, index: recordIndex(spec), cause, ward, slots,
+      radio: spec.radio,
     },
   });
   const entry = { spec, worker, slots, feeds: -1, fedMs: performance.now(), ending: null };

@@ -2,7 +2,7 @@
 
 Commands are objects with `op`, one a line on node's stdin:
 
-    start     board, flash, firmware: [directories], main, ecg: {path, fs, index} or null, speed, probe -> boot
+    start     board, flash, firmware: [directories], main, ecg: {path, fs, index} or null, speed, probe, radio -> boot
     kill      board                   -> exit
     exec      board, id, code         -> executed (id, out, error)
     lead_off  board, on
@@ -66,7 +66,7 @@ class BoardSpec:
     `board`: identity, 8 to 12 hexadecimal digits (machine.unique_id). `flash`: host directory that keeps the flash.
     `firmware`: package directories, read-only under /lib. `main`: source, or path of a .py file, that runs at boot;
     None runs boot.py and main.py of the flash. `speed`: of the whole ward, the latest start's counts. `probe`: source
-    that runs before main and may call `_host.probe(json_text)`.
+    that runs before main and may call `_host.probe(json_text)`. `radio`: port of a qepa_tools.air.radio, None for none.
     """
 
     board: str
@@ -76,6 +76,12 @@ class BoardSpec:
     ecg: Ecg | None = None
     speed: float = 1.0
     probe: str | None = None
+    radio: int | None = None
+
+    @property
+    def radio_address(self) -> str:
+        """Its Bluetooth address on the virtual air: random static, made of the identity."""
+        return "C0:00:" + ":".join(self.board[-8:][at : at + 2].upper() for at in range(0, 8, 2))
 
     def __post_init__(self) -> None:
         if len(self.board) % 2 or not 8 <= len(self.board) <= 12 or not set(self.board) <= set("0123456789abcdef"):
@@ -100,6 +106,7 @@ class BoardSpec:
             "ecg": ecg,
             "speed": self.speed,
             "probe": self.probe,
+            "radio": None if self.radio is None else f"{self.radio} {self.radio_address}",
         }
 
 

@@ -48,6 +48,7 @@ export async function startInterpreter({ runtimeDir, compiled, host, flash, pack
   });
   copyTree(mp.FS, path.join(HERE, 'shims'), '/rom/shims');
   copyTree(mp.FS, path.join(HERE, '..', 'chips'), '/rom/shims/chips');
+  copyTree(mp.FS, path.join(HERE, '..', 'air', 'shims'), '/rom/shims');
   mp.FS.writeFile('/rom/shims/console.py', fs.readFileSync(path.join(HERE, '..', 'unix_port', 'console.py')));
   mp.FS.mkdirTree('/rom/lib');
   for (const dir of packages) copyTree(mp.FS, dir, `/rom/lib/${path.basename(dir)}`);

@@ -54,6 +54,8 @@ class UUID:
 def _place():
     """(host, port) of the radio and the board's address."""
     if _host is not None:
+        if not _host.radio():
+            raise OSError(_ENODEV)
         port, address = _host.radio().split(" ")
         return ("127.0.0.1", int(port)), address
     if not os.getenv("QEPA_RADIO"):
