@@ -57,7 +57,7 @@ class AirGateway(Gateway):
             if parsed.type == wire.CARE:  # as a gateway does
                 await self.send(self.peers[parsed.board], wire.ACK, payloads.encode_ack([parsed.seq]))
 
-    async def publish(self, peer: Peer, data: bytes) -> None:
+    async def publish(self, peer: Peer, data: bytes) -> None:  # noqa: ARG002  there is one
         await self.central.send(data)
 
 
@@ -134,11 +134,13 @@ async def test_rounds_care_and_what_was_kept_meanwhile(ward):
     last_ms = peer.cares[-1].t_ms
     await asyncio.sleep(5)  # 40 seconds of sample time; care is kept by the board's clock, one record in 10 s of it
     await gateway.connect(address, pair=False)
-    await gateway.until(
-        lambda: any(care.t_ms < peer.cares[before].t_ms for care in peer.cares[before:]), "a kept record"
-    )
-    live = peer.cares[before].t_ms
-    kept = [care.t_ms for care in peer.cares[before:] if care.t_ms < live]
+
+    def since() -> list[int]:
+        return [care.t_ms for care in peer.cares[before:]]
+
+    await gateway.until(lambda: any(t_ms < since()[0] for t_ms in since()), "a kept record after a live one")
+    live = since()[0]
+    kept = [t_ms for t_ms in since() if t_ms < live]
     assert all(last_ms < t_ms < live for t_ms in kept)
 
     await gateway.send(peer, wire.CARE_REVOKE, CONSENT)
