@@ -29,6 +29,7 @@ from .system.flash import Flash
 from .system.health import reset_cause
 from .system.slots import BoardSlots
 from .transport.backlog import CareBacklog
+from .transport.clock import Clock
 from .transport.link import Link
 from .transport.opening import open_connection
 from .transport.outbox import Outbox
@@ -38,21 +39,6 @@ RESTART_LONGEST_MS = 30000
 REKEY_PATIENCE = 4  # times rekey_s that unacknowledged frames may hold a rekey back
 ROUND_QUEUE = 4
 NO_KEY = "no link key: load pads at the dock"
-
-
-class Clock:
-    """Milliseconds since boot that do not wrap; ask at least once a day."""
-
-    def __init__(self):
-        self._last = time.ticks_ms()
-        self._now = 0
-
-    def __call__(self):
-        """Now, in ms."""
-        ticks = time.ticks_ms()
-        self._now += time.ticks_diff(ticks, self._last)
-        self._last = ticks
-        return self._now
 
 
 class App:
