@@ -39,8 +39,12 @@ class Source:
     def __init__(self):
         self.frames = []
         self.many = 0
+    fails = False
     def connected(self):
         print("connected")
+        if self.fails:
+            self.fails = False
+            raise ValueError("as told")
     def disconnected(self, reason):
         print("disconnected", reason)
     def next_frame(self, now_ms):
@@ -55,6 +59,8 @@ class Source:
             self.many = int(words[1])
         elif words[0] == b"heart":
             connection.show_heart_rate(int(words[1]), True)
+        elif words[0] == b"fail":
+            self.fails = True
         elif words[0] == b"end":
             connection.hide_heart_rate()
         elif words[0] == b"state":
@@ -65,7 +71,15 @@ class Source:
 
 source = Source()
 connection = BleConnection(%d, source, source.take, time.ticks_ms, Bonds(Flash(sys.path[0] + "/qepa")), %r)
-asyncio.run(connection.run())
+
+async def supervise():
+    while True:
+        try:
+            await connection.run()
+        except ValueError as error:
+            print("failed", error)
+
+asyncio.run(supervise())
 """
 
 
@@ -108,7 +122,7 @@ class BleBoard:
             env=os.environ | {"QEPA_RADIO": str(self._radio.port), "QEPA_RADIO_ADDRESS": self.address},
         )
         self._reading = asyncio.create_task(self._read())
-        await self.until(lambda: self.radio_side is not None and self.radio_side.is_advertising, "advertising")
+        await self.until(lambda: self.is_advertising, "advertising")
 
     async def stop(self) -> None:
         """Cut its power."""
@@ -121,6 +135,10 @@ class BleBoard:
     async def _read(self) -> None:
         async for line in self._process.stdout:
             self.lines.append(line.decode().rstrip())
+
+    @property
+    def is_advertising(self) -> bool:
+        return self.radio_side is not None and self.radio_side.is_advertising
 
     @property
     def radio_side(self) -> Peripheral | None:

@@ -102,7 +102,7 @@ async def test_a_connection_that_falls_in_the_middle_of_a_frame_leaves_no_trace_
         await board.until(lambda: central.fragments > 20, "fragments")
         await central.send(b"half of a frame " + bytes(200), fault=lambda f: f.__delitem__(slice(5, None)))
     board.radio_side.notify_delay_s = 0
-    await board.until(lambda: board.radio_side.is_advertising, "advertising again")
+    await board.until(lambda: board.is_advertising, "advertising again")
     async with gateway.connect(pair=False) as central:
         assert len(await asyncio.wait_for(central.frames.get(), 20)) == 4000  # those that had not begun
         frames = [await answer(central, b"afterwards") for _ in range(2)]
@@ -146,7 +146,7 @@ async def test_pairing_that_just_works_is_not_enough_where_there_is_a_passkey(ra
         with pytest.raises((BleakError, asyncio.CancelledError)):
             async with stranger.connect(pair=True):
                 pass
-        await board.until(lambda: board.radio_side.is_advertising, "advertising again")
+        await board.until(lambda: board.is_advertising, "advertising again")
     async with Gateway(radio, PASSKEY ^ 1, "F0:F1:F2:F3:F4:01") as guesser:
         with pytest.raises((BleakError, asyncio.CancelledError)):
             async with guesser.connect(pair=True):
@@ -176,10 +176,22 @@ async def test_a_bond_outlives_the_boards_power(board, gateway):
     with pytest.raises(BleakError):
         async with gateway.connect(pair=False):
             pass
-    await board.until(lambda: board.radio_side.is_advertising, "advertising again")
+    await board.until(lambda: board.is_advertising, "advertising again")
     await gateway.forget()
     async with gateway.connect(pair=True) as central:
         assert await answer(central, b"anew") == b"anew"
+
+
+async def test_a_failure_above_costs_the_connection_and_not_the_radio(board, gateway):
+    async with gateway.connect(pair=True) as central:
+        await central.send(b"fail next time")
+        assert await answer(central, b"hello") == b"hello"
+    await board.until(lambda: board.is_advertising, "advertising again")
+    async with gateway.connect(pair=False):
+        await board.until(lambda: "failed as told" in board.lines, "the failure")
+    await board.until(lambda: board.is_advertising, "advertising again")
+    async with gateway.connect(pair=False) as central:
+        assert await answer(central, b"hello") == b"hello"
 
 
 async def test_heart_rate_is_told_only_while_a_consent_lasts(board, gateway):
@@ -203,7 +215,7 @@ async def test_a_central_that_only_sits_there_is_dropped(board, gateway, monkeyp
         await asyncio.sleep(0.1)
         assert client.is_connected
         await client.disconnect()
-    await board.until(lambda: board.radio_side.is_advertising, "advertising again")
+    await board.until(lambda: board.is_advertising, "advertising again")
 
 
 async def test_throughput_and_memory(board, gateway, capsys):

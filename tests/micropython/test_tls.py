@@ -230,6 +230,24 @@ async def test_a_broker_may_ask_for_the_boards_certificate(broker, connect, ca):
     assert (stood, reason, came) == (True, None, 3)
 
 
+def test_an_interpreter_without_tls_sends_nothing(wasm_run):
+    source = """
+from qepa_board.errors import BoardError
+from qepa_board.transport.broker_tls import BrokerTls
+try:
+    BrokerTls([b""], "broker").wrap(None)
+except BoardError as error:
+    print(error.reason)
+"""
+    assert wasm_run(source) == "tls\n"
+
+
+async def test_a_ca_that_is_no_certificate_is_refused(connect):
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "cannot be read" in await refusal(connect, identity(port, ca="00" * 40, name=NAME))
+
+
 async def test_throughput(broker, connect, ca, capsys):
     """Frames of an update to the broker and back, 32 under way; umqtt.simple, several writes a packet, makes 22/s."""
     port, plain = await broker(), await broker(plain=True)

@@ -71,7 +71,7 @@ class BleConnection:
         self._passkey = passkey
         self._info = encode_info(board, MAX_MTU, MAX_DOWN)
         self._radio = bluetooth.BLE()
-        self._core = Peripheral(passkey is not None)
+        self._core = None
         self._out = Fragmenter()
         self._in = Reassembler(MAX_DOWN)
         self._waiting = None  # a fragment that the stack had no room for
@@ -137,9 +137,16 @@ class BleConnection:
     # The application's side
 
     async def run(self):
-        """Stay reachable for ever."""
-        self._switch_on()
-        self._act(*self._core.start())
+        """Stay reachable for ever; what raises, or cancels it, leaves the radio off, and it may be run again."""
+        try:
+            self._switch_on()
+            self._act(*self._core.start())
+            await self._serve()
+        finally:
+            self.ready = False
+            self._radio.active(False)
+
+    async def _serve(self):
         while True:
             now_ms = self._clock()
             while self._events:
@@ -160,6 +167,10 @@ class BleConnection:
                 await asyncio.sleep_ms(POLL_MS if self._waiting is None else CONGESTED_MS)
 
     def _switch_on(self):
+        self._core = Peripheral(self._passkey is not None)
+        self._writer = None
+        self._events = []
+        self._waiting = None
         radio = self._radio
         radio.irq(self._irq)  # the stack asks for secrets as soon as it is active
         radio.config(bond=True, le_secure=True, mitm=self._passkey is not None)
@@ -243,13 +254,19 @@ class BleConnection:
         """Under a consent: tell the Heart Rate service's subscribers; without a passkey nobody is told."""
         if self._heart is not None and self.ready and self._core.authenticated:
             self._shows_heart = True
-            self._radio.gatts_write(self._heart[1], CHEST)
-            # With True only subscribers are told; gatts_notify() would send to whoever is connected.
-            self._radio.gatts_write(self._heart[0], heart_rate_measurement(hr_bpm, contact), True)
+            self._write(self._heart[1], CHEST)
+            self._write(self._heart[0], heart_rate_measurement(hr_bpm, contact))
 
     def hide_heart_rate(self):
         """The consent has ended: nothing of it stays in the stack."""
         if self._shows_heart:
             self._shows_heart = False
-            self._radio.gatts_write(self._heart[0], b"")
-            self._radio.gatts_write(self._heart[1], b"")
+            self._write(self._heart[0], b"", False)
+            self._write(self._heart[1], b"", False)
+
+    def _write(self, handle, value, tell=True):
+        try:
+            # It tells subscribers alone; gatts_notify() would send to whoever is connected.
+            self._radio.gatts_write(handle, value, tell)
+        except OSError as error:
+            self._fault("OSError: %s" % error)

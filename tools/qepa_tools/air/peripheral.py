@@ -101,9 +101,10 @@ class Peripheral:
         except ConnectionError:
             pass
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            while not all(worker.done() for worker in workers):
+                for worker in workers:
+                    worker.cancel()  # more than once: bumble swallows it where it waits for a disconnection
+                await asyncio.wait(workers, timeout=0.1)
             await self._power_off()
             self._writer.close()
 
