@@ -19,7 +19,9 @@ from ..keys.blocks import BlockStore
 from ..keys.counters import Counters
 from ..keys.identity import FILE, load_identity, parse_identity
 from ..keys.keyring import PADS_FILE, PadStore
+from ..transport.bonds import FILE as BONDS
 from ..transport.outbox import PREFIX
+from ..transport.ring import PREFIX as RING
 from .flash import Flash
 from .report import report
 from .slots import BoardSlots
@@ -70,13 +72,14 @@ def _provision(flash, text):
 
 
 def _drop_what_is_anothers(flash, before, identity):
-    """Frames of another board number, keys that another gateway shares."""
+    """Frames of another board number; keys and a bond that another gateway shares, care records kept for it."""
     renamed = before.board != identity.board
     moved = before.gateway != identity.gateway
     for name in flash.names():
         frames = name.startswith(PREFIX) and renamed
         keys = (name == PADS_FILE and moved) or (name.startswith(BLOCKS) and (moved or renamed))
-        if frames or keys:
+        peers = (name == BONDS or name.startswith(RING)) and (moved or renamed)
+        if frames or keys or peers:
             flash.remove(name)
 
 

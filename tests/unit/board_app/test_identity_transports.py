@@ -7,6 +7,8 @@ import pytest
 
 from qepa_board.errors import BoardError
 from qepa_board.keys.identity import parse_identity
+from qepa_board.system import dock
+from qepa_board.system.flash import Flash
 
 IDENTITY = {
     "board": 7,
@@ -74,3 +76,18 @@ def test_a_passkey_has_six_digits(passkey):
 def test_an_unknown_transport_is_refused(transport):
     assert refused(broker=BROKER, transport=transport) == "identity: transport"
     assert refused(transport="ble", ble=[]) == "identity: ble"
+
+
+@pytest.mark.parametrize(
+    ("changes", "stays"), [({}, True), ({"board": 8, "end_key": "44" * 32}, False), ({"gateway": "gw-2"}, False)]
+)
+def test_bonds_and_kept_care_records_stay_with_board_and_gateway(tmp_path, monkeypatch, capsys, changes, stays):
+    monkeypatch.setattr(dock, "Flash", lambda: Flash(str(tmp_path / "qepa")))
+    dock.provision(json.dumps(IDENTITY | {"broker": BROKER}))
+    flash = Flash(str(tmp_path / "qepa"))
+    for name in ("bonds", "ring-00000000"):
+        flash.write(name, b"something")
+    dock.provision(json.dumps(IDENTITY | {"broker": BROKER} | changes))
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["ok"]
+    kept = [name for name in flash.names() if name.startswith(("bonds", "ring"))]
+    assert kept == (["bonds", "ring-00000000"] if stays else [])
