@@ -24,7 +24,7 @@ _SETTLED = ("qepa: connected", "qepa: safe mode", "qepa: not provisioned")
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a board had reached. ``sampled_ms``: of signal since boot; ``why``: what keeps the application from running."""
+    """What a board had reached. ``sampled_ms``: of signal since boot; ``why``: what keeps it from running."""
 
     running: bool
     sampled_ms: int

@@ -177,7 +177,7 @@ class BoardSession:
         self.run(f"import binascii\n_f = open({path + '.new'!r}, 'wb')")
         for start in range(0, len(data), _CHUNK):
             chunk = data[start : start + _CHUNK]
-            self.run(f"_f.write(binascii.a2b_base64({base64.b64encode(chunk)!r}))")
+            self.run(f"_f.write(binascii.a2b_base64({base64.b64encode(chunk)!r}))")  # bytes: WASM takes no str
             progress(len(chunk))
         self.run(f"_f.close()\nimport os\nos.rename({path + '.new'!r}, {path!r})")
 

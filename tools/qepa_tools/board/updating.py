@@ -38,5 +38,5 @@ def update(session: BoardSession, bundle: Bundle, screen: Screen, *, dry_run: bo
     return done | {"slot": begun["slot"], "bytes_sent": sent, "version": finished["version"]}
 
 
-def _text(data: bytes) -> bytes:
-    return base64.b64encode(data)  # as bytes: the WebAssembly port's binascii takes no str
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

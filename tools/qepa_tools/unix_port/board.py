@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pty
-import select
 import signal
 import subprocess
 import termios
@@ -22,9 +21,9 @@ SHIMS = Path(__file__).with_name("shims")
 _REPL = Path(__file__).with_name("repl.py")
 _CHIPS = Path(__file__).parents[1] / "chips"
 _EXIT_HARD_RESET, _EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW = 42, 43, 44
-_INTERRUPT_SETTLES_S = 0.01
+_CTRL_C = 3
+_MAY_RUN = b"\x04\n\r"
 _CRASH_PAUSE_S = 0.5
-_BOOT_TIMEOUT_S = 5.0
 
 
 class UnixBoard:
@@ -45,7 +44,10 @@ class UnixBoard:
         self._raw = False
         self._pending = b""
         self._process: subprocess.Popen[bytes] | None = None
-        self._console = self._held = self._booted = -1
+        self._console = self._held = self._told = -1
+        self._running = 0
+        """Typed bytes that may run something and are not done with, and one for the boot."""
+        self._interrupting = self._takes_signals = False
         self._restart_at: float | None = None
         self._start(POWER_ON)
 
@@ -77,16 +79,17 @@ class UnixBoard:
 
     def write(self, data: bytes) -> None:
         """Type on its console; Ctrl-C interrupts what it runs."""
-        if b"\x03" in data and self._process is not None:
-            self._flush()
-            self._await_boot()
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGINT)
-            time.sleep(_INTERRUPT_SETTLES_S)
         for byte in data:
             if byte in (1, 2):
                 self._raw = byte == 1
-        self._pending += data.replace(b"\x03", b"")
+            if byte == _CTRL_C:
+                self._flush()
+                if self._interrupting:
+                    continue
+                if self._running or self._pending:
+                    self._interrupt()
+                    continue
+            self._pending += bytes((byte,))
         self._flush()
 
     def close(self) -> None:
@@ -95,51 +98,73 @@ class UnixBoard:
             self._process.kill()
             self._process.wait()
             os.close(self._console)
+            os.close(self._told)
+            self._told = -1
             if self._restart_at is not None:
                 os.close(self._held)
             self._process = None
 
     def _flush(self) -> None:
-        """Give the interpreter what it takes of the input; it may be busy."""
-        if not self._pending or self._restart_at is not None:
+        """Give the interpreter what it takes of the input, unless it is still being interrupted."""
+        if self._restart_at is not None or self._process is None:
             return
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._pending = self._pending[os.write(self._console, self._pending) :]
+        self._listen()
+        if self._pending and not self._interrupting:
+            with contextlib.suppress(BlockingIOError, OSError):
+                count = os.write(self._console, self._pending)
+                self._running += sum(byte in _MAY_RUN for byte in self._pending[:count])
+                self._pending = self._pending[count:]
 
-    def _await_boot(self) -> None:
-        """An interrupt that came before the interpreter can take it would end it."""
-        if self._booted < 0:
+    def _interrupt(self) -> None:
+        """SIGINT, once the interpreter can take it. What is typed waits until it has: it would be lost."""
+        self._interrupting = True
+        if self._takes_signals and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGINT)
+
+    def _listen(self) -> None:
+        """Hear what the interpreter tells of its state (see repl.py)."""
+        try:
+            told = os.read(self._told, 4096)
+        except BlockingIOError:
             return
-        select.select([self._booted], [], [], _BOOT_TIMEOUT_S)
-        os.close(self._booted)
-        self._booted = -1
+        for byte in told:
+            if byte == ord("r"):
+                self._takes_signals = True
+                if self._interrupting:
+                    self._interrupt()
+            elif byte == ord("0"):
+                self._running, self._interrupting = 0, False
+            else:
+                self._running = max(0, self._running - 1)
 
-    def _start(self, cause: int) -> None:
+    def _start(self, cause: int, mode: str = "friendly") -> None:
         self._console, end = pty.openpty()
         settings = termios.tcgetattr(end)
         settings[0], settings[1], settings[3] = 0, termios.OPOST | termios.ONLCR, 0
         settings[6][termios.VMIN], settings[6][termios.VTIME] = 1, 0
         termios.tcsetattr(end, termios.TCSANOW, settings)
         os.set_blocking(self._console, False)
-        mode = "raw" if self._raw else "friendly"
-        if self._booted >= 0:
-            os.close(self._booted)
-        self._booted, booted = os.pipe()
+        if self._told >= 0:
+            os.close(self._told)
+        self._told, tells = os.pipe()
+        os.set_blocking(self._told, False)
+        self._running, self._takes_signals = 1, False  # it boots
         try:
             self._process = subprocess.Popen(  # noqa: S603  our own interpreter
-                [*self._command, str(self._files), str(self._shims), str(_CHIPS), mode, str(booted)],
+                [*self._command, str(self._files), str(self._shims), str(_CHIPS), mode, str(tells)],
                 stdin=end,
                 stdout=end,
                 stderr=end,
                 env={"QEPA_UNIQUE_ID": self._unique_id, "QEPA_RESET_CAUSE": str(cause)},
                 start_new_session=True,
-                pass_fds=(booted,),
+                pass_fds=(tells,),
             )
         except OSError as error:
             raise ToolError(f"the virtual board's MicroPython does not start: {error}.") from error
         finally:
             os.close(end)
-            os.close(booted)
+            os.close(tells)
 
     def _restart(self) -> bytes:
         """The process has ended: boot again, as the chip would."""
@@ -149,9 +174,14 @@ class UnixBoard:
         os.close(self._console)
         if status in (_EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW):
             self._raw = status == _EXIT_SOFT_RESET_RAW
-            self._start(SOFT_RESET)
+            self._start(SOFT_RESET, "raw" if self._raw else "friendly")
             return b"MPY: soft reboot\r\n"
         self._raw = False
+        interrupted, self._interrupting = self._interrupting, False
+        if interrupted and status not in (_EXIT_HARD_RESET, -signal.SIGALRM):
+            # This port raises KeyboardInterrupt in the middle of anything, of collecting garbage too.
+            self._start(SOFT_RESET, "idle")
+            return b""
         self._pending = b""
         if status == _EXIT_HARD_RESET:
             self._start(HARD_RESET)

@@ -2,9 +2,10 @@
 # This is MicroPython.
 """Makes the unix port a board: flash at /, chips' stand-ins at /shims, boot.py and main.py, a console on stdin.
 
-Arguments: flash directory, shims directory, directory with models of chips, "raw" or "friendly", a file descriptor that
-is written when Ctrl-C may come. Ends with 43 for a soft reset in friendly mode and 44 in raw mode; machine.reset() ends
-with 42. Whoever started it starts it again.
+Arguments: flash directory, shims directory, directory with models of chips, "raw", "friendly" or "idle" (friendly
+without main.py), and a file descriptor that tells when SIGINT may come ("r"), when nothing runs any more ("0"), and
+that one typed byte that may run something is done with ("i"). Ends with 43 for a soft reset in friendly mode and 44 in
+raw mode; machine.reset() ends with 42. Whoever started it starts it again.
 """
 
 import gc
@@ -15,6 +16,7 @@ import vfs
 from console import Console, run
 
 _SOFT_RESET, _SOFT_RESET_RAW = 43, 44
+_MAY_RUN = b"\x04\n\r"
 _FILE_TYPE, _DIRECTORY_MODE, _FLASH_BYTES, _BLOCK = 0x8000, 0x4000, 2 * 1024 * 1024, 4096
 
 
@@ -65,7 +67,7 @@ class _Flash:
 
     def stat(self, path):
         found = self._posix.stat(self._host(path))
-        return (found[0] & 0xF000,) + tuple(found[1:])
+        return (found[0] & 0xF000,) + found[1:]  # noqa: RUF005  MicroPython has no starred tuples
 
     def ilistdir(self, path):
         base = self._host(path).rstrip("/")
@@ -104,34 +106,42 @@ def _run_file(name, names):
     sys.stdout.buffer.write(run(source, "exec", name, names))
 
 
-def _boot(raw, names):
-    for name in ("boot.py",) if raw else ("boot.py", "main.py"):
+def _boot(mode, names):
+    for name in ("boot.py", "main.py") if mode == "friendly" else ("boot.py",):
         _run_file(name, names)
         gc.collect()
 
 
-def _serve(console):
+def _serve(console, told):
     read = sys.stdin.buffer.read
     while True:
         byte = read(1)
         if not byte:
             sys.exit(0)
         console.feed(byte[0])
+        if byte[0] in _MAY_RUN:
+            told.write(b"i")
 
 
-def _main(flash, shims, chips, mode, ready):
-    ready = open("/proc/self/fd/" + ready, "wb")  # noqa: SIM115  the host's; after this only the board's own are seen
+def _main(flash, shims, chips, mode, told):
+    told = open("/proc/self/fd/" + told, "wb")  # noqa: SIM115  the host's; after this only the board's own are seen
     _set_up(flash, shims, chips)
-    raw = mode == "raw"
     names = {"__name__": "__main__"}
     console = Console(sys.stdout.buffer.write, lambda: sys.exit(_SOFT_RESET_RAW if console.raw else _SOFT_RESET), names)
-    to_do = [lambda: console.open(raw), lambda: _boot(raw, names), lambda: ready.write(b"1")]
+    to_do = [
+        lambda: console.open(mode == "raw"),
+        lambda: told.write(b"0"),
+        lambda: _boot(mode, names),
+        lambda: told.write(b"r"),
+    ]
     while True:  # an interrupt may come between any two lines from now on
         try:
             while to_do:
                 to_do.pop()()
-            _serve(console)
+            _serve(console, told)
         except KeyboardInterrupt:
+            if not to_do:
+                told.write(b"0")
             console.interrupt()
 
 

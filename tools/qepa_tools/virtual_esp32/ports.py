@@ -22,6 +22,7 @@ _ACCEPT_S = 0.05
 _IDLE_S = 0.25
 _LINES_S = 0.003  # while the board's reset line is rising
 _CHUNK = 1 << 16
+_KEPT = 8 << 20
 
 
 class _Port:
@@ -71,16 +72,19 @@ class _Port:
         """Whether to go on serving a host: a board without power has no port either."""
         return not self._ending.is_set() and self.board.mode != OFF
 
-    def _wait(self, host: int) -> bool:
-        """Wait for host or board; returns whether the host (a file descriptor) has sent something."""
+    def _wait(self, host: int, *, sending: bool = False) -> bool:
+        """Wait for host or board; returns whether the host (a file descriptor) has sent something.
+
+        ``sending``: something waits for the host to take it.
+        """
         poll = select.poll()  # unlike select() it takes any number of files
-        poll.register(host, select.POLLIN)
+        poll.register(host, select.POLLIN | (select.POLLOUT if sending else 0))
         with self.lock:
             board, resetting = self.board.fileno(), self.board.is_resetting
         if board is not None:
             poll.register(board, select.POLLIN)
         ready = poll.poll(1000 * (_LINES_S if resetting else _IDLE_S))
-        return any(file == host for file, _ in ready)
+        return any(file == host and event & select.POLLIN for file, event in ready)
 
 
 class SocketPort(_Port):
@@ -146,35 +150,57 @@ class Rfc2217Port(SocketPort):
 
 
 class PtyPort(_Port):
-    """A pseudo-terminal: like a USB port without modem lines. ``url`` is its path."""
+    """A pseudo-terminal: like a USB port without modem lines. ``url`` is its path, another at each plug()."""
 
     def __init__(self, board: VirtualEsp32) -> None:
         super().__init__(board)
+        self._appear()
+
+    def plug(self) -> None:
+        """Plug it in again; it gets a new path."""
+        with self.lock:
+            if self._master < 0:
+                self._appear()
+            self.board.power_on()
+
+    def _appear(self) -> None:
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.url = os.ttyname(self._slave)
 
+    def _vanish(self) -> None:
+        """A board without power has no port: who has it open gets an error."""
+        with self.lock:
+            if self._master >= 0:
+                os.close(self._master)
+                os.close(self._slave)
+                self._master = self._slave = -1
+
     def _run(self) -> None:
         pending = b""
         while not self._ending.is_set():
-            if self._wait(self._master):
+            if not self._powered():
+                self._vanish()
+                self._ending.wait(_ACCEPT_S)
+                pending = b""
+                continue
+            if self._wait(self._master, sending=bool(pending)):
                 with self.lock:
                     self.board.write(os.read(self._master, _CHUNK))
             with self.lock:
                 pending += self.board.read()
             pending = self._send(pending)
-        os.close(self._master)
-        os.close(self._slave)
+        self._vanish()
 
     def _send(self, data: bytes) -> bytes:
-        """Write what the terminal takes; returns the rest. What nobody reads is lost, as on a real port."""
+        """Write what the terminal takes; returns the rest. What nobody reads for long is lost, as on a real port."""
         if not data:
             return data
         try:
             return data[os.write(self._master, data) :]
         except BlockingIOError:
-            return data if len(data) < _CHUNK else b""
+            return data if len(data) < _KEPT else b""
 
 
 class _Sender:

@@ -183,7 +183,7 @@ def open_console(raw):
     global _console
     from console import Console  # noqa: PLC0415  only boards that have one
 
-    _console = Console(_console_write, lambda: _host.soft_reset(_console.raw), {"__name__": "__main__"})
+    _console = Console(_console_write, lambda: _host.soft_reset(_console.raw), __import__("__main__").__dict__)
     _console.open(raw)
 
 
