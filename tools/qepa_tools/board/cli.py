@@ -22,6 +22,7 @@ app.command()(build)
 app.command()(sign)
 app.command()(keygen)
 app.command()(budget)
+app.command()(budget)
 
 
 def _board_number(text: str) -> int:
@@ -61,6 +62,8 @@ def _screen(as_json: bool) -> Iterator[Screen]:
             yield screen
     except ToolError as error:
         _fail(error)
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is missing: install the tools for boards (pip install 'qepa[board]').")
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on where it was.")
 
