@@ -209,7 +209,8 @@ async def board(request, ward):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    first = signed(build_bundle("unix", 1, tmp_path_factory.mktemp("built") / "bundle.zip"))
+    path, asked_for = tmp_path_factory.mktemp("built") / "bundle.zip", re.findall(r"\w+", UPDATE_FROM_FILES)
+    first = signed(build_bundle("unix", 1, path, keep=asked_for))
     return first, successor(first, 2)
 
 

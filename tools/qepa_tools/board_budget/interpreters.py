@@ -4,13 +4,13 @@ import base64
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ToolError
-from ..firmware_build.bundle import build_bundle
+from ..firmware_build.bundle import compiled_firmware
 from ..firmware_build.kernels import NATIVE
 from ..fleet.runtime import HERE as FLEET
 from ..fleet.runtime import ensure_runtime, node_path
@@ -39,15 +39,13 @@ class Interpreters:
 
 
 @contextmanager
-def interpreters() -> Iterator[Interpreters]:
-    """Build the firmware of this checkout, keep it while the context lasts."""
+def interpreters(keep: Iterable[str] = ()) -> Iterator[Interpreters]:
+    """The firmware of this checkout, built as for a board but for the names ``keep``; it is gone after the context."""
     with tempfile.TemporaryDirectory(prefix="qepa-budget-") as temporary:
         root = Path(temporary)
-        files = build_bundle("unix", 1, root / "bundle.zip").files
+        files = compiled_firmware("unix", keep)
         packages: dict[str, set[Path]] = {"native": set(), "bytecode": set()}
         for path, content in files.items():
-            if not path.startswith(_LIB):
-                continue
             inside = path.removeprefix(_LIB)
             for kind, found in packages.items():
                 if kind == "bytecode" and inside.endswith(NATIVE):

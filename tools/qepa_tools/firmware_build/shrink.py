@@ -288,8 +288,8 @@ class _Reach:
                 self.read(part.id)
             elif isinstance(part, ast.Attribute):
                 self.read(part.attr)
-            elif isinstance(part, ast.Import | ast.ImportFrom) and part is not node:
-                for alias in part.names:  # inside a function: it is used there
+            elif isinstance(part, ast.Import | ast.ImportFrom) and isinstance(node, _Function):
+                for alias in part.names:  # it is used there
                     self.read(alias.name)
 
 

@@ -1,0 +1,49 @@
+"""The board's sources as they are compiled for a bundle: all of the firmware's packages, made small together."""
+
+import ast
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import qepa_board
+import qepa_boot
+import qepa_kernels
+import qepa_wire
+
+from .shrink import shrink
+
+NATIVE_SOURCE = "viper.py"  # of qepa_kernels: for build_kernels, not for a board
+
+_PACKAGES = (qepa_board, qepa_kernels, qepa_wire)
+_DOCK = "qepa_board.system.dock"  # each of its public functions is called over the console
+# What the loader starts, and what is asked on the console whether a board runs
+_ASKED_FOR = ("run", "App", "running", "vitals", "t_ms", "can_send", "connection", "ready", "IMPLEMENTATION")
+
+
+def board_sources(keep: Iterable[str] = ()) -> dict[str, str]:
+    """Path below /lib (qepa_board/app.py) to text. ``keep``: further names that another program will ask for."""
+    paths: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    for package in _PACKAGES:
+        root = Path(package.__file__ or "").parent
+        for path in sorted(root.rglob("*.py")):
+            if path.name != NATIVE_SOURCE:
+                inside = path.relative_to(root.parent)
+                parts = inside.with_suffix("").parts
+                name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+                paths[name], texts[name] = inside.as_posix(), path.read_text()
+    native = Path(qepa_kernels.__file__ or "").with_name(NATIVE_SOURCE).read_text()
+    calls = [name for name in _functions(texts[_DOCK]) if not name.startswith("_")]
+    loader = Path(qepa_boot.__file__ or "").parent.glob("*.py")  # stays as it is, and hands its objects to the others
+    words = [word for path in loader for word in re.findall(r"\w+", path.read_text())]
+    small = shrink(texts, keep={*_ASKED_FOR, *calls, *keep}, fixed=[*_functions(native), *words])
+    return {paths[name]: text for name, text in small.items()}
+
+
+def reached_kernels(sources: dict[str, str]) -> set[str]:
+    """Kernels that the firmware in ``sources`` uses."""
+    return set(_functions(sources["qepa_kernels/bytecode.py"]))
+
+
+def _functions(text: str) -> list[str]:
+    return [node.name for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
