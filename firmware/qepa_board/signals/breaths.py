@@ -27,6 +27,7 @@ _UNIT = 63
 _ALIKE_PERCENT = 80
 _FLAT_SHARE = 4  # of the usual breath; less is no breath
 _LIMIT = (1 << 23) - 1
+_turns = array("i", bytes(8 * _TURNS))  # of the window that is being assessed: one at a time
 
 
 class BreathWindow:
@@ -38,7 +39,6 @@ class BreathWindow:
         self._step = step
         self._size = WINDOW_S * fs_hz // step
         self._ring = array("i", bytes(4 * self._size))
-        self._turns = array("i", bytes(8 * _TURNS))
         width = max(1, _SMOOTH_MS * fs_hz // (1000 * step))
         self._line1 = array("i", bytes(4 * width))
         self._line2 = array("i", bytes(4 * width))
@@ -89,7 +89,7 @@ class BreathWindow:
         swings = self._turn(max(1, self._mean_size() >> 2))
         if swings < 2 * _BREATHS_NEEDED - 1:
             return self._too_few(), UNKNOWN
-        turns = self._turns
+        turns = _turns
         usual = sorted([abs(turns[2 * k + 2] - turns[2 * k]) for k in range(swings - 1)])[3 * (swings - 1) // 4]
         found = self._turn(max(1, 3 * usual // 10))
         tops = [turns[2 * k + 1] for k in range(0 if self._high_first else 1, found, 2)]
@@ -127,7 +127,7 @@ class BreathWindow:
         """Note the turns, (value, sample) by turns high and low, that `least` of movement confirms; how many."""
         ring = self._ring
         size = self._size
-        turns = self._turns
+        turns = _turns
         first = max(0, self._n - size)
         high = low = ring[first % size]
         high_at = low_at = first
