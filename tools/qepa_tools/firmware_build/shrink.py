@@ -463,6 +463,10 @@ class _Parameters(ast.NodeTransformer):
         node.id = self._scopes[-1].get(node.id, node.id)
         return node
 
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:  # noqa: N802
+        node.names = [self._scopes[-1].get(name, name) for name in node.names]
+        return node
+
     def _function(self, node: _Function | ast.Lambda, body: "list[ast.stmt] | list[ast.expr]") -> ast.AST:
         arguments = node.args
         for default in [*arguments.defaults, *(each for each in arguments.kw_defaults if each is not None)]:
