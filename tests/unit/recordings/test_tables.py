@@ -145,6 +145,7 @@ def test_a_table_is_aligned_or_markdown() -> None:
         "**T**", "", "| name | Se % |", "| --- | --- |", "| a | 33.3 |", "| long name | - |", "", "N.",
     ]  # fmt: skip
     assert percent(0, 0) == number(float("nan")) == "-"
+    assert [number(-0.04), number(-0.06), number(2.345, 2)] == ["0.0", "-0.1", "2.35"]
 
 
 def test_the_command_prints_what_it_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

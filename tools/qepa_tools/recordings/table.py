@@ -37,5 +37,7 @@ def percent(part: float, whole: float, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number, a dash where there is none."""
-    return "-" if value is None or value != value else f"{value:.{digits}f}"  # noqa: PLR0124  not a number
+    """A number, a dash where there is none; what rounds to zero has no sign."""
+    if value is None or value != value:  # noqa: PLR0124  not a number
+        return "-"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
