@@ -51,23 +51,30 @@ class VirtualPlan:
 @contextlib.contextmanager
 def virtual_boards(plan: VirtualPlan) -> Iterator[list[Port]]:
     """Run the boards of ``plan``; yields their open ports. Raises ToolError."""
-    with contextlib.ExitStack() as stack:
-        start = stack.enter_context(_interpreters(plan))
-        ports: list[Port] = []
-        for number in range(1, plan.count + 1):
-            mac = mac_of(number)
-            board = VirtualEsp32(
-                plan.directory / f"{number:03d}",
-                lambda files, mac=mac: start(files, mac),  # type: ignore[misc]
-                chip=plan.chip,
-                mac=mac,
-                blank=plan.blank,
-                lines=plan.rfc2217,
-            )
-            port: Port = Rfc2217Port(board) if plan.rfc2217 else PtyPort(board)
-            stack.enter_context(port)
-            ports.append(port)
-        yield ports
+    ports: list[Port] = []
+    try:
+        with _interpreters(plan) as start:
+            for number in range(1, plan.count + 1):
+                ports.append(_board(plan, number, start).open())
+            yield ports
+            for port in ports:
+                port.end()
+    finally:
+        for port in ports:
+            port.close()
+
+
+def _board(plan: VirtualPlan, number: int, start: Callable[[Path, bytes], Interpreter]) -> Port:
+    mac = mac_of(number)
+    board = VirtualEsp32(
+        _place(plan, number),
+        lambda files: start(files, mac),
+        chip=plan.chip,
+        mac=mac,
+        blank=plan.blank,
+        lines=plan.rfc2217,
+    )
+    return Rfc2217Port(board) if plan.rfc2217 else PtyPort(board)
 
 
 def run_virtual(plan: VirtualPlan, *, as_json: bool) -> None:

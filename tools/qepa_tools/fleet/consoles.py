@@ -16,6 +16,7 @@ from .runtime import HERE, FleetError, ensure_runtime, node_path
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 10.0
+_STARTING_AT_ONCE = 4  # hundreds of threads that all start an interpreter get nowhere
 
 
 class FleetConsole:
@@ -61,6 +62,8 @@ class FleetConsoles:
         self._lock = threading.Lock()
         self._consoles: dict[str, FleetConsole] = {}
         self._gone: dict[str, threading.Event] = {}
+        self._starting: set[str] = set()
+        self._turn = threading.Semaphore(_STARTING_AT_ONCE)
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, name="fleet-consoles", daemon=True)
 
@@ -95,8 +98,10 @@ class FleetConsoles:
         self._reader.join()
 
     def start(self, files: Path, unique_id: bytes) -> FleetConsole:
-        """Power a board whose flash is the directory ``files``."""
+        """Power a board whose flash is the directory ``files``; waits for its turn, not for the board."""
         board = unique_id.hex()
+        self._turn.acquire(timeout=_START_TIMEOUT_S)
+        self._starting.add(board)
         console = FleetConsole(self, board)
         self._consoles[board] = console
         self._gone[board] = threading.Event()
@@ -130,9 +135,18 @@ class FleetConsoles:
                 case "console":
                     if (console := self._consoles.get(event["board"])) is not None:
                         console.take(base64.b64decode(event["data"]))
+                case "boot":
+                    self._is_up(event["board"])
                 case "exit" if event["reason"] not in ("reset", "watchdog"):
+                    self._is_up(event["board"])
                     self._gone[event["board"]].set()
                 case "refused" if event.get("op") == "kill":
                     self._gone[event["board"]].set()
         for gone in self._gone.values():
             gone.set()
+
+    def _is_up(self, board: str) -> None:
+        """Another may start; a board that never came up counts as well."""
+        if board in self._starting:
+            self._starting.remove(board)
+            self._turn.release()

@@ -13,7 +13,7 @@ class PowerLostError(Exception):
 
 
 class FlashChip:
-    """The file at ``path``; made when first needed, with ``factory`` (offset: bytes) in it and erased elsewhere."""
+    """The file at ``path``; made when first changed, with ``factory`` (offset: bytes) in it and erased elsewhere."""
 
     def __init__(self, path: Path, factory: dict[int, bytes] | None = None) -> None:
         self._path = path
@@ -22,20 +22,30 @@ class FlashChip:
         self.fail_after: int | None = None
         """Bytes that may still be written before power fails; None for never."""
 
+    def _is_pristine(self) -> bool:
+        return self._cells is None and not self._path.is_file()
+
+    def _from_factory(self, offset: int, length: int) -> bytes:
+        """What a chip from the factory holds there."""
+        content = bytearray(b"\xff" * min(length, max(0, FLASH_BYTES - offset)))
+        for start, data in self._factory.items():
+            low, high = max(offset, start), min(offset + len(content), start + len(data))
+            if low < high:
+                content[low - offset : high - offset] = data[low - start : high - start]
+        return bytes(content)
+
     def _map(self) -> mmap.mmap:
         if self._cells is None:
-            fresh = not self._path.is_file() or self._path.stat().st_size != FLASH_BYTES
-            if fresh:
-                content = bytearray(b"\xff" * FLASH_BYTES)
-                for offset, data in self._factory.items():
-                    content[offset : offset + len(data)] = data
-                self._path.write_bytes(content)
+            if self._is_pristine() or self._path.stat().st_size != FLASH_BYTES:
+                self._path.write_bytes(self._from_factory(0, FLASH_BYTES))
             with self._path.open("r+b") as file:
                 self._cells = mmap.mmap(file.fileno(), FLASH_BYTES)
         return self._cells
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset`` on; short at the end of the chip."""
+        if self._is_pristine():  # hundreds of boards need not all have a file
+            return self._from_factory(offset, length)
         return self._map()[offset : offset + length]
 
     def erase(self, offset: int, length: int) -> None:

@@ -43,9 +43,13 @@ class _Port:
         self._thread.start()
         return self
 
+    def end(self) -> None:
+        """Stop serving soon; close() waits for it."""
+        self._ending.set()
+
     def close(self) -> None:
         """Stop serving and cut the board's power."""
-        self._ending.set()
+        self.end()
         self._thread.join()
         self.board.close()
 
