@@ -11,6 +11,7 @@ from .errors import WireError
 FIRST = 0x80
 LAST = 0x40
 _NUMBER = 0x3F
+_USUAL = 512  # bytes of all frames but those with models, labels or many acknowledgements
 
 MIN_MTU = 23
 MAX_MTU = 247
@@ -74,14 +75,15 @@ class Fragmenter:
 
 
 class Reassembler:
-    """Puts frames of at most ``max_frame`` bytes together again, in a buffer of that size.
+    """Puts frames of at most ``max_frame`` bytes together again, in a buffer that grows for a long one.
 
     What is lost, repeated or out of order costs the frame it belongs to, and no other. A gap of a multiple of 64
     fragments goes unnoticed here: the frame's length and MAC show it.
     """
 
     def __init__(self, max_frame: int) -> None:
-        self._buffer = bytearray(max_frame)
+        self._usual = min(_USUAL, max_frame)
+        self._buffer = bytearray(self._usual)
         self._max = max_frame
         self.cut_off = 0  # frames whose end never came
         self.reset()
@@ -95,8 +97,8 @@ class Reassembler:
         """Take a fragment; returns the frame it completes, b"" for OPEN, else None.
 
         Raises WireError with reason truncated (no header), fragment (not the one that was due) or length (more than
-        ``max_frame``). A frame under way is lost then, unless the fragment was an exact repetition of the last one's
-        number: that is refused alone.
+        ``max_frame``, or than there is memory for). A frame under way is lost then, unless the fragment was an exact
+        repetition of the last one's number: that is refused alone.
         """
         if not fragment:
             raise WireError("truncated", "an empty fragment")
@@ -118,6 +120,8 @@ class Reassembler:
         if end > self._max:
             self._filled = -1
             raise WireError("length", "a frame of more than %d bytes" % self._max)
+        if end > len(self._buffer):
+            self._grow(end)
         self._buffer[self._filled : end] = memoryview(fragment)[1:]
         self._filled = end
         if cut_off:
@@ -125,4 +129,17 @@ class Reassembler:
         if not header & LAST:
             return None
         self._filled = -1
-        return bytes(memoryview(self._buffer)[:end])
+        frame = bytes(memoryview(self._buffer)[:end])
+        if len(self._buffer) > self._usual:
+            self._buffer = bytearray(self._usual)
+        return frame
+
+    def _grow(self, size: int) -> None:
+        """Make room for ``size`` bytes, and for as many again unless that is too many."""
+        try:
+            buffer = bytearray(min(2 * size, self._max))
+        except MemoryError:
+            self._filled = -1
+            raise WireError("length", "no memory for a frame of %d bytes" % size)  # noqa: B904  MicroPython has no chains
+        buffer[: self._filled] = memoryview(self._buffer)[: self._filled]
+        self._buffer = buffer

@@ -7,6 +7,8 @@ from ..learning.learn import UNLABELLED
 
 BEATS = 128  # over 25 s at 300 bpm
 
+_TOGETHER = 16  # rows in one array: a heap that has been in use has no large hole
+
 
 class Beat:
     """A look at one place of a BeatRing: good until BEATS more beats have been measured."""
@@ -23,8 +25,8 @@ class Beat:
     @property
     def features(self):
         """The N_FEATURES features (Q8), as a memoryview into the ring."""
-        first = self._place * N_FEATURES
-        return memoryview(self._ring.rows)[first : first + N_FEATURES]
+        first = self._place % _TOGETHER * N_FEATURES
+        return memoryview(self._ring.rows[self._place // _TOGETHER])[first : first + N_FEATURES]
 
     @property
     def label(self):
@@ -40,7 +42,7 @@ class BeatRing:
 
     def __init__(self):
         self.samples = array("i", [-1] * BEATS)
-        self.rows = array("h", bytes(2 * BEATS * N_FEATURES))
+        self.rows = [array("h", bytes(2 * _TOGETHER * N_FEATURES)) for _ in range(BEATS // _TOGETHER)]
         self.labels = array("b", [UNLABELLED] * BEATS)
         self.waiting = bytearray(BEATS)
 
@@ -58,8 +60,8 @@ class BeatRing:
         self.samples[place] = sample_index
         self.labels[place] = UNLABELLED
         self.waiting[place] = 1
-        rows = self.rows
-        k = place * N_FEATURES
+        rows = self.rows[place // _TOGETHER]
+        k = place % _TOGETHER * N_FEATURES
         for value in features:
             rows[k] = value
             k += 1

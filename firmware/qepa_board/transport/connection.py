@@ -13,7 +13,7 @@ POLL_MS = 50
 CONNECT_MS = 10000
 BACKOFF_FIRST_MS = 500
 BACKOFF_LONGEST_MS = 30000
-_READ_BYTES = 1460
+_READ_BYTES = 512  # what comes down is short, and a heap that has been in use has no large hole
 _NOT_YET = (errno.EAGAIN, errno.EINPROGRESS, errno.EALREADY, getattr(errno, "ENOTCONN", 128), 107, 128)
 
 
