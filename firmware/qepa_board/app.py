@@ -57,7 +57,7 @@ class App:
         self.timings_ms = {}  # longest so far of each stage
         board = load_board(flash)
         flag = asyncio.ThreadSafeFlag()
-        self.sensing = Sensing(board.get("sensors"), flag, identity, clock, board.get("worn"))
+        self.sensing = Sensing(board, flag, identity, clock)
         self.vitals = self.sensing.ecg
         self.monitor = Monitor(self, self.sensing, flash, identity, self._slots, Battery(board.get("battery")))
         self.link = None

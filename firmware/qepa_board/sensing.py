@@ -74,22 +74,26 @@ class Feed:
 
 
 class Sensing:
-    """All feeds of one board. ``ecg`` is the Vitals of its ECG lead, or None; ``clock()`` gives milliseconds."""
+    """All feeds of one board. ``ecg`` is the Vitals of its ECG lead, or None; ``clock()`` gives milliseconds.
 
-    def __init__(self, entries, flag, identity, clock, worn=None):
+    ``board`` is the record of board.json: "sensors", each as open_sensor takes it; "worn": {"up", "front"}, how a motion
+    sensor sits; "ecg_respiration": true derives breathing from the ECG.
+    """
+
+    def __init__(self, board, flag, identity, clock):
         self._clock = clock
         self.flag = flag
         self._processors = []  # those with measures, in the order of the record
-        self._oximeter = None
+        self._optics = None
         self._motion = None
         self._glucose = None
         self.ecg = None
         self.feeds = []
-        for entry in entries or (DEMONSTRATION,):
+        for entry in board.get("sensors") or (DEMONSTRATION,):
             if entry["chip"] == "ad8232" and "fs_hz" not in entry:
                 entry = dict(entry, fs_hz=identity.fs_hz)  # noqa: PLW2901
             driver = open_sensor(entry, flag)
-            self.feeds.append(Feed(driver, self._sinks(driver, identity, worn or {}), self.ecg))
+            self.feeds.append(Feed(driver, self._sinks(driver, identity, board), self.ecg))
         waves = [feed for feed in self.feeds if feed.driver.fs_hz >= _WAVEFORM_HZ]
         waves.sort(key=lambda feed: "ecg" not in feed.driver.channels)
         self._time_feed = waves[0] if waves else None
@@ -97,7 +101,7 @@ class Sensing:
         self._fresh = (clock(), 0)  # when the time feed last gave samples, by the clock and by samples
         self._measures = {}
 
-    def _sinks(self, driver, identity, worn):
+    def _sinks(self, driver, identity, board):
         """Processors for the channels of ``driver``, each module loaded only where its channel is."""
         of = dict(zip(driver.channels, driver.buffers))
         sinks = []
@@ -111,17 +115,20 @@ class Sensing:
             from .signals.vitals import Vitals  # noqa: PLC0415
 
             self.ecg = add(Vitals(driver.fs_hz, identity.mains_hz), "ecg")
+            if board.get("ecg_respiration"):
+                self.ecg.derive_breaths()
         if "resp" in of:
             from .signals.respiration import ThoracicRespiration  # noqa: PLC0415
 
             add(ThoracicRespiration(driver.fs_hz), "resp")
         if "ir" in of:
-            from .signals.oximetry import Oximeter  # noqa: PLC0415
+            from .signals.optics import Optics  # noqa: PLC0415
 
-            self._oximeter = add(Oximeter(driver.fs_hz), "red" if "red" in of else "ir", "ir")
+            self._optics = add(Optics(driver.fs_hz), "red" if "red" in of else "ir", "ir")
         if "ax" in of:
             from .signals.motion import Motion  # noqa: PLC0415
 
+            worn = board.get("worn") or {}
             motion = Motion(driver.fs_hz, tuple(worn.get("up", (0, 1, 0))), tuple(worn.get("front", (0, 0, 1))))
             self._motion = add(motion, "ax", "ay", "az")
         if "temperature" in of:
@@ -131,7 +138,8 @@ class Sensing:
         if "glucose" in of:
             from .signals.glucose import Glucose  # noqa: PLC0415
 
-            self._glucose = add(Glucose(lambda: self._clock() // 1000), "glucose")
+            of["minutes"] = driver.minutes
+            self._glucose = add(Glucose(lambda: self._clock() // 1000), "glucose", "minutes")
         return sinks
 
     def start(self):
@@ -198,8 +206,8 @@ class Sensing:
 
     def second(self):
         """To be called about once a second: judge all measures anew."""
-        if self._motion is not None and self._oximeter is not None:
-            self._oximeter.moving = self._motion.moving
+        if self._motion is not None and self._optics is not None:
+            self._optics.moving = self._motion.moving
         if self.ecg is not None:
             self.ecg.second(self.lead_off)
         out = []
@@ -223,7 +231,7 @@ class Sensing:
         """Levels of all conditions of this board's sensors, as AlertEdges takes them."""
         conditions = self.urgent()
         conditions[ALERT_SENSOR_FAULT] = any(state in _TROUBLE for state in self.states)
-        if self._oximeter is not None:
+        if self._optics is not None:
             active = alerts.is_active(ALERT_LOW_SPO2)
             conditions[ALERT_LOW_SPO2] = falls_below(self._value(SPO2), LOW_SPO2_STARTS, LOW_SPO2_ENDS, active)
         if self._glucose is not None:

@@ -34,7 +34,7 @@ MEASURES = {
     STEPS: Measure("steps", "1", 1, 0, 32767),  # since boot, mod 32768
     POSTURE: Measure("posture", "1", 1, 0, 5),  # index into POSTURES
     ACTIVITY: Measure("activity", "mg", 1, 0, 16000),  # mean dynamic acceleration
-    GLUCOSE: Measure("glucose", "mg/dL", 1, 20, 600),
+    GLUCOSE: Measure("glucose", "mg/dL", 1, 20, 600),  # the bounds themselves: a monitor's "low" and "high"
     GLUCOSE_TREND: Measure("glucose_trend", "mg/dL/min", 10, -300, 300),
     RESP_RATE_DERIVED: Measure("resp_rate_derived", "/min", 10, 20, 900),  # from ECG or PPG
 }

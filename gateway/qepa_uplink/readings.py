@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from qepa_wire.measures import MEASURES, POSTURE, POSTURES, REASONS, SPO2, UNKNOWN
+from qepa_wire.measures import GLUCOSE, MEASURES, POSTURE, POSTURES, REASONS, SPO2, UNKNOWN
 from qepa_wire.payloads import Care
 
 Reading = dict[str, object]
@@ -49,12 +49,14 @@ def _reading(code: int, quality: int, value: int, *, fresh: bool) -> Reading:
         reason = REASONS.get(quality, f"reason {quality}")
     elif code == POSTURE:
         shown = POSTURES[value]
+    elif code == GLUCOSE and value in (MEASURES[GLUCOSE].low, MEASURES[GLUCOSE].high):
+        shown = "low" if value == MEASURES[GLUCOSE].low else "high"  # beyond what the monitor can tell in numbers
     else:
         shown = value if known is None or known.scale == 1 else value / known.scale
     return {
         "code": code,
         "name": f"measure_{code}" if known is None else known.name,
-        "unit": "" if known is None or known.unit == "1" else known.unit,
+        "unit": "" if known is None or known.unit == "1" or isinstance(shown, str) else known.unit,
         "value": shown,
         "quality_percent": None if shown is None else quality,
         "reason": reason,

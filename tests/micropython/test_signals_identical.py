@@ -64,7 +64,7 @@ for second in range(len(signals[0]) // FS_HZ):
         seen += 1
     allocated += count() - before
     one[0] = 100 + (second * second) % 37 - 3 * (second % 11)
-    glucose.push(one, 1)
+    glucose.push(one, None, 1)
     out = []
     for part in (oximeter, thorax, derived, motion, skin, glucose):
         part.measures(out)

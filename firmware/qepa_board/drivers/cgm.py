@@ -21,8 +21,11 @@ _STATUS = const(0x80)
 # Sensor Status Annunciation, Status octet
 _WRONG_TYPE = const(0x04)
 _BROKEN = const(0x29)  # session stopped, sensor malfunction, general device fault
-# Warning octet: the result is lower or higher than the device can process
-_OUT_OF_RANGE = const(0xC0)
+# Warning octet: the result is lower, or higher, than the device can process
+_TOO_LOW = const(0x40)
+_TOO_HIGH = const(0x80)
+LOWEST = 20  # mg/dL that stand for those two, as qepa_wire.measures bounds glucose
+HIGHEST = 600
 _SMALLEST = const(6)
 _MOST_MG_DL = const(1000)
 
@@ -119,8 +122,11 @@ class Cgm:
         self._told = WRONG_CHIP if status & _WRONG_TYPE else FAULT if status & _BROKEN else RUNNING
         trend = sfloat_tenths(_word(value, at + 6 + octets)) if flags & _TREND else None
         glucose = sfloat_tenths(_word(value, at + 2))
-        usable = self._told == RUNNING and not warning & _OUT_OF_RANGE
-        if usable and glucose is not None and 0 < glucose <= 10 * _MOST_MG_DL:
+        if self._told != RUNNING:
+            return True
+        if warning & (_TOO_LOW | _TOO_HIGH):
+            self._keep(LOWEST if warning & _TOO_LOW else HIGHEST, _word(value, at + 4), NO_TREND)
+        elif glucose is not None and 0 < glucose <= 10 * _MOST_MG_DL:
             self._keep((glucose + 5) // 10, _word(value, at + 4), NO_TREND if trend is None else trend)
         return True
 

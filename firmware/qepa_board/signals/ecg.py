@@ -31,10 +31,10 @@ class EcgPipeline:
 
     def __init__(self, fs_hz, mains_hz=50, rehearsed=REHEARSED):
         self.fs_hz = fs_hz
-        self._filter = EcgFilter(fs_hz, mains_hz)
-        self._detector = RPeakDetector(self._filter)
-        self._measure = BeatFeatures(self._filter)
-        self._quality = SignalQuality(self._filter, self._detector, self._measure.templates)
+        self.filter = EcgFilter(fs_hz, mains_hz)
+        self._detector = RPeakDetector(self.filter)
+        self._measure = BeatFeatures(self.filter)
+        self._quality = SignalQuality(self.filter, self._detector, self._measure.templates)
         self._rate = HeartRate(fs_hz)
         self._statistics = RoundStatistics(fs_hz)
         self._envelope = array("i", bytes(4 * _PART))
@@ -49,7 +49,7 @@ class EcgPipeline:
     @property
     def n_samples(self):
         """Samples pushed so far; the next one has this number."""
-        return self._filter.n
+        return self.filter.n
 
     def push(self, block, n):
         """Take block[0:n] (array('h') of signed counts, n <= MAX_BLOCK); returns how many beats were measured."""
@@ -60,17 +60,17 @@ class EcgPipeline:
         done = 0
         while done < n:
             part = min(n - done, _PART)
-            self._filter.run(block, part, self._envelope, done)
-            detector.run(self._envelope, self._filter.n - part, part)
+            self.filter.run(block, part, self._envelope, done)
+            detector.run(self._envelope, self.filter.n - part, part)
             done += part
         was = self._quality.state
         self._quality.update()
         if was == SATURATED and self._quality.state != SATURATED:
-            self._rate.lead_on(self._filter.n)
+            self._rate.lead_on(self.filter.n)
         for k in range(detector.n_found):
             self._peak(detector.found[k])
         detector.clear()
-        if self._pending >= 0 and self._filter.n - self._pending > _LAST_WAIT_MS * self.fs_hz // 1000:
+        if self._pending >= 0 and self.filter.n - self._pending > _LAST_WAIT_MS * self.fs_hz // 1000:
             self._finish(0)
             self._previous = -1
             self._pending = -1
@@ -82,9 +82,9 @@ class EcgPipeline:
             self._finish(0)
         self._previous = -1
         self._pending = -1
-        self._filter.skip(n)
-        self._detector.restart(self._filter.n)
-        self._rate.lead_on(self._filter.n)
+        self.filter.skip(n)
+        self._detector.restart(self.filter.n)
+        self._rate.lead_on(self.filter.n)
         self._statistics.interrupt()
 
     def _peak(self, r_index):
@@ -111,7 +111,7 @@ class EcgPipeline:
 
     def hr_bpm_x10(self):
         """Heart rate in tenths of a beat per minute; None while unknown, stale or the signal is bad."""
-        return self._rate.bpm_x10(self._filter.n) if self._quality.state == GOOD else None
+        return self._rate.bpm_x10(self.filter.n) if self._quality.state == GOOD else None
 
     def hr_bpm(self):
         """Heart rate in whole beats per minute; None while unknown, stale or the signal is bad."""
@@ -120,7 +120,7 @@ class EcgPipeline:
 
     def asystole(self):
         """No beat for 4 s while the lead is on; a railed input (lead off) is no asystole, a flat one is."""
-        return self._quality.state != SATURATED and self._rate.asystole(self._filter.n)
+        return self._quality.state != SATURATED and self._rate.asystole(self.filter.n)
 
     def lead_is_on(self):
         """Neither railed nor flat."""

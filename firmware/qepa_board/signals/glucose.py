@@ -19,6 +19,7 @@ _KEPT = 32
 _NEEDED = 3  # readings for a trend, over at least half its span
 _LEAST_MG_DL = 20  # what monitors report at all
 _MOST_MG_DL = 600
+_ENDS = (_LEAST_MG_DL, _MOST_MG_DL)
 _STEEPEST = 300  # tenths of mg/dL a minute: no blood changes so
 # condition, begins at, has ended at (mg/dL): between the two the condition stays as it was
 _LEVELS = ((LOW, 69, 75), (VERY_LOW, 53, 59), (VERY_HIGH, -251, -240))
@@ -30,7 +31,8 @@ class Glucose:
     The last reading of a push is from now, those before it `period_s` apart or as `minutes` says.
 
     `conditions` is the sum of those of LOW, VERY_LOW, VERY_HIGH that hold, as of the last `measures`; None while the
-    value is unknown, which ends nothing.
+    value is unknown, which ends nothing. 20 and 600 mg/dL are a monitor's "low" and "high": readings, but none to draw
+    a trend through.
     """
 
     def __init__(self, clock_s, period_s=300):
@@ -41,8 +43,8 @@ class Glucose:
         self.conditions = None
         self.fault(NO_DATA)
 
-    def push(self, values, n, minutes=None):
-        """Take values[0:n], measured at minutes[0:n] of the sensor's session.
+    def push(self, values, minutes, n):
+        """Take values[0:n], measured at minutes[0:n] of the sensor's session (None: `period_s` apart).
 
         One outside 20 to 600 mg/dL is the sensor's way to say that it has none.
         """
@@ -70,9 +72,10 @@ class Glucose:
             last = (self._next - 1) % _KEPT
             if at <= self._at[last]:
                 return  # told twice
-            if at - self._at[last] > STALE_S or 600 * abs(value - self._values[last]) > _STEEPEST * (
-                at - self._at[last]
-            ):
+            before = self._values[last]
+            elapsed_s = at - self._at[last]
+            too_steep = 600 * abs(value - before) > _STEEPEST * elapsed_s
+            if elapsed_s > STALE_S or too_steep or value in _ENDS or before in _ENDS:
                 self._n = 0
         if self._n == 0:
             self._next = 0

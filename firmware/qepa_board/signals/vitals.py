@@ -7,6 +7,7 @@ from qepa_wire.payloads import NO_BEAT_CLASS
 
 from ..learning.learn import Learner
 from ..learning.network import ModelShape, predict
+from .beats import BEATS
 from .ecg import EcgPipeline
 from .quality import FLATLINE, GOOD, SATURATED
 
@@ -32,6 +33,7 @@ class Vitals:
         self._waiting = []  # (sample, beat_class, give up at sample)
         self._lead_off = False
         self._fault = NO_DATA
+        self._breaths = None
         self.beat_class = NO_BEAT_CLASS
         self.labels_taken = 0
         self.labels_lost = 0
@@ -43,17 +45,31 @@ class Vitals:
         for k in range(n):
             block[k] = samples[k]
         new = self.pipeline.push(block, n)
+        if new and self._breaths is not None:
+            at = self.pipeline.beats.samples[(self.pipeline.n_beats - 1) % BEATS]
+            self._breaths.beat(at, self._height(at))
         models = self.models
         if new and models is not None and models.words is not None:
             self.beat_class = predict(models.shape, models.words, self.pipeline.features, self._scores)
 
+    def derive_breaths(self):
+        """Tell the respiration rate as well, from what breathing does to beats: 6 kB of heap."""
+        from .respiration import DerivedRespiration, qrs_height  # noqa: PLC0415  few boards want it
+
+        self._breaths = DerivedRespiration(self._fs_hz)
+        self._height = lambda at: qrs_height(self.pipeline.filter, at)
+
     def gap(self, n):
         """n samples were lost: beats before them are not joined to those behind."""
         self.pipeline.gap(n)
+        if self._breaths is not None:
+            self._breaths.gap(n)
 
     def fault(self, reason):
         """The sensor gives nothing, for one of the reasons of qepa_wire.measures; lasts until the next push."""
         self._fault = reason
+        if self._breaths is not None:
+            self._breaths.fault(reason)
 
     def asystole(self):
         """True or False, or None while there is no telling: no heart rate yet, a bad signal or none."""
@@ -100,8 +116,10 @@ class Vitals:
         return delta
 
     def measures(self, out):
-        """Append (code, quality, value) of the heart rate, value UNKNOWN with the reason where there is none."""
+        """Append the heart rate, and the respiration rate if it is derived."""
         out.append(self._heart_rate())
+        if self._breaths is not None:
+            self._breaths.measures(out)
 
     def _heart_rate(self):
         if self._fault or self._lead_off:

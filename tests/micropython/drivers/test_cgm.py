@@ -117,12 +117,18 @@ def test_what_the_sensor_says_of_itself():
 def test_no_number_is_made_of_a_value_that_is_none():
     cgm = sensor()
     assert cgm.feed(cgm_measurement(None, 5))
-    assert cgm.feed(cgm_measurement(400, 10, warning=0x80)), "higher than the sensor can process"
-    assert cgm.feed(cgm_measurement(39, 15, status=0, calibration=0, warning=0x40)), "lower"
     assert readings(cgm) == []
     assert cgm.feed(cgm_measurement(65, 20, warning=0x04)), "below the patient's limit is a reading"
     assert readings(cgm) == [(20, 65, NO_TREND)]
     assert cgm.faults == 0
+
+
+def test_beyond_what_the_sensor_can_tell_in_numbers_it_says_low_or_high():
+    cgm = sensor()
+    assert cgm.feed(cgm_measurement(400, 10, warning=0x80)), "higher than the sensor can process"
+    assert cgm.feed(cgm_measurement(39, 15, status=0, calibration=0, warning=0x40)), "lower"
+    assert cgm.feed(cgm_measurement(None, 20, warning=0x40)), "lower, and no number at all"
+    assert readings(cgm) == [(10, 600, NO_TREND), (15, 20, NO_TREND), (20, 20, NO_TREND)]
 
 
 def test_a_reader_that_does_not_come_loses_the_oldest():

@@ -31,7 +31,7 @@ class Patient:
     def read(self, *mg_dl: int) -> dict[int, tuple[int, int]]:
         for value in mg_dl:
             self.now_s += 300
-            self.board.push(array("i", (value,)), 1)
+            self.board.push(array("i", (value,)), None, 1)
             told = self.told()
         return told
 
@@ -72,9 +72,9 @@ def test_the_trend_is_the_least_squares_line(values: list[int]) -> None:
 def test_times_of_the_sensor_are_used_where_it_tells_them() -> None:
     patient = Patient()
     patient.now_s = 10_000
-    patient.board.push(array("i", (100, 103, 112)), 3, array("i", (7, 10, 19)))
+    patient.board.push(array("i", (100, 103, 112)), array("i", (7, 10, 19)), 3)
     assert patient.told()[GLUCOSE_TREND] == (100, 10)
-    patient.board.push(array("i", (130,)), 1)
+    patient.board.push(array("i", (130,)), None, 1)
     assert patient.told()[GLUCOSE] == (100, 112)  # told twice: the clock has not moved
 
 

@@ -1,5 +1,6 @@
 """The hub of sensors: time, gaps, faults with a name, measures and conditions."""
 
+import math
 from array import array
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ class FakeDriver:
         self.channels, self.fs_hz = channels, fs_hz
         self.buffers = tuple(array("i", bytes(4 * 128)) for _ in channels)
         self.state, self.gap = states.OFF, 0
+        self.minutes = array("i", bytes(4 * 128))
         self.queue = []
 
     def start(self):
@@ -55,7 +57,7 @@ class Rig:
         queue = list(drivers)
         monkeypatch.setattr(sensing_module, "open_sensor", lambda _entry, _flag: queue.pop(0))
         self.alerts = AlertEdges(MortalFlash())
-        self.sensing = Sensing([{"chip": "fake"}] * len(drivers), None, IDENTITY, lambda: self.now_ms)
+        self.sensing = Sensing({"sensors": [{"chip": "fake"}] * len(drivers)}, None, IDENTITY, lambda: self.now_ms)
         self.sensing.start()
 
     def run(self):
@@ -197,6 +199,34 @@ def test_each_sensor_fails_alone(monkeypatch, heart):
     assert measured[m.TEMPERATURE] == (m.SENSOR_FAULT, m.UNKNOWN)
     assert 40 < measured[m.HEART_RATE][1] < 130
     assert rig.sensing.states == [states.RUNNING, states.WRONG_CHIP]
+
+
+def test_breathing_is_told_from_what_it_does_to_pulses(monkeypatch):
+    optics = FakeDriver(("red", "ir"), 100)
+    rig = Rig(monkeypatch, optics)
+    infrared = []
+    for k in range(60 * 100):
+        breath = math.sin(2 * math.pi * k / 400)  # 15 breaths a minute
+        beat = max(0.0, math.sin(2 * math.pi * k / 83)) ** 3
+        infrared.append(round(120_000 - (900 + 250 * breath) * beat + 700 * breath))
+    optics.give([round(0.7 * v) for v in infrared], infrared)
+    rig.run()
+    measured = rig.measures()
+    assert measured[m.PULSE_RATE][1] == pytest.approx(72, abs=2)
+    assert measured[m.RESP_RATE_DERIVED][1] == pytest.approx(150, abs=15)
+
+
+def test_breathing_is_derived_from_the_ecg_where_the_board_is_told_to(monkeypatch, heart):
+    ecg = FakeDriver(("ecg",), 360)
+    rig = Rig(monkeypatch, ecg)
+    assert m.RESP_RATE_DERIVED not in rig.measures()
+    rig.sensing.ecg.derive_breaths()
+    ecg.give(heart)
+    rig.run()
+    assert m.RESP_RATE_DERIVED in rig.measures()
+    ecg.state = states.BUS_ERROR
+    rig.run()
+    assert rig.measures()[m.RESP_RATE_DERIVED] == (m.SENSOR_FAULT, m.UNKNOWN)
 
 
 def test_a_patient_who_moves_is_not_measured_by_light(monkeypatch):

@@ -97,7 +97,7 @@ def _follow(record: GlucoseRecord, tally: Tally) -> None:
     for k, (t_s, value) in enumerate(zip(record.t_s.tolist(), record.mg_dl.tolist(), strict=True)):
         now = t_s
         cell[0] = value
-        board.push(cell, 1)
+        board.push(cell, None, 1)
         measures: list[tuple[int, int, int]] = []
         board.measures(measures)
         conditions = board.conditions or 0
