@@ -76,8 +76,8 @@ class Feed:
 class Sensing:
     """All feeds of one board. ``ecg`` is the Vitals of its ECG lead, or None; ``clock()`` gives milliseconds.
 
-    ``board`` is the record of board.json: "sensors", each as open_sensor takes it; "worn": {"up", "front"}, how a motion
-    sensor sits; "ecg_respiration": true derives breathing from the ECG.
+    ``board`` is the record of board.json: "sensors", each as open_sensor takes it; "worn": {"up", "front"}, how a
+    motion sensor sits; "ecg_respiration": true derives breathing from the ECG.
     """
 
     def __init__(self, board, flag, identity, clock):

@@ -40,8 +40,8 @@ def tail(noise_q8: int) -> int:
     """Return the least T that the bound gives with P(|X| >= T) <= 2^-64 for X from N_Z(0, noise_q8 / 256).
 
     X is subgaussian, as the cited paper shows: completing the square, E exp(u X) is exp(u^2 s2 / 2) times a sum over
-    the integers of a Gaussian centred on u s2, over the same centred on 0, which is the largest. So P(|X| >= T) is at most
-    2 exp(-T^2 / (2 s2)), and that is 2^-64 at T^2 = 130 ln 2 s2.
+    the integers of a Gaussian centred on u s2, over the same centred on 0, which is the largest. So P(|X| >= T) is at
+    most 2 exp(-T^2 / (2 s2)), and that is 2^-64 at T^2 = 130 ln 2 s2.
     """
     if not noise_q8:
         return 0
