@@ -463,7 +463,7 @@ class _Parameters(ast.NodeTransformer):
         node.id = self._scopes[-1].get(node.id, node.id)
         return node
 
-    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:  # noqa: N802
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:
         node.names = [self._scopes[-1].get(name, name) for name in node.names]
         return node
 
