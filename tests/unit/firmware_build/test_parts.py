@@ -8,6 +8,7 @@ import pytest
 
 from qepa_board import sensing
 from qepa_board.drivers import DRIVERS
+from qepa_tools.board.install import check_sensors
 from qepa_tools.board.pinmap import PinMap
 from qepa_tools.errors import ToolError
 from qepa_tools.firmware_build.bundle import MAX_MPY_BYTES, Bundle, compiled_firmware
@@ -85,3 +86,10 @@ def test_a_bundle_says_for_which_sensors_it_has_no_driver() -> None:
     files = dict.fromkeys(["lib/qepa_board/drivers/cgm.mpy", "lib/qepa_board/drivers/thermometers.mpy"], b"")
     bundle = Bundle(manifest_bytes=b"", signature=b"", files=files)
     assert bundle.lacking(["cgm", "tmp117", "max30003", "unheard"]) == ["max30003", "unheard"]
+
+
+def test_a_board_is_given_no_bundle_without_its_drivers() -> None:
+    bundle = Bundle(manifest_bytes=b"", signature=b"", files={"lib/qepa_board/drivers/cgm.mpy": b""})
+    check_sensors(bundle, {"sensors": [{"chip": "cgm"}]})
+    with pytest.raises(ToolError, match="no driver for tmp117"):
+        check_sensors(bundle, {"sensors": [{"chip": "cgm"}, {"chip": "tmp117"}]})

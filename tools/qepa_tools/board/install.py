@@ -59,8 +59,20 @@ def check_micropython(who: Mapping[str, Any]) -> None:
         raise ToolError(f"the board has MicroPython {found}, the firmware needs {needed}: flash a newer image.")
 
 
+def check_sensors(bundle: Bundle, board_record: Mapping[str, Any]) -> None:
+    """Raise ToolError if ``bundle`` has no driver for a sensor of /qepa/board.json."""
+    lacking = bundle.lacking(entry["chip"] for entry in board_record.get("sensors", ()))
+    if lacking:
+        raise ToolError(f"the bundle has no driver for {' and '.join(lacking)}: build one with the board's --profile.")
+
+
 def plan_installation(session: BoardSession, bundle: Bundle, board_record: Mapping[str, Any] | None) -> Installation:
-    """Compare the board with ``bundle`` and, unless it is None, /qepa/board.json with ``board_record``."""
+    """Compare the board with ``bundle`` and, unless it is None, /qepa/board.json with ``board_record``.
+
+    Raises ToolError for a bundle without a driver of one of the board's sensors.
+    """
+    if board_record is not None:
+        check_sensors(bundle, board_record)
     in_use = session.call(_SLOT_IN_USE)
     loader = {f"/{path}": data for path, data in bundle.loader_files.items()}
     present = session.hashes(["/a", "/b", "/qepa_boot", "/main.py", BOARD_FILE])
