@@ -35,7 +35,7 @@ from qepa_tools.virtual_esp32.ports import PtyPort, SocketPort
 from ..unit.server.hospital_rig import Rig
 
 GATEWAY = "gw-1"
-HEAP_BYTES = 1 << 20  # how much memory a board needs has a test of its own
+HEAP_BYTES = 512 * 1024  # how much memory the application needs has a test of its own
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -150,12 +150,14 @@ def plug_in(tmp_path: Path) -> Iterator[PlugIn]:
     """Plugs in another virtual board and returns its port; all are unplugged in the end."""
     ports: list[PtyPort | SocketPort] = []
 
-    def plug(*, chip: str = "esp32", blank: bool = False, over: type = PtyPort) -> PtyPort | SocketPort:
+    def plug(
+        *, chip: str = "esp32", blank: bool = False, over: type = PtyPort, heap_bytes: int = HEAP_BYTES
+    ) -> PtyPort | SocketPort:
         number = len(ports) + 1
         mac = mac_of(number)
         board = VirtualEsp32(
             tmp_path / f"board-{number}",
-            lambda files: UnixBoard(files, unique_id=mac, heap_bytes=HEAP_BYTES),
+            lambda files: UnixBoard(files, unique_id=mac, heap_bytes=heap_bytes),
             chip=chip,
             mac=mac,
             blank=blank,

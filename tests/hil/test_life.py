@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from qepa_tools.board.session import BoardSession
+from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES
 from qepa_tools.virtual_esp32.ports import PtyPort
 
 from .conftest import GATEWAY, Hospital, Images, PlugIn, Qepa, Releases
 
 OLD, NEW = 0x2A, 0x2B
 CRASHING = b"def run():\n    raise ValueError('a mistake')\n"
-Flashed = Callable[[], PtyPort]
+Flashed = Callable[..., PtyPort]
 
 
 def status(port: PtyPort) -> dict:
@@ -30,12 +31,21 @@ def qepa_file(port: PtyPort, name: str) -> bytes:
     return (port.board.files / "qepa" / name).read_bytes()
 
 
+def await_boot(port: PtyPort) -> dict:
+    """Its status once the application has counted a boot."""
+    deadline = time.monotonic() + 60
+    while not (answer := status(port))["boots"]:
+        assert time.monotonic() < deadline, answer["crash_log"]
+        time.sleep(2)
+    return answer
+
+
 @pytest.fixture
 def flashed(plug_in: PlugIn, qepa: Qepa, images: Images, releases: Releases) -> Flashed:
     """Plugs in a board that has the firmware and waits for its identity."""
 
-    def make() -> PtyPort:
-        port = plug_in()
+    def make(**board: int) -> PtyPort:
+        port = plug_in(**board)
         assert isinstance(port, PtyPort)
         qepa("flash", "--port", port.url, "--bundle", releases.path(), "--profile", "demo_ad8232", "--wait", 0)
         return port
@@ -123,12 +133,22 @@ def test_an_update_goes_on_trial_and_a_crashing_one_is_rolled_back(
     assert any(each["what"] == "crashes" and each["verdict"] == "warning" for each in findings)
 
 
+def test_the_dock_needs_no_more_memory_than_a_board_has(
+    flashed: Flashed, qepa: Qepa, hospital: Hospital, releases: Releases
+) -> None:
+    """A release is a large part of it: its manifest names about a hundred files."""
+    port = flashed(heap_bytes=BOARD_HEAP_BYTES)
+    provision(qepa, hospital, port, OLD)
+    qepa("dock", "--port", port.url, "--station", hospital.station, "--pads", 64)
+    assert qepa("update", "--port", port.url, releases.path(2)).record["version"] == 2
+
+
 def test_a_broken_boards_patient_gets_a_new_board(flashed: Flashed, qepa: Qepa, hospital: Hospital) -> None:
     old, new = flashed(), flashed()
     provision(qepa, hospital, old, OLD)
     qepa("dock", "--port", old.url, "--station", hospital.station, "--pads", 5)
     provision(qepa, hospital, old, OLD, "--renew")
-    before = status(old)
+    before = await_boot(old)
     assert before["pads"] > 0
     lost_key = hospital.end_key(OLD)
     old.unplug()

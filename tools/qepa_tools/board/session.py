@@ -62,25 +62,37 @@ _s = os.statvfs("/")
 print(json.dumps({"id": machine.unique_id().hex(), "version": list(sys.implementation[1])[:3], "platform": sys.platform,
     "machine": getattr(sys.implementation, "_machine", ""), "free_flash": _s[0] * _s[3]}))
 """
-# A manifest takes some kilobytes in one piece, and imports scatter small ones over all of the heap: keep a piece back.
-ATTACH = """
+# A release takes tens of kilobytes in a few pieces, and imports scatter small ones over all of the heap: keep room back
+# meanwhile, and import what others rest on first, so that few imports are under way at once.
+_LEAVES_FIRST = (
+    "qepa_wire.errors qepa_wire.keys qepa_wire.payloads qepa_wire.one_time qepa_board.keys.blocks "
+    "qepa_board.keys.counters qepa_board.keys.keyring qepa_board.transport.outbox qepa_wire.manifest "
+    "qepa_board.system.slots qepa_wire.lms qepa_board.system.update"
+)
+_ATTACH = """
 import gc
 gc.collect()
 if "dock" not in globals():
-    _room = None
-    for _n in (40000, 24000, 12000):
+    %s
+    for _n in (56000, 24000, 0):
         try:
             _room = bytearray(_n)
+            for _m in "%s".split():
+                try:
+                    __import__(_m)
+                except ImportError:
+                    pass
+                gc.collect()
+            from qepa_board.system import dock
             break
         except MemoryError:
-            pass
-    %sfrom qepa_board.system import dock
+            _room = None
+            gc.collect()
     _room = None
     gc.collect()
 """
-"""Makes `dock` the dock calls of the slot in use, or of the packages that the inserted line puts on the path."""
 
-_SLOT_IN_USE = "from qepa_boot.loader import attach; attach()\n    "
+_SLOT_IN_USE = "from qepa_boot.loader import attach; attach()"
 
 
 class BoardError(ToolError):
@@ -104,8 +116,7 @@ class BoardSession:
             transport = SerialTransport(self.port, timeout=_POLL_S)
             self._transport = transport
             try:
-                transport.enter_raw_repl(soft_reset=self._fresh, timeout_overall=_ENTER_TIMEOUT_S)
-                transport.serial.timeout = _ANSWER_TIMEOUT_S
+                _enter(transport, fresh=self._fresh)
             except BaseException:
                 self._transport = None
                 transport.close()
@@ -122,9 +133,7 @@ class BoardSession:
         """Begin again with a fresh interpreter: files may have changed, and memory is whole."""
         transport = self._opened()
         with self._translated():
-            transport.serial.timeout = _POLL_S
-            transport.enter_raw_repl(soft_reset=True, timeout_overall=_ENTER_TIMEOUT_S)
-            transport.serial.timeout = _ANSWER_TIMEOUT_S
+            _enter(transport, fresh=True)
 
     def run(self, code: str) -> str:
         """Run ``code``; returns what it printed."""
@@ -145,13 +154,25 @@ class BoardSession:
 
         ``slot``: whose code answers, by default that of the slot in use.
         """
-        path = _SLOT_IN_USE if slot is None else f"import sys; sys.path.insert(0, '/{slot}/lib')\n    "
-        answer = self.call(f"{ATTACH % path}dock.{call}")
+        answer = self.call(f"{_attach(slot)}dock.{call}")
         name = call.partition("(")[0]
         if not isinstance(answer, dict) or not answer.pop("ok", False):
             reason = answer.get("error", "no reason") if isinstance(answer, dict) else answer
             raise BoardError(f"the board at {self.port} refused {name}: {reason}.")
         return answer
+
+    def attach(self) -> None:
+        """Import the dock calls of the slot in use, with as much memory as can be in one piece."""
+        self.renew()
+        self.run(_attach())
+
+    def put_text(self, name: str, text: str) -> None:
+        """Make the variable ``name`` hold ``text`` (ASCII), in pieces: a literal takes its length several times."""
+        self.run(f"{name} = bytearray({len(text)})")
+        for start in range(0, len(text), _CHUNK):
+            piece = text[start : start + _CHUNK]
+            self.run(f"{name}[{start}:{start + len(piece)}] = {piece.encode()!r}")
+        self.run(f"{name} = {name}.decode()")
 
     def who(self) -> dict[str, Any]:
         """Hardware id (hexadecimal), MicroPython version, platform, machine, free bytes of flash."""
@@ -227,7 +248,7 @@ class DockCradle:
 
     async def run(self, code: str) -> str:
         """Run ``code``; raises ToolError without repeating it."""
-        return await asyncio.to_thread(self._session.run, ATTACH % _SLOT_IN_USE + code)
+        return await asyncio.to_thread(self._session.run, _attach() + code)
 
 
 def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = lambda _: False) -> list[str]:
@@ -249,6 +270,25 @@ def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = l
     except (TransportError, SerialException, OSError) as error:
         raise BoardError(f"the board at {port} cannot be listened to ({_reason(error)}): replug it.") from None
     return lines
+
+
+def _enter(transport: SerialTransport, *, fresh: bool) -> None:
+    """Enter the raw REPL. A board may reset in the middle of it, by its watchdog or after a crash: then once more."""
+    transport.serial.timeout = _POLL_S
+    for last in (False, True):
+        try:
+            transport.enter_raw_repl(soft_reset=fresh, timeout_overall=_ENTER_TIMEOUT_S)
+            break
+        except TransportError:
+            if last or not transport.serial.in_waiting:
+                raise
+    transport.serial.timeout = _ANSWER_TIMEOUT_S
+
+
+def _attach(slot: str | None = None) -> str:
+    """Code that makes `dock` the dock calls of ``slot``, by default of the one in use."""
+    path = _SLOT_IN_USE if slot is None else f"import sys; sys.path.insert(0, '/{slot}/lib')"
+    return _ATTACH % (path, _LEAVES_FIRST)
 
 
 def _reason(error: Exception) -> str:

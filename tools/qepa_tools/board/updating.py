@@ -23,8 +23,11 @@ def update(session: BoardSession, bundle: Bundle, screen: Screen, *, dry_run: bo
     done = {"from": status["version"], "to": bundle.version, "slot_in_use": status["slot"]}
     if dry_run:
         return done
-    arguments = ", ".join(repr(_text(part)) for part in (bundle.manifest_bytes, bundle.signature))
-    begun = session.dock(f"update_begin({arguments})")
+    session.attach()
+    for name, data in (("_manifest", bundle.manifest_bytes), ("_signature", bundle.signature)):
+        session.put_text(name, _text(data))
+    begun = session.dock("update_begin(_manifest, _signature)")
+    session.renew()  # memory is whole again
     missing = [(path, size, there) for path, size, there in begun["missing"]]
     total, sent = sum(size - there for _, size, there in missing), 0
     for path, size, there in missing:

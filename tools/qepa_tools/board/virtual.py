@@ -108,7 +108,9 @@ def _interpreters(plan: VirtualPlan) -> Iterator[Callable[[Path, bytes], Interpr
     """What starts a board's MicroPython on a directory of files."""
     if plan.kind == "unix":
         ensure_unix_port()
-        yield lambda files, mac: UnixBoard(files, unique_id=mac, heap_bytes=1024 * plan.heap_kb)
+        yield lambda files, mac: UnixBoard(
+            files, unique_id=mac, heap_bytes=1024 * plan.heap_kb, rom=files.parent / "rom.bin"
+        )
         return
     from ..fleet.consoles import FleetConsoles  # noqa: PLC0415  starts node
 

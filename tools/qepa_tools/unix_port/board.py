@@ -16,6 +16,9 @@ from .runtime import ensure_unix_port
 POWER_ON, HARD_RESET, WATCHDOG_RESET, SOFT_RESET = 1, 2, 3, 5
 """machine.reset_cause() of an ESP32 (MicroPython documentation, library/machine.html)."""
 
+ROM_BYTES = 320 * 1024
+"""Of the ROM partition that firmware/README.md describes."""
+
 SHIMS = Path(__file__).with_name("shims")
 
 _REPL = Path(__file__).with_name("repl.py")
@@ -24,6 +27,7 @@ _EXIT_HARD_RESET, _EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW = 42, 43, 44
 _CTRL_C = 3
 _MAY_RUN = b"\x04\n\r"
 _CRASH_PAUSE_S = 0.5
+_STAND_INS_BYTES = 26 * 1024  # console, machine and wiring, by gc.mem_alloc() after an ADC was opened
 
 
 class UnixBoard:
@@ -36,11 +40,21 @@ class UnixBoard:
         shims: Path = SHIMS,
         heap_bytes: int = BOARD_HEAP_BYTES,
         unique_id: bytes = b"\2\0\0\0\0\1",
+        rom: Path | None = None,
     ) -> None:
-        """``files`` is its flash; ``shims`` holds the modules that stand in for hardware."""
-        self._command = [*ensure_unix_port(), "-X", f"heapsize={heap_bytes}", str(_REPL)]
+        """``files`` is its flash; ``shims`` holds the modules that stand in for hardware.
+
+        ``heap_bytes``: what the firmware has; the stand-ins for what is C on a board get their memory on top.
+        ``rom`` is its ROM partition, made erased if there is no such file; None for a board without one.
+        """
+        heap = heap_bytes + _STAND_INS_BYTES
+        self._command = [*ensure_unix_port(), "-X", f"heapsize={heap}", str(_REPL)]
         self._files, self._shims = files.resolve(), shims
-        self._unique_id = unique_id.hex()
+        self._environment = {"QEPA_UNIQUE_ID": unique_id.hex()}
+        if rom is not None:
+            if not rom.exists():
+                rom.write_bytes(b"\xff" * ROM_BYTES)
+            self._environment["QEPA_ROM"] = str(rom.resolve())
         self._raw = False
         self._pending = b""
         self._process: subprocess.Popen[bytes] | None = None
@@ -156,7 +170,7 @@ class UnixBoard:
                 stdin=end,
                 stdout=end,
                 stderr=end,
-                env={"QEPA_UNIQUE_ID": self._unique_id, "QEPA_RESET_CAUSE": str(cause)},
+                env=self._environment | {"QEPA_RESET_CAUSE": str(cause)},
                 start_new_session=True,
                 pass_fds=(tells,),
             )
