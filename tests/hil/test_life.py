@@ -101,6 +101,20 @@ def test_the_dock_writes_the_keys_that_alice_gave(flashed: Flashed, qepa: Qepa, 
     assert sum(each in kept for each in given) >= 4, "one may be in use by now"
 
 
+def test_a_flashed_and_provisioned_board_samples_and_holds_a_key(
+    flashed: Flashed, qepa: Qepa, hospital: Hospital, releases: Releases
+) -> None:
+    port = flashed()
+    provision(qepa, hospital, port, OLD)
+    qepa("dock", "--port", port.url, "--station", hospital.station, "--pads", 8)
+    running = qepa("flash", "--port", port.url, "--bundle", releases.path(), "--wait", 40).record["running"]
+    assert running["running"], running["why"]
+    assert running["has_key"]
+    assert not running["connected"], "nothing listens where its broker should be"
+    ((_, samples),) = running["sensors"]
+    assert samples > 0
+
+
 def test_an_update_goes_on_trial_and_a_crashing_one_is_rolled_back(
     flashed: Flashed, qepa: Qepa, hospital: Hospital, releases: Releases, tmp_path: Path
 ) -> None:

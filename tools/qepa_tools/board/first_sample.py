@@ -4,30 +4,35 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qepa_board.drivers.states import NAMES
+
 from ..errors import ToolError
 from .session import BoardError, BoardSession, console_lines
 
-# Sampling, link key and connection of the application that the console has just interrupted.
+# Sensors, link key and connection of the application that the console has just interrupted. What it asks for keeps its
+# name in the firmware: firmware_build.sources.
 _PROBE = """
 import gc, json, sys
 gc.collect()
 a = getattr(sys.modules.get("qepa_board.app"), "App", None)
 a = getattr(a, "running", None)
-v = getattr(a, "vitals", None)
-c = getattr(a, "connection", None)
-print(json.dumps({"running": a is not None, "sampled_ms": getattr(v, "t_ms", 0),
-    "has_key": bool(getattr(a, "can_send", False)), "connected": bool(getattr(c, "ready", False))}))
+s = [] if a is None else [[f.driver.state, f.samples] for f in a.sensing.feeds]
+print(json.dumps({"running": a is not None, "sensors": s, "has_key": a is not None and a.can_send,
+    "connected": a is not None and bool(a.connection and a.connection.ready)}))
 """
-_NOTHING = {"running": False, "sampled_ms": 0, "has_key": False, "connected": False}
-_SETTLED = ("qepa: connected", "qepa: safe mode", "qepa: not provisioned")
+_NOTHING: dict[str, Any] = {"running": False, "sensors": [], "has_key": False, "connected": False}
+_SETTLED = tuple(
+    f"qepa: {word}" for word in ("connected", "not connected", "no link key", "safe mode", "not provisioned")
+)
+_FIRST_SAMPLES_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a board had reached. ``sampled_ms``: of signal since boot; ``why``: what keeps it from running."""
+    """What a board had reached. ``sensors``: state and samples of each; ``why``: what keeps it from running."""
 
     running: bool
-    sampled_ms: int
+    sensors: list[tuple[str, int]]
     has_key: bool
     connected: bool
     why: str = ""
@@ -44,24 +49,28 @@ class Running:
             return f"the application does not run: {self.why}"
         key = "holds a link key" if self.has_key else "has no link key: load pads with qepa board dock"
         link = "is connected" if self.connected else "is not connected to its gateway's broker"
-        return f"it has sampled {self.sampled_ms / 1000:.1f} s, {key}, and {link}"
+        sensors = ", ".join(f"{state} with {samples:,} samples" for state, samples in self.sensors)
+        return f"its sensors: {sensors or 'none'}; it {key}, and {link}"
 
 
 def watch_start(port: str, wait_s: float) -> Running:
-    """Listen to a board that was reset for at most ``wait_s``, ask it how it is, and start it again.
+    """Start the board, listen to it for at most ``wait_s``, ask it how it is, and start it again.
 
     Only a gateway can say that a sample was decrypted; with a link key and a connection the board has what it takes.
     """
-    console_lines(port, wait_s, until=lambda line: line.startswith(_SETTLED))
+    with BoardSession(port) as session:
+        session.restart(wait_s, until=lambda line: line.startswith(_SETTLED))
+    console_lines(port, min(_FIRST_SAMPLES_S, wait_s))
     with BoardSession(port, fresh=False) as session:
         try:
             answer = session.call(_PROBE)
         except BoardError:  # so little memory is left that it cannot even be asked
-            answer = _NOTHING
+            answer = dict(_NOTHING)
     with BoardSession(port) as session:
         why = "" if answer["running"] else _why(session.dock("status()"))
         session.reset()
-    return Running(**answer, why=why)
+    sensors = [(NAMES[state], samples) for state, samples in answer.pop("sensors")]
+    return Running(**answer, sensors=sensors, why=why)
 
 
 def await_board(port: str, timeout_s: float) -> BoardSession:

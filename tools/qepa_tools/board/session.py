@@ -28,6 +28,7 @@ Progress = Callable[[int], None]
 _ANSWER_TIMEOUT_S = 10.0
 _ENTER_TIMEOUT_S = 4.0
 _POLL_S = 0.5
+_LISTEN_S = 0.2
 _CHUNK = 1536  # bytes of a file in one command: 2 kB in base64, which the smallest board compiles
 # The application's watchdog outlives it: what runs here must feed one too. If this session dies, the board restarts.
 _WATCHDOG_MS = 60000
@@ -208,13 +209,27 @@ class BoardSession:
 
     def reset(self) -> None:
         """Reset the board; the session is over."""
-        transport = self._transport
-        if transport is None:
-            return
-        with self._translated():
-            transport.exec_raw_no_follow("import machine\nmachine.reset()")
+        if self._transport is not None:
+            self._reset()
             time.sleep(0.1)  # let it take the command before the port closes
+            self.__exit__(None, None, None)
+
+    def restart(self, seconds: float, *, until: Callable[[str], bool]) -> list[str]:
+        """Reset the board and return what it says within ``seconds``, or up to the line that ``until`` accepts."""
+        deadline = time.monotonic() + seconds
+        self._reset()
+        try:
+            lines = _listen(self._opened(), deadline, until)
+        except (SerialException, OSError):  # a port of the chip's own goes and comes with it
+            self.__exit__(None, None, None)
+            time.sleep(1.0)
+            return console_lines(self.port, deadline - time.monotonic(), until=until)
         self.__exit__(None, None, None)
+        return lines
+
+    def _reset(self) -> None:
+        with self._translated():
+            self._opened().exec_raw_no_follow("import machine\nmachine.reset()")
 
     def _opened(self) -> SerialTransport:
         if self._transport is None:
@@ -253,22 +268,28 @@ class DockCradle:
 
 def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = lambda _: False) -> list[str]:
     """Listen to a board for at most ``seconds``, disturbing nothing; ends early with a line that ``until`` accepts."""
-    lines, partial = [], b""
     deadline = time.monotonic() + seconds
     try:
-        transport = SerialTransport(port, timeout=0.2)
+        transport = SerialTransport(port)
         try:
-            while time.monotonic() < deadline:
-                partial += transport.serial.read(256)
-                *complete, partial = partial.split(b"\n")
-                for each in complete:
-                    lines.append(each.decode(errors="replace").rstrip("\r"))
-                    if until(lines[-1]):
-                        return lines
+            return _listen(transport, deadline, until)
         finally:
             transport.close()
     except (TransportError, SerialException, OSError) as error:
         raise BoardError(f"the board at {port} cannot be listened to ({_reason(error)}): replug it.") from None
+
+
+def _listen(transport: SerialTransport, deadline: float, until: Callable[[str], bool]) -> list[str]:
+    lines: list[str] = []
+    partial = b""
+    transport.serial.timeout = _LISTEN_S
+    while time.monotonic() < deadline:
+        partial += transport.serial.read(256)
+        *complete, partial = partial.split(b"\n")
+        for each in complete:
+            lines.append(each.decode(errors="replace").rstrip("\r"))
+            if until(lines[-1]):
+                return lines
     return lines
 
 

@@ -19,7 +19,10 @@ NATIVE_SOURCE = "viper.py"  # of qepa_kernels: for build_kernels, not for a boar
 _PACKAGES = (qepa_board, qepa_kernels, qepa_wire)
 _DOCK = "qepa_board.system.dock"  # each of its public functions is called over the console
 # What the loader starts, and what is asked on the console whether a board runs
-_ASKED_FOR = ("run", "App", "running", "vitals", "t_ms", "can_send", "connection", "ready", "IMPLEMENTATION")
+_ASKED_FOR = (
+    *("run", "App", "running", "can_send", "connection", "ready", "IMPLEMENTATION"),
+    *("sensing", "feeds", "driver", "state", "samples"),
+)
 
 
 def chosen_sources(
