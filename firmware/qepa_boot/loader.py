@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 
-from .record import LIB, NAMES, NORMAL, SAFE, TRIAL, Slots
+from .record import LIB, NAMES, NORMAL, SAFE, TRIAL, A, Slots
 
 ROOT = ""  # tests put another directory here
 PAUSE_S = 2  # between a crash and the reset, so that the console can get in
@@ -15,6 +15,7 @@ PAUSE_S = 2  # between a crash and the reset, so that the console can get in
 TRIAL_WATCHDOG_MS = 60000
 
 slot = None  # what boot() or attach() chose in this boot
+in_rom = False  # whether its code runs from the ROM partition
 mode = NORMAL
 booted = False
 
@@ -73,12 +74,43 @@ def attach():
     return directory(slot)
 
 
-def _use(slot_number):
-    global slot  # noqa: PLW0603  one boot of one board
+def _use(slot_number, place=False):
+    global slot, in_rom  # noqa: PLW0603  one boot of one board
     slot = slot_number
-    library = directory(slot_number) + "/lib"
+    library = _rom(slot_number, place)
+    in_rom = library is not None
+    if not in_rom:
+        library = directory(slot_number) + "/lib"
     if library not in sys.path:
         sys.path.insert(0, library)
+
+
+def _rom(slot_number, place):
+    """Where the slot's code is mounted from the ROM partition, or None: then it is loaded from its files."""
+    try:
+        import vfs  # noqa: PLC0415  not on every port
+
+        if slot_number == LIB or not version_of(slot_number) or not hasattr(vfs, "rom_ioctl") or vfs.rom_ioctl(1) < 1:
+            return None
+        from .rom import mount  # noqa: PLC0415  not on every board
+
+        try:
+            return mount(vfs, slot_number - A, directory(slot_number), place)
+        finally:
+            _unload("rom", "place")
+    except ImportError:
+        return None
+    except Exception as error:  # the files are there as well
+        print("qepa: slot %s is not in ROM: %s" % (NAMES[slot_number], error))
+        return None
+
+
+def _unload(*names):
+    """Free the memory of modules of this package that nothing needs any more."""
+    package = sys.modules[__name__[: __name__.rfind(".")]]
+    for name in names:
+        if sys.modules.pop(package.__name__ + "." + name, None):
+            delattr(package, name)
 
 
 def _restarted():
@@ -106,7 +138,6 @@ def boot():
         print("qepa: boot not counted: %s" % error)
         chosen = slots.confirmed
     booted = True
-    _use(chosen)
     name = NAMES[chosen]
     if mode == SAFE:
         reason = "crashed %d times in a row" % slots.crashes if slots.is_safe else "there is no application"
@@ -114,6 +145,7 @@ def boot():
     elif mode == TRIAL:
         print("qepa: slot %s on trial, %d boots left" % (name, slots.attempts))
     try:
+        _use(chosen, mode != SAFE)
         _start(mode)
     except KeyboardInterrupt:
         if mode != SAFE:

@@ -1,6 +1,6 @@
 """Manifest of a firmware release: its version, for which board, and every file by size and SHA-256.
 
-Layout, little endian; the loader on a board reads the first bytes, so they stay as they are:
+Layout, little endian; the loader on a board reads it too (qepa_boot/place.py), so it stays as it is:
 
     "QF" | format u8 = 1 | target u8 | version u32 | floor u32 | count u16
     count x (path length u8 | path | size u32 | SHA-256, 32 bytes), by ascending path

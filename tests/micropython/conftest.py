@@ -57,7 +57,7 @@ def wasm_run(runtime: Path) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def unix_run() -> Callable[..., str]:
-    """`unix_run(source, files, timeout_s, heap_bytes=..., packages=..., shims=...)`: likewise on the i386 port.
+    """`unix_run(source, files, timeout_s, heap_bytes=..., packages=..., shims=..., rom=...)`: on the i386 port.
 
     Without the port a test is skipped, loudly; in continuous integration it fails.
     """
@@ -75,10 +75,11 @@ def unix_run() -> Callable[..., str]:
         heap_bytes: int = BOARD_HEAP_BYTES,
         packages: tuple[Path, ...] = PACKAGES,
         shims: Path | None = None,
+        rom: Path | None = None,
     ) -> str:
         try:
             return run_once(
-                source, files=files, packages=packages, shims=shims, heap_bytes=heap_bytes, timeout_s=timeout_s
+                source, files=files, packages=packages, shims=shims, rom=rom, heap_bytes=heap_bytes, timeout_s=timeout_s
             )
         except ProgramError as error:
             raise AssertionError(f"MicroPython i386: {error}") from error

@@ -1,7 +1,8 @@
 """How much memory a board's firmware takes: in flash, and of a heap of 160 kB once an ECG board runs.
 
 The heap is that of the i386 port: words of 32 bits, as on an ESP32, native code outside of it, as there. The modules
-machine and bluetooth are in an ESP32's ROM, so those that stand for them here are as small as can be.
+machine and bluetooth and the ROM partition's device are in C on an ESP32: what those that stand for them here take is
+measured and given on top. The partition itself is a file that is mapped outside of the heap, as flash is on an ESP32.
 """
 
 import json
@@ -14,16 +15,16 @@ import pytest
 import qepa_boot
 from qepa_board.system.dock import _load, _provision
 from qepa_board.system.flash import Flash
-from qepa_tools.firmware_build.bundle import MAX_MPY_BYTES, compiled_firmware
+from qepa_tools.firmware_build.bundle import MAX_MPY_BYTES, Bundle, assemble, compiled_firmware
 from qepa_tools.recordings.recording import counts_from_adc
 from qepa_tools.recordings.synthetic import synthetic_recording
+from qepa_tools.unix_port.board import ROM_BYTES
+from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES
 
 SECONDS = 12
+LEAST_FREE_BYTES = {"rom": 60 * 1024, "ram": 10 * 1024}  # by where the code is
 # What there is now. Whoever takes more of it says why here, whoever needs less lowers it.
-LEAST_FREE_BYTES = 10 * 1024
 MOST_COMPILED_BYTES = 118 * 1024
-# What there should be.
-GOAL_FREE_BYTES = 60 * 1024
 
 IDENTITY = {
     "board": 42,
@@ -62,6 +63,20 @@ class BLE:
     pass
 """
 
+PLACE = """
+from qepa_boot import loader, record
+loader._use(record.A, True)
+assert loader.in_rom
+"""
+SPENT = """
+import gc
+gc.collect()
+print(gc.mem_alloc())
+"""
+ATTACH = """
+from qepa_boot.loader import attach
+attach()
+"""
 # What boots a board, but for the tasks that wait for its clock, its radio and its sensor; prints what is free.
 PROGRAM = """
 import gc
@@ -103,54 +118,60 @@ print(json.dumps({"before": before, "imported": imported, "running": gc.mem_free
 """
 
 
+LOADER = Path(qepa_boot.__file__ or "").parent
+
+
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+def bundle() -> Bundle:
     """The firmware as compiled for the i386 port, with the names that the program asks for."""
-    root = tmp_path_factory.mktemp("lib")
-    files = compiled_firmware("unix", keep=re.findall(r"\w+", PROGRAM))
-    for path, content in files.items():
-        target = root / path.removeprefix("lib/")
+    return assemble("unix", 1, compiled_firmware("unix", keep=re.findall(r"\w+", PROGRAM)))
+
+
+def as_packages(bundle: Bundle, root: Path) -> tuple[Path, ...]:
+    """The packages in a directory, from which they are loaded into the heap."""
+    for path, content in bundle.files.items():
+        target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    return (*root.iterdir(), Path(qepa_boot.__file__ or "").parent)
+    return tuple((root / "lib").iterdir())
 
 
-def free_heap(
-    transport: str, packages: tuple[Path, ...], unix_run: Callable[..., str], tmp_path: Path
-) -> dict[str, int]:
-    """Free bytes of the heap before anything is imported, then, and while the board runs."""
+def board_files(transport: str, tmp_path: Path) -> dict[str, bytes]:
+    """What is in the flash of a provisioned ECG board, and what its sensor measures."""
     flash = Flash(str(tmp_path / "qepa"))
     _provision(flash, json.dumps(IDENTITY | TRANSPORTS[transport]))
     _load(flash, "ab" * 48)
     flash.write("board.json", json.dumps({"sensors": SENSORS}).encode())
     counts = counts_from_adc(synthetic_recording(7, 1, SECONDS, fs_hz=256).samples)
-    files = {f"qepa/{name}": flash.read(name) for name in flash.names()} | {"ecg.bin": counts.astype("<i2").tobytes()}
+    files = {f"qepa/{name}": flash.read(name) or b"" for name in flash.names()}
+    return files | {"ecg.bin": counts.astype("<i2").tobytes()}
+
+
+@pytest.mark.parametrize("transport", sorted(TRANSPORTS))
+@pytest.mark.parametrize("code", sorted(LEAST_FREE_BYTES))
+def test_an_ecg_board_runs_in_a_heap_of_160_kilobytes(
+    code: str, transport: str, bundle: Bundle, unix_run: Callable[..., str], tmp_path: Path
+) -> None:
+    files = board_files(transport, tmp_path)
     shims = tmp_path / "shims"
     shims.mkdir()
     (shims / "machine.py").write_text(MACHINE)
     (shims / "bluetooth.py").write_text(BLUETOOTH)
-    free: dict[str, int] = json.loads(unix_run(PROGRAM, files, packages=packages, shims=shims).splitlines()[-1])
-    return free
-
-
-@pytest.fixture(scope="module", params=sorted(TRANSPORTS))
-def free(
-    request: pytest.FixtureRequest,
-    packages: tuple[Path, ...],
-    unix_run: Callable[..., str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, int]:
-    return free_heap(request.param, packages, unix_run, tmp_path_factory.mktemp(request.param))
-
-
-def test_an_ecg_board_starts_and_runs_in_a_heap_of_160_kilobytes(free: dict[str, int]) -> None:
-    print(free)
-    assert free["running"] >= LEAST_FREE_BYTES
-
-
-@pytest.mark.xfail(strict=True, reason="code alone takes 110 kB of heap: it has to run from flash, or to be unloaded")
-def test_an_ecg_board_leaves_60_kilobytes_free(free: dict[str, int]) -> None:
-    assert free["running"] >= GOAL_FREE_BYTES
+    rom, program, packages = None, PROGRAM, (LOADER,)
+    if code == "ram":
+        packages += as_packages(bundle, tmp_path)
+    else:
+        files |= {f"a/{path}": content for path, content in bundle.slot_files.items()}
+        rom = tmp_path / "rom.bin"
+        rom.write_bytes(b"\xff" * ROM_BYTES)
+        unix_run(PLACE, files, packages=packages, rom=rom)
+        program = ATTACH + PROGRAM
+    stand_ins = int(unix_run("import machine, bluetooth" + SPENT, shims=shims, rom=rom)) - int(unix_run(SPENT))
+    heap_bytes = BOARD_HEAP_BYTES + stand_ins
+    printed = unix_run(program, files, packages=packages, shims=shims, rom=rom, heap_bytes=heap_bytes)
+    free = json.loads(printed.splitlines()[-1]) | {"stand_ins": stand_ins}
+    print(code, transport, free)
+    assert free["running"] >= LEAST_FREE_BYTES[code]
 
 
 def compiled_bytes(target: str) -> int:

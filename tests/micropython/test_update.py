@@ -1,6 +1,6 @@
 """The whole of an update on real interpreters: bundle, dock, trial, confirmation, roll back, downgrade, power cuts.
 
-The board is a real MicroPython (WASM in the fleet, and the i386 port with a board's heap) that boots from its flash:
+The board is a real MicroPython (WASM in the fleet, and the i386 port with a ROM partition) that boots from its flash:
 main.py, the loader as source, the compiled application in a slot. Radio, LittleFS and xtensa code are not tested here.
 """
 
@@ -85,7 +85,7 @@ def flash_board(flash: Path, bundle: Bundle) -> None:
 class WasmBoard:
     """A board of the fleet; the dock speaks to it while the application runs."""
 
-    target = "wasm"
+    target, code = "wasm", "ram"
 
     def __init__(self, ward: Ward) -> None:
         self._fleet, self._id = ward.fleet, f"{BOARD:08x}"
@@ -108,6 +108,9 @@ class WasmBoard:
     async def cut_power(self) -> None:
         await self._fleet.kill(self._id)
 
+    def wear_rom(self) -> None:
+        """It has none."""
+
     async def close(self) -> None:
         pass
 
@@ -120,17 +123,18 @@ class ConsoleBoard:
     """The i386 port behind a console. The dock interrupts the application and resets softly into the raw REPL, as
     mpremote does, so that it speaks from the slot that is confirmed; a soft reset starts the application again."""
 
-    target = "unix"
+    target, code = "unix", "rom"
     _PRELUDE = "from qepa_boot.loader import attach\nattach()\nfrom qepa_board.system import dock\n"
 
     def __init__(self, ward: Ward) -> None:
         self.flash = ward.tmp_path / "flash"
+        self.rom = ward.tmp_path / "rom"
         self._board: UnixBoard | None = None
         self.printed = ""
         self._reader: asyncio.Task | None = None
 
     async def start(self) -> None:
-        self._board = UnixBoard(self.flash, heap_bytes=HEAP_BYTES)
+        self._board = UnixBoard(self.flash, heap_bytes=HEAP_BYTES, rom=self.rom)
         self._reader = asyncio.create_task(self._read(self._board))
         await self._expect(_STARTED, len(self.printed))
 
@@ -186,6 +190,13 @@ class ConsoleBoard:
             self._reader.cancel()
             self._board.close()
             self._board = None
+
+    def wear_rom(self) -> None:
+        """Flip bits of both images."""
+        cells = bytearray(self.rom.read_bytes())
+        for half in (0, len(cells) // 2):
+            cells[half + 5000] ^= 0x0F
+        self.rom.write_bytes(cells)
 
     async def close(self) -> None:
         await self.cut_power()
@@ -268,6 +279,7 @@ async def until_confirmed(board) -> None:
             await asyncio.sleep(0.1)
     status = await board.dock("status()")
     assert (status["slot"], status["version"], status["last_trial"]) == ("b", 2, "confirmed")
+    assert status["code"] == board.code
 
 
 @pytest.mark.slow
@@ -284,7 +296,7 @@ async def test_an_update_survives_a_power_cut_proves_itself_and_one_that_crashes
     await board.start()
     await said_hello(ward, peer, firmware=1, mode=0, after=before)
     status = await board.dock("status()")
-    assert (status["slot"], status["version"], status["update"]) == ("a", 1, 2)
+    assert (status["slot"], status["version"], status["update"], status["code"]) == ("a", 1, 2, board.code)
 
     resumed = (await begin(board, second))["missing"]
     assert [(path, there) for path, _, there in resumed] == [(NEW_FILE, CHUNK)]
@@ -306,6 +318,7 @@ async def test_an_update_survives_a_power_cut_proves_itself_and_one_that_crashes
     await said_hello(ward, peer, firmware=2, mode=0, after=before)
     status = await board.dock("status()")
     assert (status["slot"], status["version"], status["last_trial"]) == ("b", 2, "rolled back")
+    assert status["code"] == board.code
     assert [line.split(" in ")[0] for line in status["crash_log"]] == ["a: ValueError"] * 3
     assert status["board"] == BOARD
     assert status["counters"]
@@ -327,6 +340,7 @@ async def test_a_confirmed_slot_that_keeps_crashing_ends_in_safe_mode_which_the_
     peer = await provisioned(board, ward, first)
     small_pauses(board.flash)
     await board.cut_power()
+    board.wear_rom()  # what is there is not the manifest's either, so it runs from where it is
     app = board.flash / "a/lib/qepa_board/app.py"
     app.write_bytes(SAMPLES_NO_MORE)
     (board.flash / "a/lib/qepa_board/app.mpy").rename(board.flash / "a/lib/qepa_board/application.mpy")
@@ -334,7 +348,7 @@ async def test_a_confirmed_slot_that_keeps_crashing_ends_in_safe_mode_which_the_
     await board.start()
     await said_hello(ward, peer, firmware=1, mode=1)
     status = await board.dock("status()")
-    assert (status["mode"], status["crashes"], status["slot"]) == ("safe", 5, "a")
+    assert (status["mode"], status["crashes"], status["slot"], status["code"]) == ("safe", 5, "a", "ram")
     assert status["crash_log"][-1].startswith("a: RuntimeError in /a/lib/qepa_board/app.py")
     assert status["provisioned"]
     assert (board.flash / "qepa/counters").read_bytes() != counters  # the boot that said HELLO was counted
@@ -344,6 +358,7 @@ async def test_a_confirmed_slot_that_keeps_crashing_ends_in_safe_mode_which_the_
     before = len(peer.hellos)
     await board.start()
     await said_hello(ward, peer, firmware=1, mode=0, after=before)
+    assert (await board.dock("status()"))["code"] == board.code
 
 
 async def test_a_trial_that_hangs_is_ended_by_the_watchdog_and_rolled_back(ward, unix_run, tmp_path):

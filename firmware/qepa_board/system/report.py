@@ -1,5 +1,6 @@
 """What the dock shows of a board's health."""
 
+from qepa_boot import loader
 from qepa_boot.crash import read_crashes
 from qepa_wire.payloads import BATTERY_UNKNOWN
 
@@ -18,6 +19,7 @@ def report(flash, slots):
     return {
         "slot": slots.name,
         "version": slots.version,
+        "code": "rom" if loader.in_rom else "ram",
         "mode": ("normal", "safe", "trial")[slots.mode],
         "last_trial": ("none", "confirmed", "rolled back")[record.outcome],
         "crashes": record.crashes,

@@ -72,6 +72,8 @@ def _examine_firmware(status: dict[str, Any]) -> Iterator[Finding]:
         f"version {status['version']} in slot {slot}, {mode} mode, last trial: {trial}",
         "it crashed too often: update it, or power-cycle it to try again" if safe else "",
     )
+    in_rom = status["code"] == "rom"
+    yield Finding("code", OK, "runs from the ROM partition" if in_rom else "is loaded into the heap")
     log = status["crash_log"]
     yield Finding("crashes", WARNING if log else OK, log[-1] if log else "none")
     yield Finding("last reset", OK, _RESET_CAUSES[status["reset_cause"]])

@@ -11,7 +11,7 @@ from .backup import write_backup
 from .esp_image import FirmwareImage
 from .first_sample import await_board, watch_start
 from .flasher import ChipInfo, Flasher
-from .install import BOARD_FILE, Installation, check_micropython, install, plan_installation
+from .install import BOARD_FILE, Installation, check_micropython, install, plan_installation, runs_from_rom
 from .inventory import Inventory
 from .label import write_label
 from .pinmap import PinMap
@@ -19,6 +19,10 @@ from .screen import Screen
 from .session import BoardError, BoardSession
 
 _START_S = 20.0
+_NO_ROM = (
+    "This MicroPython has no ROM partition with room for the code, which takes %s bytes of the heap instead: "
+    "firmware/README.md says how to build an image that has one."
+)
 _NO_SECRETS = frozenset((BOARD_FILE, "/qepa/slots", "/qepa/crashes"))
 
 
@@ -144,6 +148,9 @@ def _install(plan: FlashPlan, bundle: Bundle, inventory: Inventory, screen: Scre
         changes = plan_installation(session, bundle, record)
         done |= _installation_record(bundle, changes)
         screen.say(_installation_line(bundle, changes))
+        done["code"] = "rom" if runs_from_rom(session, bundle) else "ram"
+        if done["code"] == "ram":
+            screen.say(_NO_ROM % f"{bundle.mpy_bytes:,}")
         if plan.dry_run:
             return
         install(session, changes, screen.step)

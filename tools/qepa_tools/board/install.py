@@ -27,6 +27,15 @@ try:
 except ImportError:
     print("null")
 """
+_ROM_BYTES = """
+try:
+    import vfs
+    print(len(memoryview(vfs.rom_ioctl(2, 0))) if vfs.rom_ioctl(1) > 0 else 0)
+except (ImportError, AttributeError):
+    print(0)
+"""
+_BLOCK = 4096
+_RECORD_BYTES = 80  # at most, of a file or directory in an image (firmware/qepa_boot/place.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,13 @@ def check_sensors(bundle: Bundle, board_record: Mapping[str, Any]) -> None:
     lacking = bundle.lacking(entry["chip"] for entry in board_record.get("sensors", ()))
     if lacking:
         raise ToolError(f"the bundle has no driver for {' and '.join(lacking)}: build one with the board's --profile.")
+
+
+def runs_from_rom(session: BoardSession, bundle: Bundle) -> bool:
+    """Whether the board has a ROM partition with room for the bundle's code twice (firmware/qepa_boot/rom.py)."""
+    blocks = int(session.call(_ROM_BYTES)) // (2 * _BLOCK)
+    image = sum(len(data) + 2 * _RECORD_BYTES for data in bundle.slot_files.values())
+    return image <= (blocks - 1) * _BLOCK
 
 
 def plan_installation(session: BoardSession, bundle: Bundle, board_record: Mapping[str, Any] | None) -> Installation:

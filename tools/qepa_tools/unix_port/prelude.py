@@ -12,6 +12,10 @@ import sys
 import vfs
 
 flash, library, shims, chips, program = sys.argv[1:6]
+if os.getenv("QEPA_ROM"):
+    import rom_partition
+
+    rom_partition.attach(os.getenv("QEPA_ROM"))
 vfs.umount("/")
 vfs.mount(vfs.VfsPosix(flash), "/")
 vfs.mount(vfs.VfsPosix(library), "/lib", readonly=True)

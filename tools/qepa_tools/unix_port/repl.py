@@ -88,6 +88,11 @@ class _Flash:
 
 
 def _set_up(flash, shims, chips):
+    rom = os.getenv("QEPA_ROM")
+    if rom:
+        import rom_partition  # noqa: PLC0415  takes heap, which not every board is to have spent
+
+        rom_partition.attach(rom)
     vfs.umount("/")
     vfs.mount(_Flash(flash), "/")
     vfs.mount(vfs.VfsPosix(shims), "/shims", readonly=True)

@@ -1,5 +1,6 @@
 """Runs one Python source on a fresh i386 interpreter with a heap as small as a board's."""
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -22,13 +23,15 @@ def run_once(
     files: Mapping[str, bytes] | None = None,
     packages: Iterable[Path] = (),
     shims: Path | None = None,
+    rom: Path | None = None,
     heap_bytes: int = BOARD_HEAP_BYTES,
     timeout_s: float = 60.0,
 ) -> str:
     """Run ``source`` and return what it printed.
 
     ``files`` (path: content) are on the flash at /; ``packages`` (directories of .py or .mpy files) are importable;
-    ``shims`` is a directory of modules that stand in for hardware. Raises ProgramError if the program raises.
+    ``shims`` is a directory of modules that stand in for hardware, ``rom`` a file that is the ROM partition. Raises
+    ProgramError if the program raises.
     """
     command = ensure_unix_port()
     with tempfile.TemporaryDirectory(prefix="qepa-unix-") as temporary:
@@ -52,6 +55,7 @@ def run_once(
                 text=True,
                 timeout=timeout_s,
                 check=False,
+                env=os.environ | ({} if rom is None else {"QEPA_ROM": str(rom.resolve())}),
             )
         except subprocess.TimeoutExpired as error:
             raise ProgramError(f"no end within {timeout_s} s") from error
