@@ -126,7 +126,9 @@ class Beds:
         spec = BoardSpec(
             board=bed.board,
             flash=flash,
-            firmware=tuple(Path(package.__file__ or "").parent for package in (qepa_kernels, qepa_wire, qepa_boot, qepa_board)),
+            firmware=tuple(
+                Path(package.__file__ or "").parent for package in (qepa_kernels, qepa_wire, qepa_boot, qepa_board)
+            ),
             main=_MAIN,
             ecg=Ecg(path=feed, fs_hz=bed.recording.fs_hz, index=bed.start),
             speed=self._plan.speed,
