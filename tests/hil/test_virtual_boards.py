@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,15 @@ def test_esptool_and_mpremote_take_turns(kind: str, tmp_path: Path) -> None:
 def test_the_application_is_interrupted_by_the_console(kind: str, tmp_path: Path) -> None:
     with virtual_boards(VirtualPlan(kind=kind, directory=tmp_path)) as (port,):
         main = (
-            "import asyncio\nN = 0\nasync def count():\n global N\n while True:\n  N += 1\n"
+            "import asyncio\nN = 0\nopen('started', 'w').close()\nasync def count():\n global N\n while True:\n  N += 1\n"
             "  await asyncio.sleep_ms(5)\nasyncio.run(count())\n"
         )
         (tmp_path / "main.py").write_text(main)
         tool("mpremote", "connect", port.url, "fs", "cp", str(tmp_path / "main.py"), ":", "+", "reset")
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.rglob("started")):  # an interrupt that comes before it would be lost, as on a board
+            assert time.monotonic() < deadline, "main.py does not start"
+            time.sleep(0.05)
         counted = int(tool("mpremote", "connect", port.url, "resume", "exec", "print(N)"))
         assert counted > 0, "it ran"
         assert int(tool("mpremote", "connect", port.url, "resume", "exec", "print(N)")) == counted, "it was stopped"
