@@ -145,7 +145,7 @@ def boot():
     elif mode == TRIAL:
         print("qepa: slot %s on trial, %d boots left" % (name, slots.attempts))
     try:
-        _use(chosen, mode != SAFE)
+        _use(chosen, mode != SAFE and slot is None)  # what attach() has mounted is not written
         _start(mode)
     except KeyboardInterrupt:
         if mode != SAFE:

@@ -6,6 +6,7 @@ main.py, the loader as source, the compiled application in a slot. Radio, Little
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+import qepa_boot
 from qepa_boot.loader import Files
 from qepa_boot.record import LIB, ROLLED_BACK, TRIAL_BOOTS, A, B, Slots
 from qepa_tools.firmware_build.bundle import Bundle, assemble, build_bundle
 from qepa_tools.fleet.fleet import BoardError, BoardSpec, Ecg
-from qepa_tools.unix_port.board import UnixBoard
+from qepa_tools.unix_port.board import ROM_BYTES, UnixBoard
 
 from ..unit.board_app.slot_rig import ROOT, encoded, signed
 from .board_gateway import FS_HZ, Cable, Gateway, Peer, Ward
@@ -54,6 +56,20 @@ for path, size, there in updater.begin(*release):
         there = updater.write(path, there, news[there:there + 4096])
 updater.finish()
 print("done")
+"""
+HASHES_IN_ROM = """
+import binascii, hashlib, os
+from qepa_boot import loader, record
+loader._use(record.A, True)
+def walk(path):
+    for entry in os.ilistdir(path):
+        inside = path + "/" + entry[0]
+        if entry[1] == 0x4000:
+            walk(inside)
+        else:
+            with open(inside, "rb") as file:
+                print(inside[len("/code/"):], binascii.hexlify(hashlib.sha256(file.read()).digest()).decode())
+walk("/code")
 """
 HEAP_BYTES = 1 << 20  # how much memory a board needs has a test of its own
 NEW_FILE = "lib/qepa_board/news.py"
@@ -378,6 +394,18 @@ async def test_a_trial_that_hangs_is_ended_by_the_watchdog_and_rolled_back(ward,
     assert (slots.confirmed, slots.trial, slots.outcome) == (A, LIB, ROLLED_BACK)
     assert board.printed.count("TG1WDT_SYS_RESET") == TRIAL_BOOTS
     await board.close()
+
+
+def test_micropython_reads_in_rom_what_is_in_the_slot(unix_run, built, tmp_path):
+    """The loader writes the image; what reads it is not ours."""
+    first, _ = built
+    rom = tmp_path / "rom"
+    rom.write_bytes(b"\xff" * ROM_BYTES)
+    files = {f"a/{path}": content for path, content in first.slot_files.items()}
+    printed = unix_run(HASHES_IN_ROM, files, packages=(Path(qepa_boot.__file__).parent,), rom=rom)
+    found = dict(line.split() for line in printed.splitlines())
+    lib = {path.removeprefix("lib/"): data for path, data in first.files.items() if path.startswith("lib/")}
+    assert found == {path: hashlib.sha256(data).hexdigest() for path, data in lib.items()}
 
 
 @pytest.mark.parametrize("cut_at", [1, 30, 200, 400, 500, 530])

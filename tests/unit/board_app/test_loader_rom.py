@@ -10,6 +10,7 @@ import pytest
 from qepa_boot import loader, record
 from qepa_boot.record import NORMAL, SAFE, TRIAL, TRIAL_BOOTS, A, B, Slots
 from qepa_boot.rom import BLOCK, MOUNT
+from qepa_tools.board.install import runs_from_rom
 from qepa_tools.firmware_build.bundle import Bundle
 from qepa_wire.manifest import LIB
 
@@ -263,13 +264,20 @@ def test_a_partition_that_is_too_small_is_left_alone(tmp_path, flash, monkeypatc
     assert bytes(board.rom) == ERASED * blocks
 
 
+@pytest.mark.parametrize("blocks", range(0, 16))
+def test_where_the_board_tool_sees_room_there_is_room(tmp_path, flash, monkeypatch, blocks):
+    board = Board(tmp_path, flash, monkeypatch, blocks)
+    seen = runs_from_rom(SimpleNamespace(call=lambda _: len(board.rom)), FIRST)
+    assert seen <= (board.boot() == code_of(FIRST))
+    assert seen or blocks < 12
+
+
 def test_a_partition_that_refuses_costs_nothing_but_memory(board, monkeypatch):
     def refuse(*_):
         raise OSError(5)
 
     monkeypatch.setattr(board.rom, "ioctl", refuse)
     assert board.boot() == A
-    monkeypatch.undo()
 
 
 @pytest.mark.parametrize("lacking", ["module", "function", "partition"])
@@ -304,6 +312,16 @@ def test_a_boot_that_the_console_interrupts_meanwhile_counts_for_nothing(board, 
                 board.boot()
     assert board.boot() == code_of(SECOND)
     assert loader.mode == TRIAL
+
+
+def test_a_boot_after_the_dock_has_attached_does_not_write_what_may_be_running(board):
+    board.boot()
+    board.attach()
+    for path, content in SECOND.slot_files.items():
+        board.write(A, path, content)
+    half = board.rom.half(A)
+    loader.boot()
+    assert board.rom.half(A) == half
 
 
 def test_what_has_put_the_code_there_takes_no_memory_afterwards(board):
