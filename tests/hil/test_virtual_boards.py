@@ -49,8 +49,8 @@ def test_esptool_and_mpremote_take_turns(kind: str, tmp_path: Path) -> None:
 def test_the_application_is_interrupted_by_the_console(kind: str, tmp_path: Path) -> None:
     with virtual_boards(VirtualPlan(kind=kind, directory=tmp_path)) as (port,):
         main = (
-            "import asyncio\nN = 0\nopen('started', 'w').close()\nasync def count():\n global N\n while True:\n  N += 1\n"
-            "  await asyncio.sleep_ms(5)\nasyncio.run(count())\n"
+            "import asyncio\nN = 0\nopen('started', 'w').close()\n"
+            "async def count():\n global N\n while True:\n  N += 1\n  await asyncio.sleep_ms(5)\nasyncio.run(count())\n"
         )
         (tmp_path / "main.py").write_text(main)
         tool("mpremote", "connect", port.url, "fs", "cp", str(tmp_path / "main.py"), ":", "+", "reset")
