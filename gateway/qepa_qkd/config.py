@@ -52,9 +52,10 @@ class ProtocolSection(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        SourceSettings(self.intensities, self.intensity_probabilities)
+        source = SourceSettings(self.intensities, self.intensity_probabilities)
         if self.proof not in PROOFS:
             raise ValueError(f"proof is one of {', '.join(PROOFS)}")
+        PROOFS[self.proof].check(source)
         return self
 
 
