@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
-from qepa_qkd.cascade import CascadeReference, Ranges
+from qepa_qkd.cascade import CascadeReference
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Block,
@@ -13,6 +13,7 @@ from qepa_qkd.distillation import (
     Environment,
     amplify,
     check_error_rate,
+    check_prospects,
     final_length,
     make_passport,
 )
@@ -116,20 +117,20 @@ class AliceDistiller:
         self._closed[block.number] = block
         try:
             check_error_rate(block.counts.qber_z, self._settings)
-            final_length(block, self._settings)
+            check_prospects(block, self._settings)
         except NoKey as reason:
             return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
         random = self._environment.random_bytes
         block.block_id = int.from_bytes(random(8), "little") >> (64 - BLOCK_ID_BITS)
         seed = random(16)
-        block.reference = CascadeReference(block.sifted.key_bits(), seed)
         error_rate = max(block.counts.qber_z, 1e-3)
+        block.reference = CascadeReference(block.sifted.key_bits(), seed, error_rate)
         return [block.say(Reconcile(block.number, block.block_id, seed, error_rate))]
 
     def _advance(self, block: _AliceBlock, message: Message) -> list[bytes]:
         match message:
-            case ParityRequest(_, pass_index, starts, ends) if block.reference is not None:
-                parities = block.reference.answer(Ranges(pass_index, starts, ends))
+            case ParityRequest(_, question) if block.reference is not None:
+                parities = block.reference.answer(question)
                 return [block.say(ParityReply(block.number, parities))]
             case Corrected(_, errors, leak_bits) if block.reference is not None:
                 if leak_bits != block.reference.leak_bits:

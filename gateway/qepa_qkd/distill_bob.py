@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
-from qepa_qkd.cascade import CascadeCorrector, Ranges
+from qepa_qkd.cascade import CascadeCorrector
+from qepa_qkd.cascade_questions import Question
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Bits,
@@ -57,7 +58,7 @@ class _BobBlock(Block):
     sifted_closed = False
     corrector: CascadeCorrector | None = None
     corrected: Bits | None = None
-    asked: Ranges | None = None
+    asked: Question | None = None
     bounds: KeyLength | None = None
     key = b""
     authentication_bytes = 0
@@ -167,9 +168,9 @@ class BobDistiller:
     def _ask(self, block: _BobBlock, corrector: CascadeCorrector) -> bytes:
         block.asked = corrector.request()
         if block.asked is not None:
-            ranges = block.asked
-            return block.say(ParityRequest(block.number, ranges.pass_index, ranges.starts, ranges.ends))
-        block.leak_bits, block.errors = corrector.leak_bits, corrector.corrected
+            return block.say(ParityRequest(block.number, block.asked))
+        block.leak_bits = corrector.leak_bits
+        block.errors = block.sifted.by_intensity(corrector.bits != block.sifted.key_bits())
         block.corrected, block.corrector = corrector.bits, None
         block.expects = Verify
         return block.say(Corrected(block.number, block.errors, block.leak_bits))

@@ -9,7 +9,7 @@ so who wants Alice's bases early must guess thousands of choices that Bob's auth
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ from qepa_qkd.verification import TAG_BITS, failure_probability
 
 Bits = npt.NDArray[np.uint8]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 _LEAST_KEY_BITS: Final = 512
 
 
@@ -103,7 +103,8 @@ class Block:
             transcript.absorb(settings_digest)
         self.block_id = 0
         self.leak_bits = 0
-        self.errors = 0
+        self.errors: tuple[int, int, int] | None = None
+        """Bits corrected, by intensity; None until Bob has told."""
 
     def say(self, message: Message) -> bytes:
         """Encode a message about this block and count it as said."""
@@ -114,12 +115,12 @@ class Block:
     @property
     def counts(self) -> BlockCounts:
         """Counts both ends agree on."""
-        return self.sifted.counts
+        return replace(self.sifted.counts, m_x=self.errors)
 
     @property
     def qber_x(self) -> float:
         """Error rate of the key basis, known once errors are corrected."""
-        return self.errors / len(self.sifted)
+        return sum(self.errors or ()) / len(self.sifted)
 
 
 def check_error_rate(rate: float, settings: LinkSettings) -> None:
@@ -128,15 +129,22 @@ def check_error_rate(rate: float, settings: LinkSettings) -> None:
         raise NoKey(f"QBER {100 * rate:.1f} % is over the threshold of {100 * settings.qber_threshold:.1f} %")
 
 
+def check_prospects(block: Block, settings: LinkSettings) -> None:
+    """Raise NoKey when a block could not give a key even if its correction found no errors and told nothing."""
+    _granted(replace(block.counts, m_x=(0, 0, 0)), 0, settings)
+
+
 def final_length(block: Block, settings: LinkSettings) -> KeyLength:
-    """What the proof grants this block. Raises NoKey when it is too little to be worth a key."""
-    if failure_probability(len(block.sifted)) > settings.epsilon.correctness:
+    """What the proof grants a corrected block. Raises NoKey when it is too little to be worth a key."""
+    return _granted(block.counts, block.leak_bits, settings)
+
+
+def _granted(counts: BlockCounts, leak_bits: int, settings: LinkSettings) -> KeyLength:
+    if failure_probability(sum(counts.n_x)) > settings.epsilon.correctness:
         raise NoKey("the verification hash is too short for the correctness asked for")
-    length = PROOFS[settings.proof].key_length(
-        block.counts, settings.source, settings.epsilon, block.leak_bits, TAG_BITS
-    )
+    length = PROOFS[settings.proof].key_length(counts, settings.source, settings.epsilon, leak_bits, TAG_BITS)
     if length.bits < _LEAST_KEY_BITS:
-        raise NoKey("the finite-key bound leaves no secret bits")
+        raise NoKey(length.reason or "the finite-key bound leaves too few secret bits")
     return length
 
 

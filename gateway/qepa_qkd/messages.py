@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from qepa_qkd.cascade_questions import Question, decode_question, encode_question
 from qepa_qkd.errors import ProtocolError
 from qepa_qkd.serial_protocol import Nibbles, Slots
 from qepa_qkd.sifting import LAST_VERDICT
@@ -20,6 +21,7 @@ Indices = npt.NDArray[np.int64]
 
 MAX_MESSAGE: Final = 4 << 20
 _MOST_EVENTS: Final = 1 << 20
+_MOST_PARITIES: Final = 1 << 24
 _SKIP: Final = 0xFFFF
 
 
@@ -102,17 +104,15 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class ParityRequest:
-    """Bob asks for the parities of ranges in one Cascade pass."""
+    """Bob asks for parities."""
 
     block: int
-    pass_index: int
-    starts: Indices
-    ends: Indices
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
 class ParityReply:
-    """Alice's answer, one bit a range."""
+    """Alice's answer, one bit a parity."""
 
     block: int
     parities: Bits
@@ -120,10 +120,10 @@ class ParityReply:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """Bob is done: bits he changed and parities he was told."""
+    """Bob is done: bits he changed, by intensity, and parities he was told."""
 
     block: int
-    errors: int
+    errors: tuple[int, int, int]
     leak_bits: int
 
 
@@ -233,6 +233,9 @@ class _Reader:
     def numbers(self, count: int, kind: str) -> Indices:
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind).astype(np.int64)
 
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._position)
+
     def end(self) -> None:
         if self._position != len(self._data):
             raise ProtocolError("a classical message with bytes left over")
@@ -264,13 +267,12 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911, PLR0912 (one case a mes
             return pack("<BIIBI", 7, batch, block, last, len(verdicts)) + (padded[0::2] | padded[1::2] << 4).tobytes()
         case Reconcile(block, block_id, seed, error_rate):
             return pack("<BIQ16sd", 8, block, block_id, seed, error_rate)
-        case ParityRequest(block, pass_index, starts, ends):
-            head = pack("<BIBI", 9, block, pass_index, len(starts))
-            return head + starts.astype("<u4").tobytes() + ends.astype("<u4").tobytes()
+        case ParityRequest(block, question):
+            return pack("<BI", 9, block) + encode_question(question)
         case ParityReply(block, parities):
             return pack("<BII", 10, block, len(parities)) + _pack_bits(parities)
         case Corrected(block, errors, leak_bits):
-            return pack("<BIII", 11, block, errors, leak_bits)
+            return pack("<BIIIII", 11, block, *errors, leak_bits)
         case Verify(block, key, tag):
             return pack("<BI16s16s", 12, block, key, tag)
         case Verified(block):
@@ -368,19 +370,22 @@ def _reconcile(reader: _Reader) -> Reconcile:
 
 
 def _parity_request(reader: _Reader) -> ParityRequest:
-    block, pass_index = reader.fields("IB")
-    count = reader.count(_MOST_EVENTS)
-    return ParityRequest(block, pass_index, reader.numbers(count, "<u4"), reader.numbers(count, "<u4"))
+    return ParityRequest(reader.number(), decode_question(reader.rest()))
 
 
 def _parity_reply(reader: _Reader) -> ParityReply:
-    block, count = reader.number(), reader.count(_MOST_EVENTS)
+    block, count = reader.number(), reader.count(_MOST_PARITIES)
     return ParityReply(block, _bits(reader, count))
 
 
 def _amplify(reader: _Reader) -> Amplify:
     block, key_bits, authentication_bytes = reader.fields("IIH")
     return Amplify(block, key_bits, authentication_bytes, reader.take(reader.count(MAX_MESSAGE)))
+
+
+def _corrected(reader: _Reader) -> Corrected:
+    block, first, second, third, leak_bits = reader.fields("IIIII")
+    return Corrected(block, (first, second, third), leak_bits)
 
 
 _PARSERS: dict[int, Callable[[_Reader], Message]] = {
@@ -394,7 +399,7 @@ _PARSERS: dict[int, Callable[[_Reader], Message]] = {
     8: _reconcile,
     9: _parity_request,
     10: _parity_reply,
-    11: lambda r: Corrected(*r.fields("III")),
+    11: _corrected,
     12: lambda r: Verify(*r.fields("I16s16s")),
     13: lambda r: Verified(r.number()),
     14: _amplify,

@@ -4,7 +4,7 @@ Bob reports his slots with the basis and, in the test basis, the value; Alice an
 report names bases before Alice shows hers, so who forges one must guess them (see `distillation`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,8 @@ class SiftedBlock:
 
     parts: list[Bits]
     counts: BlockCounts
+    intensities: list[Bits] = field(default_factory=list)
+    """Of each key bit, in the order of `parts`: 0 to 2."""
 
     @classmethod
     def empty(cls) -> "SiftedBlock":
@@ -78,7 +80,9 @@ class SiftedBlock:
 
     def add(self, values: Bits, verdicts: Nibbles, symbols: Nibbles) -> None:
         """Append one batch; `values` are this side's bits of all its detections."""
-        self.parts.append(values[key_mask(verdicts)].astype(np.uint8))
+        mask = key_mask(verdicts)
+        self.parts.append(values[mask].astype(np.uint8))
+        self.intensities.append(verdicts[mask] - 1)
         more = tally(verdicts, symbols)
         self.counts = BlockCounts(
             _sum(self.counts.n_x, more.n_x), _sum(self.counts.n_z, more.n_z), _sum(self.counts.m_z, more.m_z)
@@ -87,6 +91,11 @@ class SiftedBlock:
     def key_bits(self) -> Bits:
         """All key bits so far."""
         return np.concatenate(self.parts) if self.parts else np.zeros(0, np.uint8)
+
+    def by_intensity(self, marked: npt.NDArray[np.bool_]) -> tuple[int, int, int]:
+        """Count the marked key bits by the intensity they were sent with."""
+        seen = np.bincount(np.concatenate(self.intensities)[marked], minlength=3)
+        return int(seen[0]), int(seen[1]), int(seen[2])
 
     def __len__(self) -> int:
         """Number of key bits so far."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ SETTINGS = LinkSettings(
 class MemoryLink:
     """Both ends in one place. `wire` may change or drop what one end says to the other."""
 
-    def __init__(self, directory: Path, bench: BenchSettings, seed: int = 1) -> None:
+    def __init__(self, directory: Path, bench: BenchSettings, seed: int = 1, proof: str = SETTINGS.proof) -> None:
+        self.settings = replace(SETTINGS, proof=proof)
         self.optics = OpticalBench(bench, PulseSettings(), np.random.default_rng(seed))
         self.offset = bench.slot_offset
         self.secret = InitialSecret.parse(os.urandom(4096))
@@ -49,7 +51,7 @@ class MemoryLink:
 
     def connect(self) -> None:
         alice, bob = (
-            Environment(SETTINGS, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
+            Environment(self.settings, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
             for role in ("alice", "bob")
         )
         self.alice = AliceDistiller(alice, self.secret)
@@ -85,9 +87,9 @@ class MemoryLink:
 def make_link(tmp_path: Path) -> Iterator[Callable[..., MemoryLink]]:
     links: list[MemoryLink] = []
 
-    def make(**bench: float) -> MemoryLink:
+    def make(proof: str = SETTINGS.proof, **bench: float) -> MemoryLink:
         directory = tmp_path / str(len(links))
-        links.append(MemoryLink(directory, BenchSettings(**bench)))  # type: ignore[arg-type]
+        links.append(MemoryLink(directory, BenchSettings(**bench), proof=proof))  # type: ignore[arg-type]
         return links[-1]
 
     yield make

@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qepa_qkd import cascade_questions as q
 from qepa_qkd import messages as m
 from qepa_qkd.authentication import InitialSecret, Pad, SessionKeys, Transcript
 from qepa_qkd.channel import FrameOpener, FrameSealer, parse_preface, preface
@@ -16,7 +18,6 @@ from qepa_qkd.universal_hash import PRIME, PolynomialHash
 
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 bits = st.lists(st.integers(0, 1), max_size=70).map(lambda x: np.array(x, np.uint8))
-indices = st.lists(u32, max_size=20).map(lambda x: np.array(x, np.int64))
 text = st.text(max_size=100)
 sixteen = st.binary(min_size=16, max_size=16)
 
@@ -30,11 +31,20 @@ def reports(draw: st.DrawFn) -> m.Report:
 
 
 @st.composite
-def parity_requests(draw: st.DrawFn) -> m.ParityRequest:
-    starts = draw(indices)
-    return m.ParityRequest(draw(u32), draw(st.integers(0, 255)), starts, starts[::-1].copy())
+def divisions(draw: st.DrawFn) -> q.Divisions:
+    named = sorted(draw(st.sets(st.tuples(st.integers(0, 5), st.integers(0, 2**31 - 1)), min_size=1, max_size=40)))
+    passes, segments = zip(*named, strict=True)
+    return q.Divisions(draw(st.integers(0, 255)), np.array(passes, np.uint8), np.array(segments, np.int32))
 
 
+@st.composite
+def subset_ranges(draw: st.DrawFn) -> q.SubsetRanges:
+    rows = draw(st.lists(st.tuples(st.integers(0, 255), u32, u32), max_size=255))
+    columns = np.array(rows, np.int64).reshape(-1, 3).T
+    return q.SubsetRanges(columns[0].astype(np.uint8), columns[1], columns[2])
+
+
+questions = st.one_of(st.builds(q.Opening, u64), divisions(), subset_ranges())
 verdicts = st.lists(st.integers(0, 9), max_size=33).map(lambda x: np.array(x, np.uint8))
 all_messages = st.one_of(
     st.builds(
@@ -51,9 +61,9 @@ all_messages = st.one_of(
     reports(),
     st.builds(m.Sift, u32, u32, st.booleans(), verdicts),
     st.builds(m.Reconcile, u32, u64, sixteen, st.floats(0.001, 0.5)),
-    parity_requests(),
+    st.builds(m.ParityRequest, u32, questions),
     st.builds(m.ParityReply, u32, bits),
-    st.builds(m.Corrected, u32, u32, u32),
+    st.builds(m.Corrected, u32, st.tuples(u32, u32, u32), u32),
     st.builds(m.Verify, u32, sixteen, sixteen),
     st.builds(m.Verified, u32),
     st.builds(m.Amplify, u32, u32, u16, st.binary(max_size=99)),
@@ -65,12 +75,19 @@ all_messages = st.one_of(
 )
 
 
+def assert_same(a: object, b: object) -> None:
+    assert type(a) is type(b)
+    if is_dataclass(a):
+        for field in fields(a):
+            assert_same(getattr(a, field.name), getattr(b, field.name))
+    else:
+        assert np.array_equal(a, b)  # type: ignore[arg-type]  # numbers, texts and arrays alike
+
+
 @given(all_messages)
 def test_messages_round_trip(message: m.Message) -> None:
     decoded = m.decode(m.encode(message))
-    assert type(decoded) is type(message)
-    for field in message.__dataclass_fields__:
-        assert np.array_equal(getattr(decoded, field), getattr(message, field))
+    assert_same(decoded, message)
 
 
 @given(

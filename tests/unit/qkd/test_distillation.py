@@ -10,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import messages as m
+from qepa_qkd.cascade_questions import Divisions
+from qepa_qkd.decoy import PROOFS
 from qepa_qkd.errors import ProtocolError, QkdError, SecurityError
 from qepa_qkd.passport import verify_passport
 
@@ -31,7 +33,7 @@ def test_a_block_ends_in_the_same_key_at_both_ends(make_link: MakeLink) -> None:
     assert 0.005 < alice.qber_z < 0.025
     assert stocks(link) == (alice.key_bits, alice.key_bits)
     mine = link.vaults["alice"].keys.take(20, 32)
-    theirs = link.vaults["bob"].keys.redeem([key.key_id for key in mine])
+    theirs = link.vaults["bob"].keys.redeem([key.location for key in mine])
     assert [k.value for k in mine] == [k.value for k in theirs]
     assert len({k.value for k in mine}) == 20
 
@@ -138,16 +140,17 @@ def change(message: m.Message) -> m.Message | None:  # noqa: PLR0911 (one line a
             return replace(message, verdicts=altered)
         case m.Reconcile():
             return replace(message, block_id=message.block_id ^ 1)
-        case m.ParityRequest():
-            ends = message.ends.copy()
-            ends[-1] -= 1
-            return replace(message, ends=ends) if ends[-1] > message.starts[-1] else None
+        case m.ParityRequest(question=Divisions(segments=segments)):
+            altered = segments.copy()
+            altered[-1] -= 1
+            fits = altered[-1] >= 0 and (len(altered) == 1 or altered[-1] > altered[-2])
+            return replace(message, question=replace(message.question, segments=altered)) if fits else None
         case m.ParityReply():
             parities = message.parities.copy()
             parities[0] ^= 1
             return replace(message, parities=parities)
         case m.Corrected():
-            return replace(message, errors=message.errors + 1)
+            return replace(message, errors=(message.errors[0] + 1, *message.errors[1:]))
         case m.Verify():
             return replace(message, key=bytes(16))
         case m.Amplify():
@@ -260,3 +263,13 @@ def test_messages_out_of_turn_are_protocol_errors(make_link: MakeLink) -> None:
     link.wire = early
     with pytest.raises(QkdError, match="out of turn"):
         link.run_block()
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+def test_every_proof_makes_the_same_key_at_both_ends(make_link: MakeLink, proof: str) -> None:
+    link = make_link(proof=proof)
+    link.run_block()
+    (alice,), (bob,) = link.alice.outcomes, link.bob.outcomes
+    assert alice == bob
+    assert alice.key_bits > 0
+    assert stocks(link) == (alice.key_bits, alice.key_bits)

@@ -1,0 +1,123 @@
+"""What Bob asks in Cascade, and its bytes, little-endian.
+
+    opening     0 u8, target u64
+    divisions   1 u8, levels u8, groups u8, then a group a pass: pass u8, width u8, count u32, then `count` differences
+                of `width` bytes (1, 2 or 4): the first segment, and from each to the next less one
+    subsets     2 u8, count u8, then subsets u8, starts u32, ends u32
+
+Most questions of a large block name one segment in two, so a byte each is enough where it matters.
+"""
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from qepa_qkd.errors import ProtocolError
+
+Bits = npt.NDArray[np.uint8]
+Segments = npt.NDArray[np.int32]
+Indices = npt.NDArray[np.int64]
+
+MOST_DIVISIONS: Final = 1 << 22
+_KINDS: Final[dict[int, np.dtype[Any]]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Open the next pass; Alice tells the parity of each block, but of the last one of a later pass.
+
+    `target` is the expected number of errors in a block, in units of 2^-30; the first pass goes by the error rate.
+    """
+
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Divisions:
+    """Divide segments `levels` times over; Alice tells the parity of the left part of each division.
+
+    `passes` and `segments` rise together, no segment comes twice. One that cannot be divided is passed over.
+    """
+
+    levels: int
+    passes: Bits
+    segments: Segments
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetRanges:
+    """Parities of the members of random `subsets` among the bits [starts, ends)."""
+
+    subsets: Bits
+    starts: Indices
+    ends: Indices
+
+
+Question = Opening | Divisions | SubsetRanges
+
+
+def encode_question(question: Question) -> bytes:
+    """Return the bytes of `question`."""
+    match question:
+        case Opening(target):
+            return struct.pack("<BQ", 0, target)
+        case Divisions(levels, passes, segments):
+            borders = [0, *(np.flatnonzero(np.diff(passes)) + 1).tolist(), len(passes)]
+            parts = [struct.pack("<BBB", 1, levels, len(borders) - 1)]
+            for a, b in pairwise(borders):
+                gaps = np.diff(segments[a:b], prepend=-1) - 1
+                width = 1 if gaps.max() < 1 << 8 else 2 if gaps.max() < 1 << 16 else 4
+                parts += [struct.pack("<BBI", passes[a], width, b - a), gaps.astype(_KINDS[width]).tobytes()]
+            return b"".join(parts)
+        case SubsetRanges(subsets, starts, ends):
+            head = struct.pack("<BB", 2, len(subsets))
+            return head + subsets.tobytes() + starts.astype("<u4").tobytes() + ends.astype("<u4").tobytes()
+
+
+def decode_question(data: bytes) -> Question:
+    """Return the question in `data`. Raises ProtocolError; whether it can be answered is the reference's to say."""
+    try:
+        return _decode(data)
+    except (struct.error, ValueError):
+        raise ProtocolError("a parity request cut short") from None
+
+
+def _decode(data: bytes) -> Question:
+    kind, rest = data[:1], data[1:]
+    if kind == b"\0":
+        return Opening(*struct.unpack("<Q", rest))
+    if kind == b"\1":
+        return _divisions(rest)
+    if kind == b"\2":
+        (count,) = struct.unpack_from("<B", rest)
+        if len(rest) != 1 + 9 * count:
+            raise ProtocolError("a parity request cut short")
+        starts = np.frombuffer(rest, "<u4", count, 1 + count).astype(np.int64)
+        ends = np.frombuffer(rest, "<u4", count, 1 + 5 * count).astype(np.int64)
+        return SubsetRanges(np.frombuffer(rest, np.uint8, count, 1), starts, ends)
+    raise ProtocolError("a parity request of unknown kind")
+
+
+def _divisions(data: bytes) -> Divisions:
+    levels, groups = struct.unpack_from("<BB", data)
+    offset = 2
+    passes, segments = [np.zeros(0, np.uint8)], [np.zeros(0, np.int32)]
+    for _ in range(groups):
+        p, width, count = struct.unpack_from("<BBI", data, offset)
+        offset += 6
+        if width not in _KINDS or count > MOST_DIVISIONS:
+            raise ProtocolError("a parity request that makes no sense")
+        gaps = np.frombuffer(data, _KINDS[width], count, offset).astype(np.int64)
+        offset += width * count
+        names = np.cumsum(gaps + 1) - 1
+        if count and names[-1] > np.iinfo(np.int32).max:
+            raise ProtocolError("a parity request outside any block")
+        passes.append(np.full(count, p, np.uint8))
+        segments.append(names.astype(np.int32))
+    if offset != len(data):
+        raise ProtocolError("a parity request with bytes left over")
+    return Divisions(levels, np.concatenate(passes), np.concatenate(segments))
