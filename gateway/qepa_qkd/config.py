@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from qepa_qkd.decoy import PROOFS, EpsilonBudget, SourceSettings
 from qepa_qkd.distillation import LinkSettings
 from qepa_qkd.errors import ConfigError
+from qepa_qkd.key_id import MOST_KEY_BYTES, MOST_SLAVES
 
 Role = Literal["alice", "bob"]
 
@@ -76,10 +77,16 @@ class StoreSection(_Section):
 
 
 class SaePair(_Section):
-    """An application pair: the master takes keys at Alice's KME, the slave redeems them at Bob's."""
+    """An application pair: the master takes keys at Alice's KME, the slave redeems them at Bob's.
 
-    master: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    slave: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    `alert` and `quota_bits_per_hour` are the master's, as the first of its pairs says, and count at Alice.
+    """
+
+    master: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    slave: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    alert: bool = False
+    """May use the stock that is reserved for alerts."""
+    quota_bits_per_hour: int | None = Field(default=None, ge=0)
 
 
 class KmeSection(_Section):
@@ -92,16 +99,37 @@ class KmeSection(_Section):
     private_key: FilePath
     client_ca: FilePath
     key_size_bits: int = Field(default=256, ge=64, multiple_of=8)
-    max_key_size_bits: int = Field(default=8192, ge=64, multiple_of=8)
+    max_key_size_bits: int = Field(default=8192, ge=64, le=8 * MOST_KEY_BYTES, multiple_of=8)
     max_keys_per_request: int = Field(default=128, ge=1, le=1024)
-    # One link serves one pair: an identifier says where key lies, not for whom; a second pair could redeem the first's.
-    sae: list[SaePair] = Field(min_length=1, max_length=1)
+    alert_reserve_bits: int = Field(default=0, ge=0)
+    """Stock that only masters of class alert may use."""
+    replay_window_s: float = Field(default=30.0, ge=0, le=300)
+    """How long the answer to a request is kept for its retry; 0 keeps none."""
+    hand_out_within_s: float = Field(default=30 * 86400.0, gt=0)
+    """Age at which key that nobody took is destroyed; the same at both ends."""
+    fetch_within_s: float = Field(default=7 * 86400.0, gt=0)
+    """How much longer Bob keeps key that was taken and not fetched."""
+    sae: list[SaePair] = Field(min_length=1, max_length=64)
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
         if self.key_size_bits > self.max_key_size_bits:
             raise ValueError("key_size_bits must not exceed max_key_size_bits")
+        if any(len(self.slaves_of(pair.master)) > MOST_SLAVES for pair in self.sae):
+            raise ValueError(f"a master has at most {MOST_SLAVES} slaves")
         return self
+
+    def slaves_of(self, master: str) -> tuple[str, ...]:
+        """Slaves of `master` in alphabetic order. Both ends must have the same: identifiers name slaves by number."""
+        return tuple(sorted({pair.slave for pair in self.sae if pair.master == master}))
+
+    def is_alert(self, master: str) -> bool:
+        """Whether `master` may use the alert reserve."""
+        return next((pair.alert for pair in self.sae if pair.master == master), False)
+
+    def quota_of(self, master: str) -> int | None:
+        """Bits that `master` may take in an hour; None: no limit."""
+        return next((pair.quota_bits_per_hour for pair in self.sae if pair.master == master), None)
 
 
 class LinkConfig(_Section):

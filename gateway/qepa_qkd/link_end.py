@@ -21,7 +21,8 @@ from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
-from qepa_qkd.kme import Kme, KmeServer, make_app
+from qepa_qkd.kme import Kme
+from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.link_status import LinkStatus
 from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
 from qepa_qkd.serial_protocol import Detections
@@ -56,7 +57,7 @@ class LinkEnd:
             unix_time_s=time.time,
         )
         kme = Kme(config.kme, role, self.vault, self.status, config.store.quota_bits)
-        self.kme_server = KmeServer(config.kme, make_app(kme))
+        self.kme_server = KmeServer(config.kme, kme)
 
     async def open_terminal_once(self) -> None:
         """Check that the controller answers before anything is promised. Raises ConfigError."""
