@@ -49,7 +49,7 @@ class ProtocolSection(_Section):
     qber_threshold: float = Field(default=0.08, gt=0, le=0.11)
     epsilon_correctness: float = Field(default=1e-15, gt=0, lt=1e-6)
     epsilon_secrecy: float = Field(default=1e-10, gt=0, lt=1e-6)
-    proof: str = "Lim2014"
+    proof: str = "Lim2014-chernoff"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
