@@ -3,9 +3,9 @@
 `Lim2014` (two decoys) and `Rusca2018` (one) are as published, equation (1) of either paper. `Lim2014-corrected` and
 `Rusca2018-corrected` follow J. Wiesemann et al., "A consolidated and accessible security proof for finite-size
 decoy-state quantum key distribution", arXiv:2405.16578: Serfling's inequality for the phase error instead of the
-approximate bound of Fung et al., and a shorter chain of entropies. Their text could not be had; the one-decoy
-equations are those of the simulation its authors published with it (qkdsimulator.py, "Maximum extractable secret key
-length"). The two-decoy edition is the same argument with Lim's 12 Hoeffding bounds in place of Rusca's 10; that count
+approximate bound of Fung et al., and a shorter chain of entropies. Neither their text nor Rusca's could be had. Rusca's
+equations are those of A. Baliuka's formalisation in Lean, whose test values the tests reproduce; the corrected ones
+those of the simulation that an author of the correction published (qkdsimulator.py). The two-decoy edition is the same argument with Lim's 12 Hoeffding bounds in place of Rusca's 10; that count
 reproduces the published totals 21 = 12 + 9, 19 = 10 + 9 and 15 = 10 + 5, but 17 = 12 + 5 is ours.
 `Lim2014-chernoff` and `Rusca2018-chernoff` are the corrected ones with `statistics.chernoff` for Serfling's inequality.
 
@@ -13,7 +13,8 @@ The bound of Fung et al., as published, fails with epsilon where smoothing by ep
 corrected or a Chernoff edition for keys, the published ones to compare with the literature.
 
 Assumed by all: choices of basis and intensity are independent of the channel, phases are random, whether a photon is
-detected does not depend on the basis, and which bits are sampled is not known while they can still be tampered with.
+detected does not depend on the basis, and bases are named after the block's last pulse. The link does not keep the last
+one yet: docs/decisions.md, Open.
 
 What error correction gives away. Cascade shows W, where Bob's bits differ from Alice's, beside parities of Alice's
 bits (D. Tupkary, N. Lutkenhaus, Phys. Rev. Applied 20, 064040 (2023)). Take all of W as announced. Then:
