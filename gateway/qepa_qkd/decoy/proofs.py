@@ -5,8 +5,9 @@
 decoy-state quantum key distribution", arXiv:2405.16578: Serfling's inequality for the phase error instead of the
 approximate bound of Fung et al., and a shorter chain of entropies. Neither their text nor Rusca's could be had. Rusca's
 equations are those of A. Baliuka's formalisation in Lean, whose test values the tests reproduce; the corrected ones
-those of the simulation that an author of the correction published (qkdsimulator.py). The two-decoy edition is the same argument with Lim's 12 Hoeffding bounds in place of Rusca's 10; that count
-reproduces the published totals 21 = 12 + 9, 19 = 10 + 9 and 15 = 10 + 5, but 17 = 12 + 5 is ours.
+those of the simulation that an author of the correction published (qkdsimulator.py). The two-decoy edition is the same
+argument with Lim's 12 Hoeffding bounds in place of Rusca's 10; that count reproduces the published totals 21 = 12 + 9,
+19 = 10 + 9 and 15 = 10 + 5, but 17 = 12 + 5 is ours.
 `Lim2014-chernoff` and `Rusca2018-chernoff` are the corrected ones with `statistics.chernoff` for Serfling's inequality.
 
 The bound of Fung et al., as published, fails with epsilon where smoothing by epsilon allows epsilon squared: use a
