@@ -140,14 +140,16 @@ class Kme:
         figures = self._vault.keys.figures()
         spent, gained = self._vault.pads.spent_and_gained_bits()
         size = config.key_size_bits
+        stored = self.delivery.key_count(master, size // 8)
         return {
             "source_KME_ID": config.id,
             "target_KME_ID": config.peer_id,
             "master_SAE_ID": master,
             "slave_SAE_ID": slave,
             "key_size": size,
-            "stored_key_count": self.delivery.key_count(master, size // 8),
-            "max_key_count": self._capacity_bits // size,
+            "stored_key_count": stored,
+            # The block that fills the store may go beyond its capacity.
+            "max_key_count": max(self._capacity_bits // size, stored),
             "max_key_per_request": config.max_keys_per_request,
             "max_key_size": config.max_key_size_bits,
             "min_key_size": MIN_KEY_SIZE_BITS,

@@ -121,8 +121,7 @@ class GuardedApp:
 
         body = await _read_body(receive)
         if body is None:
-            details = [{"reason": f"a request has at most {MOST_BODY_BYTES} bytes"}]
-            await _send_error(send, 400, BAD_REQUEST, details)
+            await _send_error(send, [{"reason": f"a body has at most {MOST_BODY_BYTES} bytes"}])
             return
         await self._app(scope, _replay(body, receive), send_if_connected)
         if "delivery" in state and connection is not None and connection.lost_answer:
@@ -152,10 +151,18 @@ def _replay(body: bytes, receive: _Receive) -> _Receive:
     return next_message
 
 
-async def _send_error(send: _Send, status: int, message: str, details: list[dict[str, str]]) -> None:
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(error_document(message, details)).encode()})
+async def _send_error(send: _Send, details: list[dict[str, str]]) -> None:
+    headers, body = _bad_request(details)
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _bad_request(details: list[dict[str, str]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of an answer after which the connection is closed."""
+    body = json.dumps(error_document(BAD_REQUEST, details)).encode()
+    length = str(len(body)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
+    return headers, body
 
 
 class _Server(uvicorn.Server):
@@ -203,8 +210,7 @@ class _SaeProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        body = json.dumps(error_document(BAD_REQUEST, [{"reason": msg}])).encode()
+        headers, body = _bad_request([{"reason": msg}])
         for event in (
             h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
             h11.Data(data=body),
