@@ -10,6 +10,7 @@ import numpy as np
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
 from qepa_qkd.config import LinkConfig, split_address
 from qepa_qkd.distill_alice import AliceDistiller
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, NoKey, QkdError, TransientError
 from qepa_qkd.link_end import (
     CONTROLLER_CHECK_S,
@@ -26,7 +27,6 @@ from qepa_qkd.link_end import (
 from qepa_qkd.messages import KeepAlive, Message, Pause, Report, RunReady, RunStart, decode, encode
 from qepa_qkd.serial_protocol import STATE_GONE, Nibbles, Slots
 from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, SAMPLE_EVENTS, find_offset
-from qepa_qkd.terminal import Terminal
 
 NO_DETECTIONS_LIMIT_S: Final = 10.0
 _MOST_HANDSHAKES: Final = 8

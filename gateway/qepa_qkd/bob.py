@@ -10,6 +10,7 @@ import numpy as np
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
 from qepa_qkd.config import LinkConfig, split_address
 from qepa_qkd.distill_bob import BobDistiller
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import QkdError, TransientError
 from qepa_qkd.link_end import (
     CONTROLLER_CHECK_S,
@@ -25,8 +26,7 @@ from qepa_qkd.link_end import (
     watch,
 )
 from qepa_qkd.messages import KeepAlive, Pause, RunReady, RunStart, decode, encode
-from qepa_qkd.serial_protocol import Detections
-from qepa_qkd.terminal import Terminal
+from qepa_qkd.serial_protocol import Detections, TimeTags
 
 REPORT_INTERVAL_S: Final = 0.2
 REPORT_EVENTS: Final = 50_000
@@ -108,9 +108,9 @@ class _BobSession:
         self._gathered: list[Detections] = []
         self._last_report_s = 0.0
 
-    def detected(self, detections: Detections) -> None:
+    def detected(self, detections: Detections | TimeTags) -> None:
         """Gather a block of detections; report when enough time or events have come together."""
-        if detections.run != self._run:
+        if not isinstance(detections, Detections) or detections.run != self._run:
             return
         self._gathered.append(detections)
         now_s = self._loop.time()

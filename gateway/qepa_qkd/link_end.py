@@ -20,14 +20,14 @@ from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
+from qepa_qkd.drivers.receiver import OnEvents
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
 from qepa_qkd.kme import Kme
 from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.link_status import LinkStatus
 from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
-from qepa_qkd.serial_protocol import Detections
 from qepa_qkd.store_database import read_secret_file, write_secret_file
-from qepa_qkd.terminal import Terminal
 from qepa_qkd.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -66,11 +66,11 @@ class LinkEnd:
         except (TransientError, ProtocolError) as error:
             raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
 
-    async def wait_for_terminal(self, on_detections: Callable[[Detections], None] | None = None) -> Terminal:
+    async def wait_for_terminal(self, on_events: OnEvents | None = None) -> Terminal:
         """Return an open terminal; tries until there is one."""
         while True:
             try:
-                return await Terminal.open(str(self.config.serial_port), on_detections)
+                return await Terminal.open(str(self.config.serial_port), on_events)
             except (TransientError, ProtocolError) as error:
                 self.status.state = "no key: the optical controller does not answer"
                 logger.warning("%s", error)

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import NoKey, ProtocolError, TransientError
 from qepa_qkd.serial_protocol import STATE_GONE, Detections, FrameDecoder
 from qepa_qkd.sifting import judge, report_symbols, squash, tally
 from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, find_offset
-from qepa_qkd.terminal import Terminal
 from qepa_tools.bench.__main__ import PseudoTerminal
 from qepa_tools.bench.controllers import HOST_SILENCE_LIMIT_S, Bench
 from qepa_tools.bench.physics import BenchSettings, OpticalBench, PulseSettings
@@ -185,7 +185,7 @@ async def test_a_host_that_does_not_read_loses_events_and_is_told(rig: Rig) -> N
     rig.bench.start_optics(0.0)
     receiver.outgoing.clear()
     for tick in range(200):
-        receiver._heard_s = rig.bench.transmitter._heard_s = 0.05 * tick
+        receiver._heard_ms = rig.bench.transmitter._heard_ms = 50 * tick
         rig.bench.advance(0.05 * tick)
     assert sum(map(len, receiver.outgoing)) < receiver.queue_limit_bytes + 20_000
     decoder = FrameDecoder()
