@@ -25,8 +25,9 @@ import numpy as np
 
 from qepa_qkd.cascade_partition import (
     UNIT,
+    Array,
     Partition,
-    block_parities,
+    common_pass,
     divide_and_compare,
     divide_and_tell,
     open_first,
@@ -43,7 +44,8 @@ from qepa_qkd.errors import ProtocolError
 PASSES: Final = 6
 MOST_LEVELS: Final = 4
 LARGEST_BLOCK_BITS: Final = 1 << 28
-_ERRORS_PER_BLOCK: Final = 1.28
+_ERRORS_PER_BLOCK: Final = (1.28, 1.15)
+"""Of the first and the second pass: larger blocks leak less and take more exchanges."""
 _SMALLEST_RATE: Final = 1e-4
 _LATE_BLOCKS: Final = 64
 _LATE_SEARCHES: Final = 3
@@ -52,7 +54,7 @@ _LATE_SEARCHES: Final = 3
 
 def first_block_size(bit_count: int, error_rate: float) -> int:
     """Bits in a block of the first pass."""
-    return max(1, min(round(_ERRORS_PER_BLOCK / _clip(error_rate)), bit_count // 2))
+    return max(1, min(round(_ERRORS_PER_BLOCK[0] / _clip(error_rate)), bit_count // 2))
 
 
 def _clip(error_rate: float) -> float:
@@ -69,7 +71,8 @@ class _End:
         stream = hashlib.shake_256(b"cascade" + seed).digest(20 * (PASSES + 1) + 8)
         self._keys = np.frombuffer(stream[:-8], "<u4").reshape(PASSES + 1, 5).astype(np.uint32)
         self._subset_key = stream[-8:]
-        self._partition = Partition.of(n, PASSES, _clip(error_rate))
+        self._capacity = _most_parities(n) + PASSES
+        self._partition = Partition.of(n, PASSES, _clip(error_rate), self._capacity)
         self._first_size = first_block_size(n, error_rate)
         self._shuffled = np.empty(n, np.uint8)
         shuffle(self._keys[PASSES], bits, self._shuffled, False)
@@ -80,20 +83,29 @@ class _End:
     def _open(self, bits: Bits, target: int) -> Bits:
         """Open the next pass and return the parity of each of its blocks."""
         p, state = self._opened, self._partition
-        if p == 0:
-            open_first(state, bits, self._first_size)
-        else:
-            open_later(state, p, self._keys[p], bits, target)
         self._opened += 1
         self._last_pass = -1
-        return block_parities(state, p)
+        if p == 0:
+            return _bits(open_first(state, bits, self._first_size))
+        return _bits(open_later(state, p, self._keys[p], bits, target))
 
-    def _begin(self, question: Divisions) -> None:
+    def _begin(self, asked: Array) -> None:
         """End the wave unless this question and the one before are about one and the same pass."""
-        first, last = int(question.passes[0]), int(question.passes[-1])
-        if first != last or first != self._last_pass:
+        now = common_pass(self._partition, asked)
+        if now == -2:
+            raise ProtocolError("a parity request for segments that do not exist")
+        if now == -1 or now != self._last_pass:
             settle_levels(self._partition)
-        self._last_pass = first if first == last else -1
+        self._last_pass = now
+
+
+def _most_parities(bit_count: int) -> int:
+    """More than correcting a block takes at the highest error rate that leaves a key."""
+    return 3 * bit_count // 4 + 1024
+
+
+def _bits(array: Array) -> Bits:
+    return array
 
 
 class CascadeReference(_End):
@@ -114,29 +126,26 @@ class CascadeReference(_End):
             case SubsetRanges():
                 told = self._answer_subsets(question)
         self.leak_bits += len(told)
-        if self.leak_bits > 3 * len(self._shuffled) // 4 + 1024:
-            raise ProtocolError("far more parities asked for than correcting the block takes")
         return told
+
+    def _check_leak(self, more: int) -> None:
+        if self.leak_bits + more > _most_parities(len(self._shuffled)):
+            raise ProtocolError("far more parities asked for than correcting the block takes")
 
     def _answer_opening(self, target: int) -> Bits:
         if self._opened == PASSES or (self._opened and target < 1):
             raise ProtocolError("a request for a pass that does not exist")
         parities = self._open(self._shuffled, target)
-        return parities if self._opened == 1 else parities[:-1]
+        told = parities if self._opened == 1 else parities[:-1]
+        self._check_leak(len(told))
+        return told
 
     def _answer_divisions(self, question: Divisions) -> Bits:
-        passes, segments = question.passes, question.segments
-        if not 1 <= question.levels <= MOST_LEVELS or not len(passes) or len(passes) != len(segments):
+        if not 1 <= question.levels <= MOST_LEVELS or not len(question.segments):
             raise ProtocolError("a parity request that makes no sense")
-        if passes.max() >= self._opened or segments.min() < 0:
-            raise ProtocolError("a parity request outside the block")
-        if np.any(segments >= self._partition.count[passes]):
-            raise ProtocolError("a parity request for a segment that does not exist")
-        names = passes.astype(np.int64) << 32 | segments
-        if np.any(np.diff(names) <= 0):
-            raise ProtocolError("a parity request whose segments do not rise")
-        self._begin(question)
-        return divide_and_tell(self._partition, passes, segments, question.levels)
+        self._check_leak(len(question.segments) * ((1 << question.levels) - 1))
+        self._begin(question.segments)
+        return _bits(divide_and_tell(self._partition, question.segments, question.levels))
 
     def _answer_subsets(self, question: SubsetRanges) -> Bits:
         subsets, starts, ends = question.subsets, question.starts, question.ends
@@ -144,6 +153,7 @@ class CascadeReference(_End):
             raise ProtocolError("a parity request for a subset that does not exist")
         if starts.min() < 0 or ends.max() > len(self._shuffled) or np.any(starts >= ends):
             raise ProtocolError("a parity request for an empty range or outside the block")
+        self._check_leak(len(subsets))
         if self._subsets is None:
             self._subsets = RandomSubsets(self._shuffled, self._subset_key)
         return self._subsets.parities(subsets, starts, ends)
@@ -172,12 +182,13 @@ class CascadeCorrector(_End):
     """
 
     def __init__(self, bits: Bits, seed: bytes, error_rate: float, exchange_cost_bits: float | None = None) -> None:
-        """`exchange_cost_bits`: what saving one exchange is worth, in leaked bits; 3 in 100,000 of the block if None."""
+        """`exchange_cost_bits`: what saving one exchange is worth, in leaked bits; None: 2e-5 of the block."""
         super().__init__(bits, seed, error_rate)
-        self._doubt = Doubt.of(self._shuffled, PASSES)
+        self._doubt = Doubt.of(self._shuffled, PASSES, self._capacity)
         self._rate = _clip(error_rate)
-        self._cost = 3e-5 * len(bits) if exchange_cost_bits is None else exchange_cost_bits
+        self._cost = 2e-5 * len(bits) if exchange_cost_bits is None else exchange_cost_bits
         self._wave = 0
+        self._difference = 0
         self._late: _LateSearch | None = None
         self.exchanges = 0
 
@@ -197,7 +208,7 @@ class CascadeCorrector(_End):
         """Return the next question, or None when nothing is left to ask."""
         if self._opened == 0:
             return Opening(0)
-        while self._doubt.waiting.any():
+        while self._doubt.waiting[-1]:
             question = self._divisions()
             if len(question.segments):
                 return question
@@ -212,31 +223,29 @@ class CascadeCorrector(_End):
         match question:
             case Opening(target):
                 self._receive_blocks(target, parities)
-            case Divisions(levels, passes, segments):
-                self._begin(question)
+            case Divisions(levels, segments):
+                self._begin(segments)
                 state, doubt = self._partition, self._doubt
-                used, top = divide_and_compare(state, doubt.odd, passes, segments, levels, parities, doubt.stack)
+                used, top = divide_and_compare(state, doubt.odd, segments, levels, parities, doubt.stack)
                 if used != len(parities):
                     raise ProtocolError("a parity answer of the wrong length")
-                if not settle(state, doubt, self._opened, top):
+                if not settle(state, doubt, top):
                     raise _contradiction()
             case SubsetRanges():
                 self._receive_subsets(question, parities)
 
     def _divisions(self) -> Divisions:
         waiting = self._doubt.waiting
-        total = int(waiting.sum())
-        if total <= 2 * self._cost:
-            first, last = 0, PASSES
-        else:
+        asked, only = int(waiting[-1]), -1
+        if asked > 2 * self._cost:
             # One pass at a time: searches in two passes would chase the same error.
             if not waiting[self._wave]:
                 self._wave = int(np.flatnonzero(waiting)[0])
-            first, last = self._wave, self._wave + 1
+            only = self._wave
+            asked = int(waiting[only])
         # Dividing twice between exchanges costs half a bit more a search and level, thrice 4/3, four times 11/4.
-        asked = total if first == 0 else int(waiting[first])
         levels = 1 + sum(asked * extra <= self._cost for extra in (1, 3, 7))
-        return Divisions(levels, *take_queue(self._doubt, first, last))
+        return Divisions(levels, take_queue(self._partition, self._doubt, only))
 
     def _errors_per_block(self) -> float:
         """Target of the second pass: less, as errors turn out to be more than the error rate said."""
@@ -245,21 +254,24 @@ class CascadeCorrector(_End):
         expected = (1 - (1 - 2 * self._rate) ** size) / 2
         seen = min(0.49, self.corrected / blocks)
         if abs(seen - expected) < 3 * (expected * (1 - expected) / blocks) ** 0.5:
-            return _ERRORS_PER_BLOCK
+            return _ERRORS_PER_BLOCK[1]
         rate = (1 - (1 - 2 * seen) ** (1 / size)) / 2
-        return _ERRORS_PER_BLOCK * self._rate / max(rate, _SMALLEST_RATE)
+        return _ERRORS_PER_BLOCK[1] * self._rate / float(max(rate, _SMALLEST_RATE))
 
     def _opening(self, errors_per_block: float) -> Opening:
         half = (total_weight(self._partition) + 1) // 2
         return Opening(max(1, min(round(errors_per_block * UNIT), half)))
 
     def _receive_blocks(self, target: int, told: Bits) -> None:
+        first = int(self._partition.now[1])
         mine = self._open(self._doubt.bits, target)
-        p = self._opened - 1
-        if len(told) != max(0, len(mine) - (p > 0)):
+        later = self._opened > 1
+        if len(told) != max(0, len(mine) - later):
             raise ProtocolError("a parity answer of the wrong length")
-        top = note_blocks(self._partition, self._doubt, p, told, mine)
-        if not settle(self._partition, self._doubt, self._opened, top):
+        if not later:
+            self._difference = int(np.bitwise_xor.reduce(told ^ mine))
+        top = note_blocks(self._doubt, first, told, mine, self._difference ^ self.corrected & 1)
+        if not settle(self._partition, self._doubt, top):
             raise _contradiction()
 
     def _look_for_leftovers(self) -> Question | None:
@@ -279,7 +291,7 @@ class CascadeCorrector(_End):
                 blocks = _LATE_BLOCKS << 2 * (self._opened - 2)
                 return self._opening(total_weight(self._partition) / UNIT / blocks)
             late.subset, late.start, late.end = int(np.argmax(odd)), 0, n
-        levels = 1 + sum(extra <= self._cost / 16 for extra in (1, 3, 7))
+        levels = 1 + sum(extra <= self._cost / 2 for extra in (1, 3, 7))
         bounds = np.unique(np.linspace(late.start, late.end, (1 << levels) + 1).astype(np.int64))
         return SubsetRanges(np.full(len(bounds) - 2, late.subset, np.uint8), bounds[:-2], bounds[1:-1])
 
@@ -297,7 +309,7 @@ class CascadeCorrector(_End):
         else:
             late.start = int(question.ends[-1])
         if late.end - late.start == 1:
-            if not change_bit(self._partition, self._doubt, self._opened, late.start):
+            if not change_bit(self._partition, self._doubt, late.start):
                 raise _contradiction()
             late.start = late.end
             late.finished += 1

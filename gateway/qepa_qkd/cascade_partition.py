@@ -34,6 +34,9 @@ UNIT: Final = 1 << 30
 """Weight of one expected error."""
 SINGLE: Final = -4096
 """Evidence of a segment whose first bit was its last uncertain one: that bit is certain now."""
+
+START, END, LIVE, BEFORE, WAVE, EVIDENCE, PASS = range(7)
+"""Columns of `Partition.segments`."""
 _LEVELS_PER_CLASS: Final = 4
 _CHUNK: Final = 4096
 
@@ -54,70 +57,53 @@ def _evidence_table() -> npt.NDArray[np.int64]:
 
 
 WEIGHTS: Final = _weight_table()
-EVIDENCE: Final = _evidence_table()
+EVIDENCE_OF: Final = _evidence_table()
 
 
 class Partition(NamedTuple):
-    """Segments of all passes. Rows are passes, `n` is the number of bits; unused entries are never read."""
+    """Segments of all passes of `n` bits. Places [p n, (p + 1) n) belong to pass p; what is unused is never read."""
 
     level: Array
     """int16, (n,): -16 log2 of the odds that the bit is wrong; CERTAIN for bits that are known."""
     order: Array
-    """int32, (passes, n): bit at a position. A pass leaves out bits that were certain when it was opened."""
+    """int32, (passes n,): bit at a place. A pass leaves out bits that were certain when it was opened."""
     where: Array
-    """int32, (passes, n): position of a bit, -1 when the pass leaves it out."""
+    """int32, (passes n,): place of bit i in pass p, at p n + i; -1 when the pass leaves it out."""
     bits: Array
-    """uint8, (passes, n): this end's bits in the order of the pass."""
-    segment: Array
-    """int32, (passes, n): segment that a position lies in."""
+    """uint8, (passes n,): this end's bit at a place."""
+    owner: Array
+    """int32, (passes n,): segment that a place lies in."""
     mass: Array
-    """int64, (passes, n): expected errors up to and with a position, counted from where its segment was prepared."""
-    start: Array
-    end: Array
-    """int32, (passes, n): the segment's positions, [start, end)."""
-    before: Array
-    """int64, (passes, n): `mass` ahead of the segment."""
-    live: Array
-    """int32, (passes, n): uncertain bits of the segment when it was prepared; they come first."""
-    wave: Array
-    """int32, (passes, n): wave in which the segment was prepared for searching."""
-    evidence: Array
-    """int16, (passes, n): what the segment has added to the level of its bits."""
-    count: Array
-    """int64, (passes,): segments so far; a segment that is divided keeps its number for the left part."""
+    """int64, (passes n,): expected errors up to and with a place, counted from where its segment was prepared."""
+    segments: Array
+    """int64, (capacity, 7): a row a segment, in the order they were made; one that is divided keeps its left part.
+
+    START, END: its places. LIVE: uncertain bits when it was prepared for searching; they come first. BEFORE: `mass`
+    ahead of it. WAVE: when it was prepared. EVIDENCE: what it has added to the level of its bits. PASS.
+    """
     opening: Array
-    """int64, (passes,): what opening the pass has added to the level of all bits."""
+    """int64, (passes,): what opening a pass has added to the level of all bits."""
+    made: Array
+    """int32, (2 capacity,): segments made in this wave."""
     now: Array
-    """int64, (2,): number of the wave; length of `changed`."""
-    changed: Array
-    """int32, (2 n, 2): passes and segments made in this wave."""
+    """int64, (4,): number of the wave, segments so far, length of `made`, passes so far."""
 
     @classmethod
-    def of(cls, bit_count: int, passes: int, error_rate: float) -> "Partition":
-        """A partition without passes; every bit is wrong with `error_rate`."""
+    def of(cls, bit_count: int, passes: int, error_rate: float, capacity: int) -> "Partition":
+        """A partition without passes, for `capacity` segments at most; every bit is wrong with `error_rate`."""
         level = round(-PER_OCTAVE * log2(error_rate / (1 - error_rate)))
-
-        def table(kind: type) -> Array:
-            return np.empty((passes, bit_count), kind)
-
-        word = np.int32
+        places = passes * bit_count
         return cls(
             level=np.full(bit_count, max(0, level), np.int16),
-            order=table(word),
-            where=table(word),
-            bits=table(np.uint8),
-            segment=table(word),
-            mass=table(np.int64),
-            start=table(word),
-            end=table(word),
-            before=table(np.int64),
-            live=table(word),
-            wave=table(word),
-            evidence=table(np.int16),
-            count=np.zeros(passes, np.int64),
+            order=np.empty(places, np.int32),
+            where=np.empty(places, np.int32),
+            bits=np.empty(places, np.uint8),
+            owner=np.empty(places, np.int32),
+            mass=np.empty(places, np.int64),
+            segments=np.empty((capacity, 7), np.int64),
             opening=np.zeros(passes, np.int64),
-            now=np.array([1, 0]),
-            changed=np.empty((2 * bit_count, 2), word),
+            made=np.empty(2 * capacity, np.int32),
+            now=np.array([1, 0, 0, 0]),
         )
 
 
@@ -133,7 +119,7 @@ def _evidence(weight: int) -> int:
             exponent += step
             rest >>= step
     fraction = weight >> (exponent - 3) if exponent >= 3 else weight << (3 - exponent)
-    return EVIDENCE[8 * exponent + (fraction & 7)]
+    return int(EVIDENCE_OF[8 * exponent + (fraction & 7)])
 
 
 @kernel
@@ -183,41 +169,44 @@ def shuffle(keys: Array, bits: Array, out: Array, back: bool) -> None:
 
 
 @kernel
-def _draw_order(keys: Array, state: Partition, p: int, bits: Array, classes: Array) -> None:
-    """Lay out pass `p`: uncertain bits, likeliest wrong first, at random among those alike.
-
-    On return classes[c] is the end of the bits of class c.
-    """
-    level, order, where, values = state.level, state.order[p], state.where[p], state.bits[p]
-    n = len(level)
-    for i in range(n):
-        where[i] = -1
+def _class_ends(level: Array, ends: Array) -> None:
+    """Count uncertain bits by class of level, likeliest wrong first; ends[c + 1] is where class c will end."""
+    for i in range(len(level)):
         if level[i] != CERTAIN:
-            classes[max(level[i], 0) // _LEVELS_PER_CLASS + 1] += 1
-    for c in range(1, len(classes)):
-        classes[c] += classes[c - 1]
+            ends[max(level[i], 0) // _LEVELS_PER_CLASS + 1] += 1
+    for c in range(1, len(ends)):
+        ends[c] += ends[c - 1]
+
+
+@kernel
+def _draw_order(keys: Array, level: Array, bits: Array, ends: Array, order: Array, where: Array, values: Array) -> None:
+    """Lay out a pass class by class, at random within one; `ends` comes with the starts of the classes."""
+    n = len(level)
     width = _width(n)
     images = np.empty(min(_CHUNK, 1 << width), np.uint32)
     for first in range(0, 1 << width, len(images)):
         _mix(first, keys, width, images)
         for i in images:
-            if i < n and level[i] != CERTAIN:
-                c = max(level[i], 0) // _LEVELS_PER_CLASS
-                position = classes[c]
-                classes[c] = position + 1
-                order[position] = i
-                values[position] = bits[i]
-                where[i] = position
+            if i < n:
+                found = level[i]
+                if found == CERTAIN:
+                    where[i] = -1
+                else:
+                    c = max(found, 0) // _LEVELS_PER_CLASS
+                    place = ends[c]
+                    ends[c] = place + 1
+                    order[place] = i
+                    values[place] = bits[i]
+                    where[i] = place
 
 
-@inlined
+@kernel
 def _add_block(state: Partition, p: int, start: int, end: int) -> None:
-    s = state.count[p]
-    state.count[p] = s + 1
-    state.start[p, s], state.end[p, s] = start, end
-    state.evidence[p, s], state.wave[p, s] = 0, 0
-    for position in range(start, end):
-        state.segment[p, position] = s
+    s = state.now[1]
+    state.now[1] = s + 1
+    row = state.segments[s]
+    row[START], row[END], row[EVIDENCE], row[WAVE], row[PASS] = start, end, 0, 0, p
+    state.owner[start:end] = s
 
 
 @kernel
@@ -225,60 +214,65 @@ def _raise_levels(state: Partition, p: int, weight: int) -> None:
     """Add the evidence of even blocks of `weight` to all bits."""
     evidence = _evidence(weight)
     state.opening[p] = evidence
-    for i in range(len(state.level)):
-        if state.level[i] != CERTAIN:
-            state.level[i] += evidence
+    state.now[3] = p + 1
+    level = state.level
+    for i in range(len(level)):
+        level[i] = CERTAIN if level[i] == CERTAIN else level[i] + evidence
 
 
 @kernel
-def open_first(state: Partition, bits: Array, size: int) -> None:
-    """Open pass 0 in the order the bits have, in blocks of `size`."""
+def open_first(state: Partition, bits: Array, size: int) -> Array:
+    """Open pass 0 in the order the bits have, in blocks of `size`; return their parities."""
     n = len(bits)
     for i in range(n):
-        state.order[0, i] = i
-        state.where[0, i] = i
-        state.bits[0, i] = bits[i]
+        state.order[i] = i
+        state.where[i] = i
+        state.bits[i] = bits[i]
     for start in range(0, n, size):
         _add_block(state, 0, start, min(n, start + size))
     _raise_levels(state, 0, WEIGHTS[state.level[0]] * (size - 1))
+    return _block_parities(state, 0)
 
 
 @kernel
-def open_later(state: Partition, p: int, keys: Array, bits: Array, target: int) -> None:
-    """Open pass `p` in blocks of weight `target`, the last one of less; `keys` are 5 uint32."""
+def open_later(state: Partition, p: int, keys: Array, bits: Array, target: int) -> Array:
+    """Open pass `p` in blocks of weight `target`, the last one of less; return their parities.
+
+    `keys` are 5 uint32. Blocks that find no room are left out.
+    """
     settle_levels(state)
-    classes = np.zeros(CERTAIN // _LEVELS_PER_CLASS + 2, np.int64)
-    _draw_order(keys, state, p, bits, classes)
-    start, position, weight = 0, 0, 0
-    for c in range(len(classes)):
+    n = len(state.level)
+    base = p * n
+    ends = np.zeros(CERTAIN // _LEVELS_PER_CLASS + 2, np.int64)
+    ends[0] = base
+    _class_ends(state.level, ends)
+    first = state.now[1]
+    _draw_order(keys, state.level, bits, ends, state.order, state.where[base : base + n], state.bits)
+    start, place, weight = base, base, 0
+    for c in range(len(ends)):
         each = WEIGHTS[min(c * _LEVELS_PER_CLASS + _LEVELS_PER_CLASS // 2, CERTAIN - 1)]
-        while position < classes[c]:
-            more = min((target - weight + each - 1) // each, classes[c] - position)
-            position += more
+        while place < ends[c]:
+            more = min((target - weight + each - 1) // each, ends[c] - place)
+            place += more
             weight += more * each
-            if weight >= target:
-                _add_block(state, p, start, position)
-                start, weight = position, 0
-    if start < position:
-        _add_block(state, p, start, position)
+            if weight >= target and state.now[1] < len(state.segments):
+                _add_block(state, p, start, place)
+                start, weight = place, 0
+    if start < place and state.now[1] < len(state.segments):
+        _add_block(state, p, start, place)
     _raise_levels(state, p, target)
+    return _block_parities(state, first)
 
 
 @kernel
-def parity(values: Array, start: int, end: int) -> int:
-    """Parity of positions [start, end)."""
-    x = np.uint8(0)
-    for i in range(start, end):
-        x ^= values[i]
-    return x
-
-
-@kernel
-def block_parities(state: Partition, p: int) -> Array:
-    """Parities of the segments of pass `p`."""
-    out = np.empty(state.count[p], np.uint8)
-    for block in range(len(out)):
-        out[block] = parity(state.bits[p], state.start[p, block], state.end[p, block])
+def _block_parities(state: Partition, first: int) -> Array:
+    """Parities of the segments from `first` on."""
+    out = np.empty(state.now[1] - first, np.uint8)
+    for s in range(first, state.now[1]):
+        x = np.uint8(0)
+        for place in range(state.segments[s, START], state.segments[s, END]):
+            x ^= state.bits[place]
+        out[s - first] = x
     return out
 
 
@@ -295,144 +289,168 @@ def total_weight(state: Partition) -> int:
 @kernel
 def settle_levels(state: Partition) -> None:
     """End a wave: bring levels up to date with the segments made since the last one ended."""
-    level = state.level
-    for j in range(state.now[1]):
-        p, s = state.changed[j, 0], state.changed[j, 1]
-        a, live, old = state.start[p, s], state.live[p, s], state.evidence[p, s]
+    level, order = state.level, state.order
+    for j in range(state.now[2]):
+        row = state.segments[state.made[j]]
+        start, live, old = row[START], row[LIVE], row[EVIDENCE]
         if old == SINGLE:
-            level[state.order[p, a]] = CERTAIN
+            level[order[start]] = CERTAIN
             continue
-        weight = state.mass[p, a + live - 1] - state.before[p, s]
-        evidence = _evidence(weight * (live - 1) // live) - state.opening[p]
-        if evidence == old:
-            continue
-        state.evidence[p, s] = evidence
-        for position in range(a, a + live):
-            i = state.order[p, position]
-            if level[i] != CERTAIN:
-                level[i] += evidence - old
+        weight = state.mass[start + live - 1] - row[BEFORE]
+        evidence = _evidence(weight * (live - 1) // live) - state.opening[row[PASS]]
+        if evidence != old:
+            row[EVIDENCE] = evidence
+            for place in range(start, start + live):
+                i = order[place]
+                if level[i] != CERTAIN:
+                    level[i] += evidence - old
     state.now[0] += 1
-    state.now[1] = 0
-
-
-@inlined
-def _prepare(state: Partition, p: int, s: int) -> None:
-    """Sort a segment by level, likeliest wrong first and certain bits last, and sum up its expected errors."""
-    order, mass, level = state.order[p], state.mass[p], state.level
-    a, b, old = state.start[p, s], state.end[p, s], state.evidence[p, s]
-    previous = 0
-    for position in range(a, b):
-        rank = _rank(level[order[position]])
-        if rank < previous:
-            _sort(state, p, a, b)
-            break
-        previous = rank
-    weight, live = 0, 0
-    for position in range(a, b):
-        found = level[order[position]]
-        if found == CERTAIN:
-            break
-        weight += WEIGHTS[max(found - old, 0)]
-        mass[position] = weight
-        live += 1
-    state.before[p, s] = 0
-    state.live[p, s] = live
-    state.wave[p, s] = state.now[0]
+    state.now[2] = 0
 
 
 @kernel
-def _rank(level: int) -> int:
-    """Place of a level in a sorted segment, in steps of half an octave; certain bits come last of all."""
+def common_pass(state: Partition, asked: Array) -> Any:
+    """The pass that all segments belong to, -1 if there are several, -2 if names do not rise or name nothing."""
+    last = -1
+    for s in asked:
+        if s <= last or s >= state.now[1]:
+            return -2
+        last = s
+    first = state.segments[asked[0], PASS]
+    for s in asked:
+        if state.segments[s, PASS] != first:
+            return -1
+    return first
+
+
+@kernel
+def _rank(level: Any) -> Any:
+    """Standing of a level in a sorted segment, in steps of half an octave; certain bits come last of all."""
     return 63 if level == CERTAIN else min(max(level, 0) // 8, 62)
 
 
 @kernel
-def _sort(state: Partition, p: int, a: int, b: int) -> None:
-    """Sort positions [a, b) by rank, equal ones as they stand."""
-    order, where, values, level = state.order[p], state.where[p], state.bits[p], state.level
+def _sort(start: int, end: int, base: int, level: Array, order: Array, where: Array, values: Array) -> None:
+    """Sort places [start, end) of the pass at `base` by rank, equal ones as they stand."""
     next_of = np.zeros(65, np.int32)
-    old_order, old_values = order[a:b].copy(), values[a:b].copy()
+    old_order, old_values = order[start:end].copy(), values[start:end].copy()
     for i in old_order:
         next_of[_rank(level[i]) + 1] += 1
     for rank in range(64):
         next_of[rank + 1] += next_of[rank]
-    for j in range(b - a):
+    for j in range(end - start):
         i = old_order[j]
         rank = _rank(level[i])
-        position = a + next_of[rank]
+        place = start + next_of[rank]
         next_of[rank] += 1
-        order[position] = i
-        values[position] = old_values[j]
-        where[i] = position
+        order[place] = i
+        values[place] = old_values[j]
+        where[base + i] = place
 
 
 @inlined
-def divide(state: Partition, p: int, s: int) -> int:
+def _prepare(
+    s: Any, level: Array, order: Array, where: Array, bits: Array, mass: Array, segments: Array, now: Array
+) -> None:
+    """Sort a segment by rank, likeliest wrong first and certain bits last, and sum up its expected errors."""
+    start, end, old = segments[s, START], segments[s, END], segments[s, EVIDENCE]
+    previous = 0
+    for place in range(start, end):
+        rank = _rank(level[order[place]])
+        if rank < previous:
+            base = segments[s, PASS] * len(level)
+            _sort(start, end, base, level, order, where, bits)
+            break
+        previous = rank
+    weight, live = 0, 0
+    for place in range(start, end):
+        found = level[order[place]]
+        if found == CERTAIN:
+            break
+        weight += WEIGHTS[max(found - old, 0)]
+        mass[place] = weight
+        live += 1
+    segments[s, LIVE], segments[s, BEFORE], segments[s, WAVE] = live, 0, now[0]
+
+
+@inlined
+def _divide(
+    s: Any,
+    level: Array,
+    order: Array,
+    where: Array,
+    bits: Array,
+    owner: Array,
+    mass: Array,
+    segments: Array,
+    made: Array,
+    now: Array,
+) -> Any:
     """Divide a segment where half of its expected errors lie on either side.
 
-    Return the first position of the right part, which becomes the newest segment, or -1 and do nothing when fewer than
-    two bits are uncertain. The parity of [start, middle) is the question that goes with it.
+    Return the first place of the right part, which becomes the newest segment, or -1 and do nothing when fewer than two
+    bits are uncertain. The parity of [start, middle) is the question that goes with it.
     """
-    if state.wave[p, s] != state.now[0]:
-        _prepare(state, p, s)
-    live = state.live[p, s]
+    if segments[s, WAVE] != now[0]:
+        _prepare(s, level, order, where, bits, mass, segments, now)
+    start, live = segments[s, START], segments[s, LIVE]
     if live < 2:
         return -1
-    a, mass, before = state.start[p, s], state.mass[p], state.before[p, s]
-    half = before + (mass[a + live - 1] - before) // 2
-    low, high = a, a + live - 2
+    before = segments[s, BEFORE]
+    half = before + (mass[start + live - 1] - before) // 2
+    low, high = start, start + live - 2
     while low < high:
         middle = (low + high) // 2
         if mass[middle] < half:
             low = middle + 1
         else:
             high = middle
-    # mass[low] reaches half, or low is the last but one; the position before may be the closer.
-    if low > a and half - mass[low - 1] < mass[low] - half:
+    # mass[low] reaches half, or low is the last but one; the place before may be the closer.
+    if low > start and half - mass[low - 1] < mass[low] - half:
         low -= 1
-    _cut(state, p, s, low + 1)
-    return low + 1
-
-
-@inlined
-def _cut(state: Partition, p: int, s: int, middle: int) -> None:
-    """Make [middle, end) of segment `s` a segment of its own."""
-    new = state.count[p]
-    state.count[p] = new + 1
-    a, live = state.start[p, s], state.live[p, s]
-    state.start[p, new], state.end[p, new], state.end[p, s] = middle, state.end[p, s], middle
-    state.before[p, new] = state.mass[p, middle - 1]
-    state.wave[p, new] = state.now[0]
-    state.live[p, s], state.live[p, new] = middle - a, live - (middle - a)
-    state.evidence[p, new] = state.evidence[p, s]
-    for position in range(middle, state.end[p, new]):
-        state.segment[p, position] = new
-    for part in (s, new):
-        if state.live[p, part] == 1:
-            state.evidence[p, part] = SINGLE
-        state.changed[state.now[1], 0] = p
-        state.changed[state.now[1], 1] = part
-        state.now[1] += 1
+    middle = low + 1
+    new = now[1]
+    now[1] = new + 1
+    segments[new, START], segments[new, END], segments[s, END] = middle, segments[s, END], middle
+    segments[new, BEFORE] = mass[low]
+    segments[new, WAVE] = now[0]
+    segments[new, PASS] = segments[s, PASS]
+    segments[new, LIVE], segments[s, LIVE] = live - (middle - start), middle - start
+    segments[new, EVIDENCE] = segments[s, EVIDENCE]
+    if segments[new, LIVE] == 1:
+        segments[new, EVIDENCE] = SINGLE
+    if segments[s, LIVE] == 1:
+        segments[s, EVIDENCE] = SINGLE
+    for place in range(middle, segments[new, END]):
+        owner[place] = new
+    length = now[2]
+    made[length], made[length + 1] = s, new
+    now[2] = length + 2
+    return middle
 
 
 @kernel
-def divide_and_tell(state: Partition, passes: Array, segments: Array, levels: int) -> Array:
+def divide_and_tell(state: Partition, asked: Array, levels: int) -> Array:
     """Alice: divide each segment `levels` times over and return the parity of every left part, in order."""
-    out = np.empty(len(segments) * ((1 << levels) - 1), np.uint8)
+    out = np.empty(len(asked) * ((1 << levels) - 1), np.uint8)
     told = 0
     family = np.empty(1 << levels, np.int64)
-    for j in range(len(segments)):
-        p = passes[j]
-        family[0], size = segments[j], 1
+    level, order, where, bits, owner = state.level, state.order, state.where, state.bits, state.owner
+    mass, segments, made, now = state.mass, state.segments, state.made, state.now
+    for j in range(len(asked)):
+        family[0], size = asked[j], 1
         for _ in range(levels):
             grown = size
             for t in range(size):
                 s = family[t]
-                middle = divide(state, p, s)
+                middle = _divide(s, level, order, where, bits, owner, mass, segments, made, now)
                 if middle >= 0:
-                    out[told] = parity(state.bits[p], state.start[p, s], middle)
+                    left = np.uint8(0)
+                    for place in range(segments[s, START], middle):
+                        left ^= bits[place]
+                    out[told] = left
                     told += 1
-                    family[grown] = state.count[p] - 1
+                    family[grown] = now[1] - 1
                     grown += 1
             size = grown
     return out[:told]
@@ -440,31 +458,34 @@ def divide_and_tell(state: Partition, passes: Array, segments: Array, levels: in
 
 @kernel
 def divide_and_compare(
-    state: Partition, odd: Array, passes: Array, segments: Array, levels: int, told: Array, stack: Array
+    state: Partition, odd: Array, asked: Array, levels: int, told: Array, stack: Array
 ) -> tuple[int, int]:
     """Bob: the same divisions; note which parts are odd. Return answers used (-1: too few) and segments on `stack`."""
     used, top = 0, 0
     family = np.empty(1 << levels, np.int64)
-    for j in range(len(segments)):
-        p = passes[j]
-        family[0], size = segments[j], 1
+    level, order, where, bits, owner = state.level, state.order, state.where, state.bits, state.owner
+    mass, segments, made, now = state.mass, state.segments, state.made, state.now
+    for j in range(len(asked)):
+        family[0], size = asked[j], 1
         for _ in range(levels):
             grown = size
             for t in range(size):
                 s = family[t]
-                middle = divide(state, p, s)
+                middle = _divide(s, level, order, where, bits, owner, mass, segments, made, now)
                 if middle >= 0:
                     if used == len(told):
                         return -1, 0
-                    left = told[used] ^ parity(state.bits[p], state.start[p, s], middle)
+                    left = told[used]
+                    for place in range(segments[s, START], middle):
+                        left ^= bits[place]
                     used += 1
-                    new = state.count[p] - 1
-                    odd[p, new] = odd[p, s] ^ left
-                    odd[p, s] = left
+                    new = now[1] - 1
+                    odd[new] = odd[s] ^ left
+                    odd[s] = left
                     family[grown] = new
                     grown += 1
             size = grown
         for t in range(size):
-            stack[top, 0], stack[top, 1] = p, family[t]
+            stack[top] = family[t]
             top += 1
     return used, top

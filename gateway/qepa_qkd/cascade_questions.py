@@ -1,16 +1,15 @@
 """What Bob asks in Cascade, and its bytes, little-endian.
 
     opening     0 u8, target u64
-    divisions   1 u8, levels u8, groups u8, then a group a pass: pass u8, width u8, count u32, then `count` differences
-                of `width` bytes (1, 2 or 4): the first segment, and from each to the next less one
+    divisions   1 u8, levels u8, width u8, then differences of `width` bytes (1, 2 or 4): the first segment, and from
+                each to the next less one
     subsets     2 u8, count u8, then subsets u8, starts u32, ends u32
 
-Most questions of a large block name one segment in two, so a byte each is enough where it matters.
+Most questions of a large block name one segment in few, so a byte or two each is enough where it matters.
 """
 
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -40,11 +39,10 @@ class Opening:
 class Divisions:
     """Divide segments `levels` times over; Alice tells the parity of the left part of each division.
 
-    `passes` and `segments` rise together, no segment comes twice. One that cannot be divided is passed over.
+    `segments` rise. One that cannot be divided is passed over.
     """
 
     levels: int
-    passes: Bits
     segments: Segments
 
 
@@ -65,14 +63,11 @@ def encode_question(question: Question) -> bytes:
     match question:
         case Opening(target):
             return struct.pack("<BQ", 0, target)
-        case Divisions(levels, passes, segments):
-            borders = [0, *(np.flatnonzero(np.diff(passes)) + 1).tolist(), len(passes)]
-            parts = [struct.pack("<BBB", 1, levels, len(borders) - 1)]
-            for a, b in pairwise(borders):
-                gaps = np.diff(segments[a:b], prepend=-1) - 1
-                width = 1 if gaps.max() < 1 << 8 else 2 if gaps.max() < 1 << 16 else 4
-                parts += [struct.pack("<BBI", passes[a], width, b - a), gaps.astype(_KINDS[width]).tobytes()]
-            return b"".join(parts)
+        case Divisions(levels, segments):
+            gaps = np.diff(segments, prepend=-1) - 1
+            most = int(gaps.max(initial=0))
+            width = 1 if most < 1 << 8 else 2 if most < 1 << 16 else 4
+            return struct.pack("<BBB", 1, levels, width) + gaps.astype(_KINDS[width]).tobytes()
         case SubsetRanges(subsets, starts, ends):
             head = struct.pack("<BB", 2, len(subsets))
             return head + subsets.tobytes() + starts.astype("<u4").tobytes() + ends.astype("<u4").tobytes()
@@ -103,21 +98,11 @@ def _decode(data: bytes) -> Question:
 
 
 def _divisions(data: bytes) -> Divisions:
-    levels, groups = struct.unpack_from("<BB", data)
-    offset = 2
-    passes, segments = [np.zeros(0, np.uint8)], [np.zeros(0, np.int32)]
-    for _ in range(groups):
-        p, width, count = struct.unpack_from("<BBI", data, offset)
-        offset += 6
-        if width not in _KINDS or count > MOST_DIVISIONS:
-            raise ProtocolError("a parity request that makes no sense")
-        gaps = np.frombuffer(data, _KINDS[width], count, offset).astype(np.int64)
-        offset += width * count
-        names = np.cumsum(gaps + 1) - 1
-        if count and names[-1] > np.iinfo(np.int32).max:
-            raise ProtocolError("a parity request outside any block")
-        passes.append(np.full(count, p, np.uint8))
-        segments.append(names.astype(np.int32))
-    if offset != len(data):
-        raise ProtocolError("a parity request with bytes left over")
-    return Divisions(levels, np.concatenate(passes), np.concatenate(segments))
+    levels, width = struct.unpack_from("<BB", data)
+    if width not in _KINDS or len(data) > 4 * MOST_DIVISIONS:
+        raise ProtocolError("a parity request that makes no sense")
+    gaps = np.frombuffer(data, _KINDS[width], offset=2).astype(np.int64)
+    names = np.cumsum(gaps + 1) - 1
+    if len(names) and names[-1] > np.iinfo(np.int32).max:
+        raise ProtocolError("a parity request outside any block")
+    return Divisions(levels, names.astype(np.int32))

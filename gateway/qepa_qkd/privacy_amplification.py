@@ -66,7 +66,7 @@ def toeplitz_hash(bits: Bits, seed: Bits, output_bits: int) -> Bits:
         product *= _spectrum(part, size)
         spectrum += product
     sums = scipy.fft.irfft(spectrum, size, overwrite_x=True)[length - 1 : length - 1 + output_bits]
-    whole = np.rint(sums)
+    whole: npt.NDArray[np.float64] = np.rint(sums)
     if float(np.max(np.abs(sums - whole))) > ROUNDING_GUARD:
         raise NoKey("privacy amplification left the rounding guard")
     return (whole.astype(np.int64) & 1).astype(np.uint8)

@@ -1,6 +1,5 @@
 """Cascade: ends with identical strings, or verification says that it did not; every parity is counted."""
 
-from dataclasses import replace
 from math import log2
 
 import numpy as np
@@ -128,8 +127,8 @@ def test_parities_of_blocks_are_parities_of_disjoint_sets_of_bits() -> None:
     assert np.any(np.diff(block) < 0)
 
 
-def divisions(*segments: int, passes: int = 0, levels: int = 1) -> Divisions:
-    return Divisions(levels, np.full(len(segments), passes, np.uint8), np.array(segments, np.int32))
+def divisions(*segments: int, levels: int = 1) -> Divisions:
+    return Divisions(levels, np.array(segments, np.int32))
 
 
 def subset(number: int, start: int, end: int) -> SubsetRanges:
@@ -146,7 +145,7 @@ def subset(number: int, start: int, end: int) -> SubsetRanges:
         divisions(-1),
         divisions(3, 3),
         divisions(3, 2),
-        divisions(0, passes=1),
+        divisions(5, 10**6),
         Opening(0),
         subset(SUBSETS, 0, 5),
         subset(0, 5, 5),
@@ -223,9 +222,9 @@ def test_answers_of_the_wrong_length_are_refused(wrong: int, after: int) -> None
 
 def test_segments_may_be_named_in_any_width() -> None:
     for gap in (1, 300, 70_000):
-        question = replace(divisions(0, 5, 5 + gap, passes=3), levels=2)
+        question = divisions(0, 5, 5 + gap, levels=2)
         again = decode_question(encode_question(question))
         assert isinstance(again, Divisions)
         assert np.array_equal(again.segments, question.segments)
-        assert np.array_equal(again.passes, question.passes)
-    assert len(encode_question(divisions(*range(100)))) == 3 + 6 + 100
+        assert again.levels == 2
+    assert len(encode_question(divisions(*range(100)))) == 3 + 100

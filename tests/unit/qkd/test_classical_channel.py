@@ -32,9 +32,8 @@ def reports(draw: st.DrawFn) -> m.Report:
 
 @st.composite
 def divisions(draw: st.DrawFn) -> q.Divisions:
-    named = sorted(draw(st.sets(st.tuples(st.integers(0, 5), st.integers(0, 2**31 - 1)), min_size=1, max_size=40)))
-    passes, segments = zip(*named, strict=True)
-    return q.Divisions(draw(st.integers(0, 255)), np.array(passes, np.uint8), np.array(segments, np.int32))
+    segments = sorted(draw(st.sets(st.one_of(st.integers(0, 300), st.integers(0, 2**31 - 1)), max_size=40)))
+    return q.Divisions(draw(st.integers(0, 255)), np.array(segments, np.int32))
 
 
 @st.composite
