@@ -117,6 +117,8 @@ class KmeSection(_Section):
             raise ValueError("key_size_bits must not exceed max_key_size_bits")
         if any(len(self.slaves_of(pair.master)) > MOST_SLAVES for pair in self.sae):
             raise ValueError(f"a master has at most {MOST_SLAVES} slaves")
+        if len({(pair.master, pair.slave) for pair in self.sae}) < len(self.sae):
+            raise ValueError("a pair of SAEs is listed twice")
         return self
 
     def slaves_of(self, master: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from qepa_qkd.errors import KeyNotFound, StockTooLow
+from qepa_qkd.errors import CorruptError, KeyNotFound, StockTooLow
 from qepa_qkd.key_id import BLOCK_ID_BITS, PREFIX_BITS, KeyLocation
 from qepa_qkd.store_database import StoreDatabase
 
@@ -48,6 +48,7 @@ class KeyStore:
         self, block_id: int, key: bytes, passport: str, *, live: bool, created_s: float | None = None
     ) -> None:
         """Store the key of a block, durably. Pending blocks wait for `settle`; their keys can only be redeemed."""
+        free = json.dumps([(0, len(key))])
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO blocks (id, state, created_s, free, free_bytes, sealed, passport) VALUES (?,?,?,?,?,?,?)",
@@ -55,9 +56,9 @@ class KeyStore:
                     block_id,
                     "live" if live else "pending",
                     time.time() if created_s is None else created_s,
-                    json.dumps([(0, len(key))]),
+                    free,
                     len(key),
-                    self._database.seal(key, _label(block_id)),
+                    self._database.seal(key, _label(block_id, free)),
                     passport,
                 ),
             )
@@ -211,19 +212,26 @@ class KeyStore:
         if not rows:
             raise KeyNotFound("the block of a key_ID is unknown or used up")
         free: Intervals = [(start, end) for start, end in json.loads(cast(str, rows[0][0]))]
-        key = bytearray(self._database.unseal(cast(bytes, rows[0][1]), _label(block_id)))
+        key = bytearray(self._unseal(block_id, cast(str, rows[0][0]), cast(bytes, rows[0][1])))
         keys = []
         for location in wanted:
             start, end = location.offset, location.offset + location.size
             free = _cut(free, start, end, location)
             keys.append(StoredKey(location, bytes(key[start:end])))
             key[start:end] = bytes(location.size)
-        free_bytes = sum(end - start for start, end in free)
-        sealed = self._database.seal(bytes(key), _label(block_id)) if free_bytes else None
-        with_key = (json.dumps(free), free_bytes, sealed, block_id)
+        free_bytes, rest = sum(end - start for start, end in free), json.dumps(free)
+        sealed = self._database.seal(bytes(key), _label(block_id, rest)) if free_bytes else None
+        with_key = (rest, free_bytes, sealed, block_id)
         self._database.write("UPDATE blocks SET free = ?, free_bytes = ?, sealed = ? WHERE id = ?", *with_key)
         self._database.add_total("consumed_bits", 8 * sum(location.size for location in wanted))
         return keys
+
+    def _unseal(self, block_id: int, free: str, sealed: bytes) -> bytes:
+        try:
+            return self._database.unseal(sealed, _label(block_id, free))
+        except CorruptError:
+            # Blocks stored by version 1 of the schema and not touched since.
+            return self._database.unseal(sealed, f"block {block_id}")
 
 
 def _cut(free: Intervals, start: int, end: int, location: KeyLocation) -> Intervals:
@@ -234,5 +242,6 @@ def _cut(free: Intervals, start: int, end: int, location: KeyLocation) -> Interv
     raise KeyNotFound(f"{location} is unknown or was used before")
 
 
-def _label(block_id: int) -> str:
-    return f"block {block_id}"
+def _label(block_id: int, free: str) -> str:
+    """Bind a sealed block to what is left of it: given bytes are zeros inside, and must never pass for key."""
+    return f"block {block_id} {free}"

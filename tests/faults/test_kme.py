@@ -17,6 +17,7 @@ Keys = list[tuple[str, str]]
 
 LIVES = 150
 """Of each end."""
+BLOCK_BYTES = 16_000
 LONGEST_LIFE_S = 0.04
 
 
@@ -63,7 +64,7 @@ def test_no_key_is_given_twice_or_lost_however_often_both_ends_are_killed(tmp_pa
     for role in ("alice", "bob"):
         vault, _ = open_delivery(role, tmp_path)
         for block_id in range(1, 5):
-            vault.store_block(block_id << 40, random.Random(block_id).randbytes(16_000), 0, "{}", live=True)
+            vault.store_block(block_id << 40, random.Random(block_id).randbytes(BLOCK_BYTES), 0, "{}", live=True)
         vault.close()
     alice, bob = Victim("alice", tmp_path), Victim("bob", tmp_path)
     given: list[tuple[str, str]] = []
@@ -91,4 +92,4 @@ def test_no_key_is_given_twice_or_lost_however_often_both_ends_are_killed(tmp_pa
         vault, _ = open_delivery(role, tmp_path)
         figures.append((vault.keys.stock_bits(), vault.keys.figures().consumed_bits))
         vault.close()
-    assert figures == [(8 * 64_000 - 256 * len(given), 256 * len(given))] * 2
+    assert figures == [(8 * 4 * BLOCK_BYTES - 256 * len(given), 256 * len(given))] * 2

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.errors import CorruptError, RestoredError, TransientError
@@ -114,12 +115,40 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     open_vault(tmp_path).close()  # a store from before the counter has no identity: nothing to compare
 
 
+def test_damaged_key_is_never_given_out(store: Path) -> None:
+    with sqlite3.connect(store / "keys.db") as connection:
+        (sealed,) = connection.execute("SELECT sealed FROM blocks").fetchone()
+        damaged = sealed[:100] + bytes([sealed[100] ^ 1]) + sealed[101:]
+        connection.execute("UPDATE blocks SET sealed = ?", (damaged,))
+    connection.close()
+    vault = open_vault(store)
+    with pytest.raises(CorruptError, match="damaged"):
+        vault.keys.take(1, 32)
+    assert vault.keys.stock_bits() == 8000
+    vault.close()
+
+
+def test_what_was_given_out_never_passes_for_key_again(store: Path) -> None:
+    vault = open_vault(store)
+    vault.keys.take(1, 32)
+    vault.close()
+    with sqlite3.connect(store / "keys.db") as connection:
+        connection.execute("UPDATE blocks SET free = '[[0, 1000]]', free_bytes = 1000")
+    connection.close()
+    vault = open_vault(store)
+    with pytest.raises(CorruptError, match="damaged"):
+        vault.keys.take(1, 32)
+    vault.close()
+
+
 def _first_version(directory: Path) -> Path:
-    """A store as version 1 left it: neither the new tables nor an identity."""
+    """A store as version 1 left it: neither the new tables nor an identity, and blocks sealed to their name only."""
     vault = open_vault(directory)
     vault.store_block(5, KEY, 0, "{}", live=True)
     vault.close()
+    aead = AESGCM((directory / "keys.kek").read_bytes())
     with sqlite3.connect(directory / "keys.db") as connection:
+        connection.execute("UPDATE blocks SET sealed = ?", (bytes(12) + aead.encrypt(bytes(12), KEY, b"block 5"),))
         for table in ("answers", "shares", "usage"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM identity WHERE name = 'store id'")
