@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_light() -> None:
 
 
 def test_dead_time_and_order_hold_across_calls() -> None:
-    bench = optics(BenchSettings(dead_time_ns=5000, afterpulse_probability=0.3))
+    bench = optics(BenchSettings(dead_time_ns=5500, afterpulse_probability=0.3))
     parts = [bench.advance(997) for _ in range(200)]
     slots, detectors = (np.concatenate(x) for x in zip(*parts, strict=True))
     assert np.all(np.diff(slots) >= 0)
