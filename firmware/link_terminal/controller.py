@@ -28,8 +28,8 @@ class Controller:
         self.run: "int | None" = None  # number of the run under way
         self.fault = ""  # why the last run ended by itself
         self.outgoing: "list[bytes]" = []
-        self.settings = {s.name: s.parse(s.default) for s in commands.settings_of(self.role)}
-        self._by_name = {s.name: s for s in commands.settings_of(self.role)}
+        self._table = commands.settings_of(self.role)
+        self.settings = {s.name: s.parse(s.default) for s in self._table}
         self._reader = frames.FrameReader()
         self._writer = frames.FrameWriter()
         self._heard_ms = 0
@@ -81,7 +81,7 @@ class Controller:
         if word == "STATUS?":
             return self._status()
         if word == "SETTINGS?":
-            return " ".join("%s=%s" % (n, s.text(self.settings[n])) for n, s in self._by_name.items())
+            return " ".join("%s=%s" % (s.name, s.text(self.settings[s.name])) for s in self._table)
         if word == "STOP":
             self.stop()
             return ""
@@ -103,9 +103,9 @@ class Controller:
 
     def _set(self, argument):
         name, _, text = argument.partition("=")
-        setting = self._by_name.get(name)
-        if setting is None:
+        if name not in self.settings:
             raise RefusedError(commands.BAD_SETTING, "the %s has no such setting" % self.role)
+        (setting,) = (s for s in self._table if s.name == name)
         value = setting.parse(text)
         self.accept(name, value)
         self.settings[name] = value

@@ -38,13 +38,13 @@ class Transmitter(Controller):
         self._states = bytearray(hardware.block_slots)
         self._symbols = bytearray(hardware.block_slots)
         self._last_random = b""
-        self._table = None
+        self._state_table = None
         # What goes out for each state: one of four sources, and the intensity.
         self._symbol_of = bytes((1 << (state & 3)) | (state >> 2) << 4 for state in range(16))
 
     def begin(self, now_ms):  # noqa: ARG002  pulses are paced by the hardware
         self._ring.clear()
-        self._table = state_table(self.settings["probabilities"], self.settings["key_basis_probability"][0])
+        self._state_table = state_table(self.settings["probabilities"], self.settings["key_basis_probability"][0])
         self._hardware.start(self.settings)
 
     def end(self):
@@ -72,7 +72,7 @@ class Transmitter(Controller):
         if not self._hardware.random(random) or random[:16] == self._last_random or random[:16] == random[-16:]:
             return False
         self._last_random = bytes(random[:16])
-        draw(random, self._table, self._states)
+        draw(random, self._state_table, self._states)
         symbols, symbol_of = self._symbols, self._symbol_of
         for slot, state in enumerate(self._states):
             symbols[slot] = symbol_of[state]
