@@ -25,7 +25,7 @@ from qepa_qkd.link_end import (
     run_session,
     watch,
 )
-from qepa_qkd.messages import KeepAlive, Pause, RunReady, RunStart, decode, encode
+from qepa_qkd.messages import Aligned, KeepAlive, Pause, RunReady, RunStart, decode, encode
 from qepa_qkd.serial_protocol import Detections, TimeTags
 
 REPORT_INTERVAL_S: Final = 0.2
@@ -104,6 +104,7 @@ class _BobSession:
         self._distiller = BobDistiller(end.environment, end.secret, rng)
         self._loop = asyncio.get_running_loop()
         self._run: int | None = None
+        self._aligned = False
         self._running = asyncio.Event()
         self._gathered: list[Detections] = []
         self._last_report_s = 0.0
@@ -121,10 +122,13 @@ class _BobSession:
         detectors = np.concatenate([d.detectors for d in self._gathered])
         self._gathered.clear()
         self._last_report_s = now_s
-        report = self._distiller.report(detections.run, slots, detectors)
-        if report is not None:
-            with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
-                self._channel.send(report)
+        if self._aligned:
+            said = self._distiller.report(detections.run, slots, detectors)
+        else:
+            said = [self._distiller.sample(detections.run, slots, detectors)]
+        with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
+            for payload in said:
+                self._channel.send(payload)
 
     async def serve(self, terminal: Terminal) -> None:
         """Answer Alice's messages, in order."""
@@ -135,6 +139,8 @@ class _BobSession:
                     continue
                 case RunStart(run):
                     await self._start(terminal, run)
+                case Aligned(run):
+                    self._aligned = run == self._run
                 case Pause(state):
                     self._running.clear()
                     self._run = None
@@ -160,7 +166,7 @@ class _BobSession:
     async def _start(self, terminal: Terminal, run: int) -> None:
         self._gathered.clear()
         self._distiller.restart_filling()
-        self._run = run
+        self._run, self._aligned = run, False
         await terminal.command(f"START run={run:08x}")
         self._running.set()
         self._end.status.state = "running"

@@ -22,6 +22,7 @@ from qepa_qkd.key_id import BLOCK_ID_BITS
 from qepa_qkd.messages import (
     Abort,
     Amplify,
+    Bases,
     Corrected,
     Message,
     ParityReply,
@@ -42,16 +43,22 @@ from qepa_qkd.verification import KEY_BYTES, make_tag
 PAD_TARGET: Final = 200
 """Tags to keep in stock for each direction; below it every block renews more than it spends."""
 RENEWAL_BYTES: Final = 4 * TAG_BYTES
+_RUN_ENDED: Final = "the run ended before the block was full"
 
 
 class _AliceBlock(Block):
-    """Adds what only Alice holds; `expects` is the one message type that may come next."""
+    """Adds what only Alice holds; `expects` is the one message type that may come next once the block is closed."""
 
-    expects: type[Message] = ParityRequest
+    expects: type[Message] = Bases
     reference: CascadeReference | None = None
     bounds: KeyLength | None = None
     key = b""
     authentication_bytes = 0
+
+    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
+        super().__init__(number, settings_digest, own_hash_key, peer_hash_key)
+        self.states: list[Nibbles] = []
+        """Sent in the slots of each batch."""
 
 
 class AliceDistiller:
@@ -62,27 +69,31 @@ class AliceDistiller:
         self._settings = environment.settings
         self._secret = secret
         self._digest = environment.settings.digest()
-        self._next_number = 1
+        self._newest = 0
+        self._filling: _AliceBlock | None = None
         self._closed: dict[int, _AliceBlock] = {}
         self.outcomes: list[BlockOutcome] = []
-        self._filling = self._new_block()
 
     def restart_filling(self) -> None:
         """Forget the block that is filling; a new run begins at both ends."""
-        self._filling = self._new_block()
+        self._filling = None
 
-    def on_report(self, report: Report, raw: bytes, states: Nibbles) -> list[bytes]:
-        """Judge a report, given the states sent in its slots; close the block when it is full."""
+    def on_report(self, report: Report, raw: bytes, states: Nibbles) -> None:
+        """Keep the states sent in the slots of a report; the detections that fill a block close it.
+
+        Raises ProtocolError on reports out of order.
+        """
         block = self._filling
-        verdicts = judge(report.symbols, states)
+        if block is None:
+            block = self._filling = self._new_block(report.block)
+        if report.block != block.number or report.batch != len(block.states):
+            raise ProtocolError("reports out of order")
         block.heard.absorb(raw)
-        block.sifted.add((states & 1).astype(np.uint8), verdicts, report.symbols)
-        last = len(block.sifted) >= self._settings.block_bits
-        out = [block.say(Sift(report.batch, block.number, last, verdicts))]
-        if last:
-            self._filling = self._new_block()
-            out += self._close(block)
-        return out
+        block.states.append(states)
+        block.detections += len(states)
+        if block.detections >= self._settings.block_detections:
+            self._closed[block.number] = block
+            self._filling = None
 
     def on_message(self, message: Message, raw: bytes) -> list[bytes]:
         """Continue the block that `message` is about. Raises ProtocolError or SecurityError: drop the connection."""
@@ -91,8 +102,10 @@ class AliceDistiller:
             raise ProtocolError("a message that is about no block")
         block = self._closed.get(number)
         if block is None:
+            if isinstance(message, Bases) and self._filling is not None and number == self._filling.number:
+                raise ProtocolError("bases of a block that still fills")
             # Aborts cross: what Bob said before he heard of ours is of no interest any more.
-            return []
+            return [encode(Abort(number, _RUN_ENDED))] if isinstance(message, Bases) else []
         if isinstance(message, Abort):
             return self._end(block, message.reason)
         if not isinstance(message, block.expects) and not (
@@ -106,15 +119,25 @@ class AliceDistiller:
         except NoKey as reason:
             return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
 
-    def _new_block(self) -> _AliceBlock:
-        block = _AliceBlock(
-            self._next_number, self._digest, self._secret.hash_key_to_bob, self._secret.hash_key_to_alice
-        )
-        self._next_number += 1
-        return block
+    def _new_block(self, number: int) -> _AliceBlock:
+        if number <= self._newest:
+            raise ProtocolError("a report for a block of the past")
+        self._newest = number
+        return _AliceBlock(number, self._digest, self._secret.hash_key_to_bob, self._secret.hash_key_to_alice)
 
-    def _close(self, block: _AliceBlock) -> list[bytes]:
-        self._closed[block.number] = block
+    def _sift(self, block: _AliceBlock, batch: int, symbols: Nibbles) -> list[bytes]:
+        states = block.states[block.batches_sifted]
+        if batch != block.batches_sifted or len(symbols) != len(states):
+            raise ProtocolError("bases that belong to no batch")
+        verdicts = judge(symbols, states)
+        block.sifted.add((states & 1).astype(np.uint8), verdicts, symbols)
+        block.batches_sifted += 1
+        said = block.say(Sift(block.number, batch, verdicts))
+        return [said] if block.batches_sifted < len(block.states) else [said, *self._reconcile(block)]
+
+    def _reconcile(self, block: _AliceBlock) -> list[bytes]:
+        block.states.clear()
+        block.expects = ParityRequest
         try:
             check_error_rate(block.counts.qber_z, self._settings)
             check_prospects(block, self._settings)
@@ -129,6 +152,8 @@ class AliceDistiller:
 
     def _advance(self, block: _AliceBlock, message: Message) -> list[bytes]:
         match message:
+            case Bases(_, batch, symbols):
+                return self._sift(block, batch, symbols)
             case ParityRequest(_, question) if block.reference is not None:
                 parities = block.reference.answer(question)
                 return [block.say(ParityReply(block.number, parities))]

@@ -1,15 +1,20 @@
 """Distillation of blocks: what both ends share. `distill_alice` and `distill_bob` hold the two halves.
 
-Sans-IO: messages in, messages out, randomness and clock passed in. Messages about a block are hashed as they are said
-and heard; each end sends one Wegman-Carter tag over what it said, checked before key is kept. Checking late is sound
-here because a forger has to commit first: Bob's report holds his random basis choices before Alice shows any of hers,
-so who wants Alice's bases early must guess thousands of choices that Bob's authentic tag will contradict.
+Sans-IO: messages in, messages out, randomness and clock passed in. A block is closed by a number of detections that
+both ends know beforehand, and no basis of it is named before: nobody who follows the sampling can adapt to it while
+its pulses fly (Pfister et al., New J. Phys. 18, 053001, 2016). How many bits its sifting leaves is chance.
+
+Messages about a block are hashed as they are said and heard; each end sends one Wegman-Carter tag over what it said,
+checked before key is kept. Checking late is sound here because a forger has to commit first: Bob names his random
+bases before Alice shows any of hers, so who wants Alice's bases early must guess thousands of choices that Bob's
+authentic tag will contradict.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import Final, Protocol
 
 import numpy as np
@@ -28,7 +33,7 @@ from qepa_qkd.verification import TAG_BITS, failure_probability
 
 Bits = npt.NDArray[np.uint8]
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 _LEAST_KEY_BITS: Final = 512
 
 
@@ -41,9 +46,15 @@ class LinkSettings:
     pulse_rate_hz: float
     key_basis_probability: float
     block_bits: int
+    """Key bits a block is meant to have; see `block_detections`."""
     qber_threshold: float
     epsilon: EpsilonBudget
     proof: str
+
+    @property
+    def block_detections(self) -> int:
+        """Detections that close a block: as many as leave `block_bits` when Bob divides his light as Alice does."""
+        return ceil(self.block_bits / self.key_basis_probability**2)
 
     def digest(self) -> bytes:
         """SHA-256 of the settings and the protocol version."""
@@ -92,10 +103,12 @@ class Environment:
 
 
 class Block:
-    """A block at one end, from its first sifted batch to its last tag."""
+    """A block at one end, from its first batch of detections to its last tag."""
 
     def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
         self.number = number
+        self.detections = 0
+        self.batches_sifted = 0
         self.sifted = SiftedBlock.empty()
         self.said = Transcript(own_hash_key)
         self.heard = Transcript(peer_hash_key)

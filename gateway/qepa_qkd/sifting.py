@@ -1,7 +1,7 @@
 """Sifting: keep the detections whose bases agree, count them by intensity.
 
-Bob reports his slots with the basis and, in the test basis, the value; Alice answers with a verdict per detection. A
-report names bases before Alice shows hers, so who forges one must guess them (see `distillation`).
+Bob says of each detection its basis and, in the test basis, its value, when the block is closed; Alice answers with a
+verdict per detection (see `distillation`).
 """
 
 from dataclasses import dataclass, field

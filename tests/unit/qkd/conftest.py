@@ -61,22 +61,24 @@ class MemoryLink:
         """Send pulses until a block has ended at both ends, or at one and the other waits for nothing any more."""
         while not (self.alice.outcomes or self.bob.outcomes):
             slots, detectors = self.optics.advance(200_000)
-            raw = self.bob.report(1, slots, detectors)
-            if raw is None or (arrived := self.wire("alice", raw)) is None:
+            if not self.deliver([("alice", m) for m in self.bob.report(1, slots, detectors)]):
                 return
-            report = decode(arrived)
-            assert isinstance(report, Report)
-            states = self.optics.states(np.maximum(report.slots - self.offset, 0))
-            self.deliver([("bob", m) for m in self.alice.on_report(report, arrived, states)])
 
-    def deliver(self, queue: list[tuple[str, bytes]]) -> None:
+    def deliver(self, queue: list[tuple[str, bytes]]) -> bool:
+        """Pass messages on until nobody has more to say; return whether all arrived."""
+        arrived = True
         while queue:
             receiver, sent = queue.pop(0)
             data = self.wire(receiver, sent)
             if data is None:
-                continue
-            end, other = (self.alice, "bob") if receiver == "alice" else (self.bob, "alice")
-            queue += [(other, answer) for answer in end.on_message(decode(data), data)]
+                arrived = False
+            elif isinstance(message := decode(data), Report):
+                states = self.optics.states(np.maximum(message.slots - self.offset, 0))
+                self.alice.on_report(message, data, states)
+            else:
+                end, other = (self.alice, "bob") if receiver == "alice" else (self.bob, "alice")
+                queue += [(other, answer) for answer in end.on_message(message, data)]
+        return arrived
 
     def close(self) -> None:
         for vault in self.vaults.values():

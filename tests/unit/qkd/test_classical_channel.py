@@ -5,11 +5,12 @@ import os
 from dataclasses import fields, is_dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qepa_qkd import cascade_questions as q
+from qepa_qkd import parity_questions as q
 from qepa_qkd import messages as m
 from qepa_qkd.authentication import InitialSecret, Pad, SessionKeys, Transcript
 from qepa_qkd.channel import FrameOpener, FrameSealer, parse_preface, preface
@@ -22,12 +23,20 @@ text = st.text(max_size=100)
 sixteen = st.binary(min_size=16, max_size=16)
 
 
+symbols = st.lists(st.sampled_from([0, 2, 3]), max_size=50).map(lambda x: np.array(x, np.uint8))
+
+
 @st.composite
-def reports(draw: st.DrawFn) -> m.Report:
-    gaps = draw(st.lists(st.one_of(st.integers(1, 90), st.integers(1, 300_000)), max_size=50))
-    slots = draw(st.integers(0, 1 << 50)) + np.cumsum(np.array(gaps, np.int64))
-    symbols = draw(st.lists(st.sampled_from([0, 2, 3]), min_size=len(slots), max_size=len(slots)))
-    return m.Report(draw(u32), draw(u32), slots, np.array(symbols, np.uint8))
+def slots(draw: st.DrawFn, count: int | None = None) -> npt.NDArray[np.int64]:
+    gap = st.one_of(st.integers(1, 90), st.integers(1, 300_000))
+    gaps = draw(st.lists(gap, min_size=count or 0, max_size=50 if count is None else count))
+    return draw(st.integers(0, 1 << 50)) + np.cumsum(np.array(gaps, np.int64))
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> m.Sample:
+    said = draw(symbols)
+    return m.Sample(draw(u32), draw(slots(len(said))), said)
 
 
 @st.composite
@@ -57,8 +66,11 @@ all_messages = st.one_of(
     st.builds(m.RunStart, u32),
     st.builds(m.RunReady, u32),
     st.builds(m.Pause, text),
-    reports(),
-    st.builds(m.Sift, u32, u32, st.booleans(), verdicts),
+    samples(),
+    st.builds(m.Aligned, u32),
+    st.builds(m.Report, u32, u32, u32, slots()),
+    st.builds(m.Bases, u32, u32, symbols),
+    st.builds(m.Sift, u32, u32, verdicts),
     st.builds(m.Reconcile, u32, u64, sixteen, st.floats(0.001, 0.5)),
     st.builds(m.ParityRequest, u32, questions),
     st.builds(m.ParityReply, u32, bits),
@@ -92,7 +104,7 @@ def test_messages_round_trip(message: m.Message) -> None:
 @given(
     st.one_of(
         st.binary(max_size=120),
-        st.tuples(st.integers(1, 19), st.binary(max_size=120)).map(lambda x: bytes([x[0]]) + x[1]),
+        st.tuples(st.integers(1, 22), st.binary(max_size=120)).map(lambda x: bytes([x[0]]) + x[1]),
     )
 )
 def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
