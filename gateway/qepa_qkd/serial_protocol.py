@@ -207,10 +207,9 @@ def tags_that_fit(times_ps: Slots, first_ps: int, tick_ps: int) -> int:
 
 
 def _events_that_fit(times: Slots, first: int, skip: int, head: int) -> int:
-    if not len(times):
-        return 0
-    words = np.cumsum(1 + np.diff(times, prepend=first) // skip)
-    return int(np.searchsorted(words, (MAX_PAYLOAD - head) // 2, side="right"))
+    room = (MAX_PAYLOAD - head) // 2
+    words = np.cumsum(1 + np.diff(times[: room + 1], prepend=first) // skip)
+    return int(np.searchsorted(words, room, side="right"))
 
 
 def split_queries(run: int, first_tag: int, slots: Slots) -> Iterator[StateQuery]:

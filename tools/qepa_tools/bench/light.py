@@ -6,19 +6,22 @@ kept with the share that its own pulse has of that rate (thinning, Lewis and She
 is a hash of its number, computed for those slots only. Noise is a second process, and afterpulses wait in line.
 """
 
+from collections.abc import Callable
 from math import cos, exp, log, pi, sqrt
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from qepa_qkd.compiled import kernel
 
-Four = tuple[float, float, float, float]
 Slots = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 NEVER: Final = 1 << 62
 PHOTON, NOISE = 0, 1
@@ -44,13 +47,12 @@ _11, _27, _30, _31, _48 = (np.uint64(n) for n in (11, 27, 30, 31, 48))
 class Light(NamedTuple):
     """What stays the same for a while. Rates are per slot; times are picoseconds from the middle of a slot.
 
-    No arrays: numba counts references to each of them, atomically, whenever a tuple is passed on.
+    Numbers only: numba counts references to every array in a tuple that is passed on, and looks a varying index into a
+    tuple up by branching.
     """
 
     key: Any
     """uint64: makes slot numbers into states."""
-    shares: Four
-    """Of the brightest intensity, by the two intensity bits of a state."""
     photons: float
     """Candidates: mean photons of the brightest pulse that reach the point where sampling begins."""
     passing: float
@@ -64,8 +66,6 @@ class Light(NamedTuple):
     afterpulse_ps: float
     misalignment: float
     key_basis: float
-    efficiencies: Four
-    """Of the four detectors, relative to the best."""
     jitter_ps: float
     window_ps: float
     mismatch_ps: float
@@ -93,6 +93,11 @@ def new_memory(*seeds: int) -> Memory:
     slots = np.zeros(TALLY + 6, np.int64)
     slots[PENDING:LAST], slots[LAST:TALLY] = NEVER, -(1 << 40)
     return Memory(np.array(seeds, np.uint64), slots, np.zeros(6))
+
+
+def _inlined(function: _Function) -> _Function:
+    """Make `function` part of the kernel that calls it: it is called for every photon, with a tuple of many numbers."""
+    return cast(_Function, numba.njit(inline="always")(function))
 
 
 @kernel
@@ -192,9 +197,10 @@ def _fake_state(
     return n
 
 
-@kernel
+@_inlined
 def _photons(
     light: Light,
+    efficiencies: Floats,
     fading: float,
     random: Words,
     memory: Slots,
@@ -233,7 +239,7 @@ def _photons(
             memory[DEAD] += 1
             continue
         ps = shift_ps + _jitter(light, random)
-        seen = light.efficiencies[detector]
+        seen = efficiencies[detector]
         if light.window_ps > 0.0:
             late = ps - (light.mismatch_ps / 2 if detector & 1 else -light.mismatch_ps / 2)
             seen *= exp(-0.5 * (late / light.window_ps) ** 2)
@@ -268,6 +274,8 @@ def _others(light: Light, random: Words, memory: Slots, parts: Floats, slot: int
 def clicks(
     light: Light,
     table: Bytes,
+    shares: Floats,
+    efficiencies: Floats,
     fading: Floats,
     fading_first: int,
     random: Words,
@@ -278,13 +286,15 @@ def clicks(
 ) -> int:
     """Go on to `stop_slot` or until `out` is full; return the number of rows (slot, detector, offset in ps) written.
 
-    Slots are those of the pulses, offsets count from their middle; rows are sorted. `fading` begins at step
-    `fading_first` of `light.fading_slots`. The light of one slot is never split between calls, and how often this is
-    called changes nothing.
+    Slots are those of the pulses, offsets count from their middle; rows are sorted. `shares` are the intensities, by
+    the two bits of a state, relative to the brightest; `efficiencies` those of the four detectors, relative to the
+    best. `fading` begins at step `fading_first` of `light.fading_slots`. The light of one slot is never split between
+    calls, and how often this is called changes nothing.
     """
     n = 0
     # The next photon and its random numbers stay in registers; every other draw is from `random[OTHERS]`.
     photon_slot, part, counter = memory[NEXT + PHOTON], parts[PHOTON], random[PHOTONS]
+    transmitted, faded_until = 1.0, -1
     while n < len(out) - CLICKS_OF_A_SLOT:
         slot = min(photon_slot, _next_other(memory))
         if slot >= stop_slot:
@@ -293,7 +303,7 @@ def clicks(
             n = _others(light, random, memory, parts, slot, out, n)
             continue
         state = _state(light.key, table, slot)
-        share, number = light.shares[state >> 2], 0
+        share, number = shares[state >> 2], 0
         while photon_slot == slot:
             counter += _GOLDEN
             number += int(_fraction(counter) < share)
@@ -305,7 +315,9 @@ def clicks(
         if number and light.attack == BLINDED:
             n = _fake_state(light, random, memory, parts, slot, state, out, n)
         elif number:
-            here = fading[slot // light.fading_slots - fading_first]
-            n = _photons(light, here, random, memory, parts, slot, state, number, out, n)
+            if slot >= faded_until:
+                step = slot // light.fading_slots
+                transmitted, faded_until = fading[step - fading_first], (step + 1) * light.fading_slots
+            n = _photons(light, efficiencies, transmitted, random, memory, parts, slot, state, number, out, n)
     memory[NEXT + PHOTON], parts[PHOTON], random[PHOTONS] = photon_slot, part, counter
     return n

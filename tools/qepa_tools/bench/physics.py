@@ -138,8 +138,8 @@ class OpticalBench:
             self._light = self._new_light()
         while True:
             out = np.empty((_ROOM, 3), np.int64)
-            drift = self._drift
-            count = kernels.clicks(self._light, self._table, drift.fading, drift.first, *self._memory, until, out)
+            tables = self._table, self._shares, self._efficiencies, self._drift.fading
+            count = kernels.clicks(self._light, *tables, self._drift.first, *self._memory, until, out)
             parts.append(out[:count])
             if count < _ROOM - kernels.CLICKS_OF_A_SLOT:
                 return
@@ -149,14 +149,13 @@ class OpticalBench:
         s, attack, rate = self.settings, self.scenario.attack, self.pulses.pulse_rate_hz
         self._version = self.scenario.version
         effect = attack.effect(s, self.pulses) if attack else no_attack(s)
-        a, b, c = self.pulses.intensities
-        brightest, best = max(a, b, c), max(s.detector_balance)
-        h, v, d, w = (float(factor) / (best or 1.0) for factor in s.detector_balance)
+        brightest, best = max(self.pulses.intensities), max(s.detector_balance)
+        self._shares = np.array([*self.pulses.intensities, 0.0]) / (brightest or 1.0)
+        self._efficiencies = np.array(s.detector_balance, np.float64) / (best or 1.0)
         gate_s = min(s.gate_ns * 1e-9, 1 / rate)
         noise_hz = 0.0 if effect.kind == kernels.BLINDED else 4 * s.dark_counts_hz + s.background_hz
         light = kernels.Light(
             key=self._key,
-            shares=(a / (brightest or 1.0), b / (brightest or 1.0), c / (brightest or 1.0), 0.0),
             photons=brightest * effect.sampled,
             passing=effect.passing,
             noise=noise_hz * gate_s,
@@ -167,7 +166,6 @@ class OpticalBench:
             afterpulse_ps=s.afterpulse_ns * 1e3,
             misalignment=float(s.misalignment),
             key_basis=float(s.receiver_key_basis_probability),
-            efficiencies=(h, v, d, w),
             jitter_ps=float(s.jitter_ps),
             window_ps=float(s.efficiency_window_ps),
             mismatch_ps=float(s.mismatch_ps),
