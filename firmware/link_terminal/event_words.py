@@ -1,35 +1,37 @@
 """A block of events as 16-bit words: the gap to the event before, and in the low bits which channel."""
 
+from array import array
+
+from .kernels import pack
+
 
 class EventWords:
-    """A preallocated block. Words are `gap << shift | channel`; the gap `skip` stands for no event."""
+    """A preallocated block from `first` on, in slots or ticks; `last` is where its last event was."""
 
     def __init__(self, shift, skip, capacity):
-        self._shift, self._skip = shift, skip
         self._words = bytearray(2 * capacity)
+        self._state = array("i", (0, 0, 0, 2 * capacity, 0, 0, 0, shift, skip))
+        self.begin(0)
+
+    def begin(self, first):
+        """Empty the block; events before `first` are dropped and counted."""
+        self.first = self.last = first
         self.length = 0  # bytes
 
-    def put(self, gap, channel):
-        """Append one event; False, and nothing appended, when the block is full."""
-        skip = self._skip
-        words = self._words
-        at = self.length
-        if at + 2 * (gap // skip + 1) > len(words):
-            return False
-        while gap >= skip:
-            word = skip << self._shift
-            words[at] = word & 0xFF
-            words[at + 1] = word >> 8
-            at += 2
-            gap -= skip
-        word = gap << self._shift | channel
-        words[at] = word & 0xFF
-        words[at + 1] = word >> 8
-        self.length = at + 2
-        return True
+    def put(self, values, channels, start, stop, base):
+        """Append events start to stop, each at `base` plus its value; returns the first one that does not fit."""
+        state = self._state
+        state[0], state[1], state[2] = start, stop, self.length
+        state[4], state[5] = self.last - base, self.first - base
+        reached = pack(values, channels, self._words, state)
+        self.length, self.last = state[2], base + state[4]
+        return reached
 
-    def take(self):
-        """Return the block's bytes and empty it."""
-        taken = bytes(memoryview(self._words)[: self.length])
-        self.length = 0
-        return taken
+    def take_dropped(self):
+        """Return how many events have been dropped, and count from 0 again."""
+        dropped, self._state[6] = self._state[6], 0
+        return dropped
+
+    def bytes(self):
+        """Return the words."""
+        return bytes(memoryview(self._words)[: self.length])

@@ -15,6 +15,7 @@ from machine import PWM, Pin, freq, mem32
 from qepa_wire import link_commands as commands
 
 from .controller import RefusedError
+from .kernels import copy_ring
 from .rp2040_tagger import CYCLES_PER_TICK, rising_edges
 
 FIRST_PIN, FIRST_THRESHOLD_PIN = 2, 10
@@ -40,7 +41,6 @@ class Hardware:
         first = -uctypes.addressof(self._memory) % (4 * _RING_TAGS)
         size = 4 * _RING_TAGS
         self._rings = [memoryview(self._memory)[first + c * size : first + (c + 1) * size] for c in range(_CHANNELS)]
-        self._words = [uctypes.addressof(ring) for ring in self._rings]
         self._dma = [rp2.DMA() for _ in range(_CHANNELS)]
         self._machines = [
             rp2.StateMachine(c, rising_edges, jmp_pin=Pin(FIRST_PIN + c, Pin.IN, Pin.PULL_DOWN))
@@ -100,9 +100,7 @@ class Hardware:
             self._lost += written - self._read[channel]
             self._read[channel] = written
         count = min(len(buffer), written - self._read[channel])
-        for i in range(count):
-            at = (self._read[channel] + i) % _RING_TAGS
-            buffer[i] = mem32[self._words[channel] + 4 * at] & _WORD
+        copy_ring(self._rings[channel], self._read[channel], _RING_TAGS - 1, buffer, count)
         self._read[channel] += count
         return count
 

@@ -6,6 +6,8 @@ A state is a nibble: bit 0 value, bit 1 basis, bits 2-3 intensity.
 from qepa_wire.link_commands import PROBABILITY_ONE
 from qepa_wire.link_frames import STATE_GONE
 
+from .kernels import store
+
 TABLE_SIZE = 4096
 RANDOM_BYTES = 2  # per slot: 12 bits choose from the table, one is the value
 
@@ -33,13 +35,6 @@ def state_table(probabilities, key_basis_probability):
     return table[:TABLE_SIZE]
 
 
-def draw(random, table, states):
-    """Fill `states` with one state a byte from 2 bytes of `random` each."""
-    for slot in range(len(states)):
-        low = random[2 * slot]
-        states[slot] = table[random[2 * slot + 1] << 4 | low >> 4] | (low & 1)
-
-
 class StateRing:
     """The latest `slots` states, two a byte; blocks of an even number of slots go in, in order."""
 
@@ -54,11 +49,7 @@ class StateRing:
 
     def store(self, states):
         """Append one state a byte; their number divides the ring's."""
-        ring = self._ring
-        at = self.end % self._slots >> 1
-        for i in range(0, len(states), 2):
-            ring[at] = states[i] | states[i + 1] << 4
-            at += 1
+        store(states, self._ring, self.end % self._slots >> 1, len(states))
         self.end += len(states)
 
     def state(self, slot, sent):

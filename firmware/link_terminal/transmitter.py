@@ -20,7 +20,8 @@ from qepa_wire import link_commands as commands
 from qepa_wire import link_frames as frames
 
 from .controller import Controller, RefusedError
-from .state_memory import RANDOM_BYTES, StateRing, draw, state_table
+from .kernels import draw, translate
+from .state_memory import RANDOM_BYTES, StateRing, state_table
 
 SYNC = 0x40
 
@@ -72,10 +73,9 @@ class Transmitter(Controller):
         if not self._hardware.random(random) or random[:16] == self._last_random or random[:16] == random[-16:]:
             return False
         self._last_random = bytes(random[:16])
-        draw(random, self._state_table, self._states)
-        symbols, symbol_of = self._symbols, self._symbol_of
-        for slot, state in enumerate(self._states):
-            symbols[slot] = symbol_of[state]
+        draw(random, self._state_table, self._states, len(self._states))
+        symbols = self._symbols
+        translate(self._states, self._symbol_of, symbols, len(symbols))
         every = self.settings["sync_every"][0]
         for slot in range(-self._ring.end % every, len(symbols), every):
             symbols[slot] |= SYNC

@@ -129,7 +129,7 @@ SETTINGS = (
         lowest=1,
         highest=PROBABILITY_ONE - 1,
     ),
-    Setting("sync_every", BOTH, "1000", "slots", "slots from one sync pulse to the next", lowest=1, highest=65_536),
+    Setting("sync_every", BOTH, "1000", "slots", "slots from one sync pulse to the next", lowest=1, highest=4096),
     Setting(
         "clock",
         BOTH,

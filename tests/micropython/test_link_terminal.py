@@ -11,15 +11,19 @@ import subprocess
 import sys
 import tempfile
 import tty
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from link_terminal.controller import RefusedError
 from link_terminal.event_words import EventWords
+from link_terminal.kernels_bytecode import to_slots
 from link_terminal.receiver import QUEUE_LIMIT_BYTES, Receiver
 from link_terminal.slot_clock import SlotClock
 from link_terminal.state_memory import TABLE_SIZE, StateRing, state_table
@@ -288,12 +292,18 @@ def test_a_host_that_does_not_read_costs_events_and_is_told_how_many(receiver: R
 def test_words_survive_any_gap() -> None:
     words = EventWords(3, 0x1FFF, 40)
     gaps = [0, 1, 0x1FFE, 0x1FFF, 0x2000, 3 * 0x1FFF, 5]
-    assert all(words.put(gap, i % 5) for i, gap in enumerate(gaps))
-    raw = np.frombuffer(words.take(), "<u2").astype(int)
-    times = np.cumsum(raw >> 3)[raw >> 3 != 0x1FFF]
-    assert list(np.diff(times, prepend=0)) == gaps
-    assert words.take() == b""
-    assert not words.put(0x1FFF * 40, 0)
+    values, channels = array("I", itertools.accumulate(gaps)), bytes(i % 5 for i in range(len(gaps)))
+    words.begin(1000)
+    assert words.put(values, channels, 0, 4, 1000) == 4
+    assert words.put(values, channels, 4, len(gaps), 1000) == len(gaps)
+    raw = np.frombuffer(words.bytes(), "<u2").astype(int)
+    events = raw >> 3 != 0x1FFF
+    assert list(np.diff(np.cumsum(raw >> 3)[events], prepend=0)) == gaps
+    assert bytes((raw & 7)[events].astype(np.uint8)) == channels
+    words.begin(2000)
+    assert words.put(values, channels, 0, 2, 1000) == 2
+    assert (words.bytes(), words.take_dropped(), words.take_dropped()) == (b"", 2, 0)
+    assert words.put(array("I", [0x1FFF * 40]), b"\0", 0, 1, 2000) == 0
 
 
 @pytest.mark.parametrize(
@@ -308,20 +318,38 @@ def test_words_survive_any_gap() -> None:
     ],
 )
 def test_sync_pulses_that_cannot_be_right_end_the_count(ticks: list[int], good: bool) -> None:
-    clock = SlotClock(10, lambda *_: None)
-    assert all(clock.sync(tick) for tick in ticks) == good
+    clock = SlotClock(10)
+    assert all(clock.sync(tick) >= 0 for tick in ticks) == good
+
+
+@given(st.integers(1, 4096), st.integers(0, 40_000), st.data())
+def test_slots_are_ticks_in_proportion_exactly(slots: int, more: int, data: st.DataObject) -> None:
+    length = slots * 3 + more
+    ticks = data.draw(st.lists(st.integers(0, length - 1), max_size=20))
+    placed, detectors = array("I", ticks), bytearray(i & 3 for i in range(len(ticks)))
+    assert to_slots(placed, detectors, len(ticks), array("i", (slots, length, 0, 1 << 30))) == len(ticks)
+    assert list(placed) == [tick * slots // length for tick in ticks]
+
+
+def test_clicks_after_a_sync_line_that_pulsed_once_are_dropped_and_counted() -> None:
+    clock = SlotClock(10)
+    clock.sync(5)
+    for minute in range(1, 5):
+        clock.clicks(array("I", [1, 2, 3]), b"\0\1\2", 0, 3, minute * (1 << 32))
+    assert clock.dropped == 12
 
 
 def test_missing_sync_pulses_do_not_shift_slots() -> None:
-    got: list[tuple[int, int, int]] = []
-    clock = SlotClock(10, lambda *event: got.append(event))
+    got: list[int] = []
+    clock = SlotClock(10)
     for tick in range(0, 100_000, 50):
         if tick % 1000 == 0 and tick // 1000 % 7 != 5:
-            assert clock.sync(tick)
+            told = clock.sync(tick)
+            got += [clock.begin + slot for slot in clock.slots[:told]]
         if tick % 150 == 0:
-            clock.click(tick, tick % 4)
-    assert [slot for slot, _, _ in got] == [tick // 100 for tick in range(1050, 99_000, 150)][: len(got)]
-    assert all(phase == 50 * (i % 2 == 0) for i, (_, phase, _) in enumerate(got))
+            clock.clicks(array("I", [tick]), b"\1", 0, 1, 0)
+    assert got == [tick // 100 for tick in range(1050, 99_000, 150)][: len(got)]
+    assert len(got) > 600
 
 
 def test_sync_that_stops_ends_the_run(receiver: Rig) -> None:
