@@ -33,13 +33,13 @@ from qepa_qkd.cascade_partition import (
     open_first,
     open_later,
     settle_levels,
-    shuffle,
     total_weight,
 )
-from qepa_qkd.cascade_questions import Bits, Divisions, Indices, Opening, Question, SubsetRanges
 from qepa_qkd.cascade_search import Doubt, change_bit, note_blocks, settle, take_queue
 from qepa_qkd.cascade_subsets import SUBSETS, RandomSubsets
 from qepa_qkd.errors import ProtocolError
+from qepa_qkd.parity_questions import Bits, Divisions, Indices, Opening, Question, SubsetRanges
+from qepa_qkd.shuffling import shuffle
 
 PASSES: Final = 6
 MOST_LEVELS: Final = 4
@@ -125,6 +125,8 @@ class CascadeReference(_End):
                 told = self._answer_divisions(question)
             case SubsetRanges():
                 told = self._answer_subsets(question)
+            case _:
+                raise ProtocolError("a question that is not about Cascade")
         self.leak_bits += len(told)
         return told
 
@@ -233,6 +235,8 @@ class CascadeCorrector(_End):
                     raise _contradiction()
             case SubsetRanges():
                 self._receive_subsets(question, parities)
+            case _:
+                raise ProtocolError("an answer to a question that was not asked")
 
     def _divisions(self) -> Divisions:
         waiting = self._doubt.waiting

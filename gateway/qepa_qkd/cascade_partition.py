@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qepa_qkd.compiled import inlined, kernel
+from qepa_qkd.shuffling import CHUNK, mix, width_of
 
 Bits = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -38,7 +39,6 @@ SINGLE: Final = -4096
 START, END, LIVE, BEFORE, WAVE, EVIDENCE, PASS = range(7)
 """Columns of `Partition.segments`."""
 _LEVELS_PER_CLASS: Final = 4
-_CHUNK: Final = 4096
 
 
 def _weight_table() -> npt.NDArray[np.int64]:
@@ -123,52 +123,6 @@ def _evidence(weight: int) -> int:
 
 
 @kernel
-def _mix(first: int, keys: Array, width: int, out: Array) -> None:
-    """Fill `out` with images of first, first + 1, ... under a bijection of `width`-bit numbers drawn by `keys`."""
-    mask = np.uint32((1 << width) - 1)
-    shift = np.uint32((width + 1) // 2)
-    k0, k1, k2, k3 = keys[0], keys[1] | np.uint32(1), keys[2] | np.uint32(1), keys[3] | np.uint32(1)
-    k4 = keys[4]
-    for j in range(len(out)):
-        y = np.uint32(np.uint32(first + j) * k1 + k0) & mask
-        y ^= y >> shift
-        y = np.uint32(y * k2 + k4) & mask
-        y ^= y >> shift
-        y = np.uint32(y * k3) & mask
-        out[j] = y ^ (y >> shift)
-
-
-@kernel
-def _width(n: int) -> int:
-    """Bits that number n things."""
-    width = 1
-    while 1 << width < n:
-        width += 1
-    return width
-
-
-@kernel
-def shuffle(keys: Array, bits: Array, out: Array, back: bool) -> None:
-    """Write `bits` to `out` in the random order of `keys` (5 uint32), or from that order `back` to the original.
-
-    The order is a bijection of the next power of two, made of multiplications and shifts, without numbers that are no
-    bits.
-    """
-    n, j = len(bits), 0
-    width = _width(n)
-    images = np.empty(min(_CHUNK, 1 << width), np.uint32)
-    for first in range(0, 1 << width, len(images)):
-        _mix(first, keys, width, images)
-        for i in images:
-            if i < n:
-                if back:
-                    out[i] = bits[j]
-                else:
-                    out[j] = bits[i]
-                j += 1
-
-
-@kernel
 def _class_ends(level: Array, ends: Array) -> None:
     """Count uncertain bits by class of level, likeliest wrong first; ends[c + 1] is where class c will end."""
     for i in range(len(level)):
@@ -182,10 +136,10 @@ def _class_ends(level: Array, ends: Array) -> None:
 def _draw_order(keys: Array, level: Array, bits: Array, ends: Array, order: Array, where: Array, values: Array) -> None:
     """Lay out a pass class by class, at random within one; `ends` comes with the starts of the classes."""
     n = len(level)
-    width = _width(n)
-    images = np.empty(min(_CHUNK, 1 << width), np.uint32)
+    width = width_of(n)
+    images = np.empty(min(CHUNK, 1 << width), np.uint32)
     for first in range(0, 1 << width, len(images)):
-        _mix(first, keys, width, images)
+        mix(first, keys, width, images)
         for i in images:
             if i < n:
                 found = level[i]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from qepa_qkd.alarms import NORMAL_LIMITS, AlarmLimits
 from qepa_qkd.decoy import PROOFS, EpsilonBudget, SourceSettings
 from qepa_qkd.distillation import LinkSettings
 from qepa_qkd.errors import ConfigError
@@ -50,6 +51,7 @@ class ProtocolSection(_Section):
     epsilon_correctness: float = Field(default=1e-15, gt=0, lt=1e-6)
     epsilon_secrecy: float = Field(default=1e-10, gt=0, lt=1e-6)
     proof: str = "Lim2014-chernoff"
+    reconciliation: Literal["cascade", "ldpc"] = "cascade"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -134,6 +136,21 @@ class KmeSection(_Section):
         return next((pair.quota_bits_per_hour for pair in self.sae if pair.master == master), None)
 
 
+class AlarmSection(_Section):
+    """What this end tolerates before it raises an alarm; see `alarms`. The two ends may differ."""
+
+    rate_step: float = Field(default=NORMAL_LIMITS.rate_step, gt=0)
+    mismatch: float = Field(default=NORMAL_LIMITS.mismatch, gt=0, lt=1)
+    coincidences_low: float = Field(default=NORMAL_LIMITS.coincidences_low, ge=0, lt=1)
+    coincidences_high: float = Field(default=NORMAL_LIMITS.coincidences_high, gt=1)
+    splitting: float = Field(default=NORMAL_LIMITS.splitting, gt=0, lt=1)
+    bias: float = Field(default=NORMAL_LIMITS.bias, gt=0, lt=0.5)
+
+    def limits(self) -> AlarmLimits:
+        """The same as alarms take it."""
+        return AlarmLimits(**self.model_dump())
+
+
 class LinkConfig(_Section):
     """One end of a link."""
 
@@ -147,6 +164,7 @@ class LinkConfig(_Section):
     store: StoreSection
     kme: KmeSection
     protocol: ProtocolSection = ProtocolSection()
+    alarms: AlarmSection = AlarmSection()
 
     def settings(self) -> LinkSettings:
         """The part that both ends compare."""
@@ -160,6 +178,7 @@ class LinkConfig(_Section):
             qber_threshold=p.qber_threshold,
             epsilon=EpsilonBudget(p.epsilon_correctness, p.epsilon_secrecy),
             proof=p.proof,
+            reconciliation=p.reconciliation,
         )
 
 

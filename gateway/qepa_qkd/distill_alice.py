@@ -5,13 +5,13 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
-from qepa_qkd.cascade import CascadeReference
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Block,
     BlockOutcome,
     Environment,
     amplify,
+    check_alarms,
     check_error_rate,
     check_prospects,
     final_length,
@@ -36,6 +36,7 @@ from qepa_qkd.messages import (
     Verify,
     encode,
 )
+from qepa_qkd.reconciliation import METHODS, Reference
 from qepa_qkd.serial_protocol import Nibbles
 from qepa_qkd.sifting import judge
 from qepa_qkd.verification import KEY_BYTES, make_tag
@@ -50,7 +51,7 @@ class _AliceBlock(Block):
     """Adds what only Alice holds; `expects` is the one message type that may come next once the block is closed."""
 
     expects: type[Message] = Bases
-    reference: CascadeReference | None = None
+    reference: Reference | None = None
     bounds: KeyLength | None = None
     key = b""
     authentication_bytes = 0
@@ -140,6 +141,7 @@ class AliceDistiller:
         block.expects = ParityRequest
         try:
             check_error_rate(block.counts.qber_z, self._settings)
+            check_alarms(block, self._environment)
             check_prospects(block, self._settings)
         except NoKey as reason:
             return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
@@ -147,7 +149,7 @@ class AliceDistiller:
         block.block_id = int.from_bytes(random(8), "little") >> (64 - BLOCK_ID_BITS)
         seed = random(16)
         error_rate = max(block.counts.qber_z, 1e-3)
-        block.reference = CascadeReference(block.sifted.key_bits(), seed, error_rate)
+        block.reference = METHODS[self._settings.reconciliation].reference(block.sifted.key_bits(), seed, error_rate)
         return [block.say(Reconcile(block.number, block.block_id, seed, error_rate))]
 
     def _advance(self, block: _AliceBlock, message: Message) -> list[bytes]:
@@ -198,11 +200,10 @@ class AliceDistiller:
         vault.store_block(block.block_id, block.key, block.authentication_bytes, passport, live=True)
         del self._closed[block.number]
         key_bits = 8 * (len(block.key) - block.authentication_bytes)
-        self.outcomes.append(BlockOutcome(block.number, block.qber_x, block.counts.qber_z, key_bits, None))
+        self.outcomes.append(block.outcome(key_bits, None))
         return [encode(Stored(block.number))]
 
     def _end(self, block: _AliceBlock, reason: str) -> list[bytes]:
         del self._closed[block.number]
-        qber_x = block.qber_x if block.errors else None
-        self.outcomes.append(BlockOutcome(block.number, qber_x, block.counts.qber_z, 0, reason))
+        self.outcomes.append(block.outcome(0, reason))
         return []

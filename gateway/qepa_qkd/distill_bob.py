@@ -1,13 +1,12 @@
 """Bob's half of distillation: reports, error correction, checking what Alice decides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
-from qepa_qkd.cascade import CascadeCorrector
-from qepa_qkd.parity_questions import Question
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Bits,
@@ -15,6 +14,7 @@ from qepa_qkd.distillation import (
     BlockOutcome,
     Environment,
     amplify,
+    check_alarms,
     check_error_rate,
     final_length,
     make_passport,
@@ -38,6 +38,8 @@ from qepa_qkd.messages import (
     Verify,
     encode,
 )
+from qepa_qkd.parity_questions import Question
+from qepa_qkd.reconciliation import METHODS, Corrector
 from qepa_qkd.serial_protocol import Nibbles, Slots
 from qepa_qkd.sifting import report_symbols, squash
 from qepa_qkd.slot_alignment import SAMPLE_EVENTS
@@ -57,7 +59,7 @@ class _BobBlock(Block):
     """Adds what only Bob holds; `expects` is the one message type that may come next once the block is closed."""
 
     expects: type[Message] = Sift
-    corrector: CascadeCorrector | None = None
+    corrector: Corrector | None = None
     corrected: Bits | None = None
     asked: Question | None = None
     bounds: KeyLength | None = None
@@ -67,13 +69,25 @@ class _BobBlock(Block):
     def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
         super().__init__(number, settings_digest, own_hash_key, peer_hash_key)
         self.batches: list[_Batch] = []
+        self.alarm: str | None = None
 
 
 class BobDistiller:
     """All blocks of one connection at Bob's end. `outcomes` collects how blocks ended, for the caller to take."""
 
-    def __init__(self, environment: Environment, secret: InitialSecret, rng: np.random.Generator) -> None:
-        """`rng` settles double clicks; it is seeded from the operating system."""
+    def __init__(
+        self,
+        environment: Environment,
+        secret: InitialSecret,
+        rng: np.random.Generator,
+        alarm: Callable[[bool], str | None] = lambda _: None,
+    ) -> None:
+        """`rng` settles double clicks; it is seeded from the operating system.
+
+        `alarm` is asked with each report what is wrong with the detections so far, if anything, and told whether they
+        close a block. A block with an alarm in its time ends when it is full, before a basis of it is named.
+        """
+        self._alarm = alarm
         self._environment = environment
         self._settings = environment.settings
         self._secret = secret
@@ -107,7 +121,9 @@ class BobDistiller:
         said = block.say(Report(run, block.number, len(block.batches), slots))
         block.batches.append(_Batch((detectors & 1).astype(np.uint8), report_symbols(detectors)))
         block.detections += len(slots)
-        return [said] if block.detections < self._settings.block_detections else [said, *self._close(block)]
+        full = block.detections >= self._settings.block_detections
+        block.alarm = self._alarm(full) or block.alarm
+        return [said, *self._close(block)] if full else [said]
 
     def on_message(self, message: Message, raw: bytes) -> list[bytes]:
         """Continue the block that `message` is about. Raises ProtocolError or SecurityError: drop the connection."""
@@ -137,6 +153,8 @@ class BobDistiller:
     def _close(self, block: _BobBlock) -> list[bytes]:
         self._blocks[block.number] = block
         self._filling = None
+        if block.alarm:
+            return [*self._end(block, block.alarm), encode(Abort(block.number, block.alarm))]
         return [block.say(Bases(block.number, i, batch.symbols)) for i, batch in enumerate(block.batches)]
 
     def _sift(self, block: _BobBlock, index: int, verdicts: Nibbles) -> None:
@@ -158,8 +176,11 @@ class BobDistiller:
                 return []
             case Reconcile(_, block_id, seed, error_rate):
                 check_error_rate(block.counts.qber_z, self._settings)
+                check_alarms(block, self._environment)
                 block.block_id = block_id
-                block.corrector = CascadeCorrector(block.sifted.key_bits(), seed, error_rate)
+                block.corrector = METHODS[self._settings.reconciliation].corrector(
+                    block.sifted.key_bits(), seed, error_rate
+                )
                 block.expects = ParityReply
                 return [self._ask(block, block.corrector)]
             case ParityReply(_, parities) if block.corrector is not None and block.asked is not None:
@@ -180,7 +201,7 @@ class BobDistiller:
             case _:
                 raise ProtocolError(f"a {type(message).__name__} message out of turn")
 
-    def _ask(self, block: _BobBlock, corrector: CascadeCorrector) -> bytes:
+    def _ask(self, block: _BobBlock, corrector: Corrector) -> bytes:
         block.asked = corrector.request()
         if block.asked is not None:
             return block.say(ParityRequest(block.number, block.asked))
@@ -226,11 +247,10 @@ class BobDistiller:
         self._environment.vault.settle(block.block_id, live=True)
         del self._blocks[block.number]
         key_bits = 8 * (len(block.key) - block.authentication_bytes)
-        self.outcomes.append(BlockOutcome(block.number, block.qber_x, block.counts.qber_z, key_bits, None))
+        self.outcomes.append(block.outcome(key_bits, None))
         return []
 
     def _end(self, block: _BobBlock, reason: str) -> list[bytes]:
         del self._blocks[block.number]
-        qber_x = block.qber_x if block.errors else None
-        self.outcomes.append(BlockOutcome(block.number, qber_x, block.counts.qber_z, 0, reason))
+        self.outcomes.append(block.outcome(0, reason))
         return []

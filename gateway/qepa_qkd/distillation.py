@@ -22,6 +22,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import __version__
+from qepa_qkd.alarms import NORMAL_LIMITS, AlarmLimits, judge_block, reason
 from qepa_qkd.authentication import PadLedger, Transcript
 from qepa_qkd.decoy import PROOFS, BlockCounts, EpsilonBudget, KeyLength, SourceSettings
 from qepa_qkd.errors import NoKey
@@ -50,6 +51,8 @@ class LinkSettings:
     qber_threshold: float
     epsilon: EpsilonBudget
     proof: str
+    reconciliation: str = "cascade"
+    """A name in `reconciliation.METHODS`."""
 
     @property
     def block_detections(self) -> int:
@@ -71,6 +74,8 @@ class BlockOutcome:
     qber_z: float
     key_bits: int
     reason: str | None
+    sifted_bits: int
+    """0: the block ended before its bases were named, and has no error rates."""
 
 
 class BlockVault(Protocol):
@@ -100,6 +105,7 @@ class Environment:
     random_bytes: Callable[[int], bytes]
     """Cryptographically secure, `n` bytes."""
     unix_time_s: Callable[[], float]
+    alarm_limits: AlarmLimits = NORMAL_LIMITS
 
 
 class Block:
@@ -135,11 +141,25 @@ class Block:
         """Error rate of the key basis, known once errors are corrected."""
         return sum(self.errors or ()) / len(self.sifted)
 
+    def outcome(self, key_bits: int, reason: str | None) -> BlockOutcome:
+        """How the block ended, with what is known of it."""
+        qber_x = self.qber_x if self.errors else None
+        return BlockOutcome(self.number, qber_x, self.counts.qber_z, key_bits, reason, len(self.sifted))
+
 
 def check_error_rate(rate: float, settings: LinkSettings) -> None:
     """Raise NoKey when `rate` is over the threshold."""
     if rate > settings.qber_threshold:
         raise NoKey(f"QBER {100 * rate:.1f} % is over the threshold of {100 * settings.qber_threshold:.1f} %")
+
+
+def check_alarms(block: Block, environment: Environment) -> None:
+    """Raise NoKey when a sifted block's counts, or this end's bits, give an alarm."""
+    source = environment.settings.source
+    verdicts = judge_block(block.counts, source, block.sifted.key_bits(), environment.alarm_limits)
+    for kind, sentence in verdicts.items():
+        if sentence is not None:
+            raise NoKey(reason(kind, sentence))
 
 
 def check_prospects(block: Block, settings: LinkSettings) -> None:

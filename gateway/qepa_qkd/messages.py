@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.parity_questions import Question, decode_question, encode_question
 from qepa_qkd.errors import ProtocolError
+from qepa_qkd.parity_questions import Question, decode_question, encode_question
 from qepa_qkd.serial_protocol import Nibbles, Slots
 from qepa_qkd.sifting import LAST_VERDICT
 

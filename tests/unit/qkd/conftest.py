@@ -36,8 +36,10 @@ SETTINGS = LinkSettings(
 class MemoryLink:
     """Both ends in one place. `wire` may change or drop what one end says to the other."""
 
-    def __init__(self, directory: Path, bench: BenchSettings, seed: int = 1, proof: str = SETTINGS.proof) -> None:
-        self.settings = replace(SETTINGS, proof=proof)
+    def __init__(
+        self, directory: Path, bench: BenchSettings, seed: int = 1, settings: LinkSettings = SETTINGS
+    ) -> None:
+        self.settings = settings
         self.optics = OpticalBench(bench, PulseSettings(), np.random.default_rng(seed))
         self.offset = bench.slot_offset
         self.secret = InitialSecret.parse(os.urandom(4096))
@@ -89,9 +91,10 @@ class MemoryLink:
 def make_link(tmp_path: Path) -> Iterator[Callable[..., MemoryLink]]:
     links: list[MemoryLink] = []
 
-    def make(proof: str = SETTINGS.proof, **bench: float) -> MemoryLink:
+    def make(proof: str = SETTINGS.proof, reconciliation: str = "cascade", **bench: float) -> MemoryLink:
+        settings = replace(SETTINGS, proof=proof, reconciliation=reconciliation)
         directory = tmp_path / str(len(links))
-        links.append(MemoryLink(directory, BenchSettings(**bench), proof=proof))  # type: ignore[arg-type]
+        links.append(MemoryLink(directory, BenchSettings(**bench), settings=settings))  # type: ignore[arg-type]
         return links[-1]
 
     yield make

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qepa_qkd.cascade import PASSES, CascadeCorrector, CascadeReference, first_block_size
-from qepa_qkd.cascade_questions import Divisions, Opening, Question, SubsetRanges, decode_question, encode_question
 from qepa_qkd.cascade_subsets import SUBSETS
 from qepa_qkd.errors import ProtocolError
+from qepa_qkd.parity_questions import Divisions, Opening, Question, SubsetRanges, decode_question, encode_question
 from qepa_qkd.verification import make_tag
 
 

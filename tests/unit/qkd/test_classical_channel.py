@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qepa_qkd import parity_questions as q
 from qepa_qkd import messages as m
+from qepa_qkd import parity_questions as q
 from qepa_qkd.authentication import InitialSecret, Pad, SessionKeys, Transcript
 from qepa_qkd.channel import FrameOpener, FrameSealer, parse_preface, preface
 from qepa_qkd.errors import ConfigError, ProtocolError, SecurityError

@@ -10,12 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import messages as m
-from qepa_qkd.parity_questions import Divisions
 from qepa_qkd.decoy import PROOFS
 from qepa_qkd.errors import ProtocolError, QkdError, SecurityError
+from qepa_qkd.parity_questions import Divisions, SyndromeBits
 from qepa_qkd.passport import verify_passport
 
-from .conftest import MemoryLink
+from .conftest import SETTINGS, MemoryLink
 
 MakeLink = Callable[..., MemoryLink]
 
@@ -307,6 +307,24 @@ def test_messages_out_of_turn_are_protocol_errors(make_link: MakeLink) -> None:
     link.wire = early
     with pytest.raises(QkdError, match="out of turn"):
         link.run_block()
+
+
+def test_errors_corrected_by_syndromes_make_the_same_key_at_both_ends(make_link: MakeLink) -> None:
+    link = make_link(reconciliation="ldpc")
+    said = []
+    link.wire = lambda _, data: said.append(m.decode(data)) or data
+    link.run_block()
+    (alice,), (bob,) = link.alice.outcomes, link.bob.outcomes
+    assert alice == bob
+    assert stocks(link) == (alice.key_bits, alice.key_bits)
+    assert alice.key_bits > 0
+    requests = [message for message in said if isinstance(message, m.ParityRequest)]
+    assert len(requests) < 8
+    assert all(isinstance(request.question, SyndromeBits) for request in requests)
+
+
+def test_ends_that_correct_errors_differently_do_not_agree() -> None:
+    assert SETTINGS.digest() != replace(SETTINGS, reconciliation="ldpc").digest()
 
 
 @pytest.mark.parametrize("proof", PROOFS)

@@ -1,9 +1,10 @@
-"""What Bob asks in Cascade, and its bytes, little-endian.
+"""What Bob asks to correct errors, and its bytes, little-endian.
 
     opening     0 u8, target u64
     divisions   1 u8, levels u8, width u8, then differences of `width` bytes (1, 2 or 4): the first segment, and from
                 each to the next less one
     subsets     2 u8, count u8, then subsets u8, starts u32, ends u32
+    syndrome    3 u8, count u32, then frames u16
 
 Most questions of a large block name one segment in few, so a byte or two each is enough where it matters.
 """
@@ -55,7 +56,15 @@ class SubsetRanges:
     ends: Indices
 
 
-Question = Opening | Divisions | SubsetRanges
+@dataclass(frozen=True, slots=True)
+class SyndromeBits:
+    """LDPC: the next `count` parities of each of the rising `frames`."""
+
+    frames: npt.NDArray[np.uint16]
+    count: int
+
+
+Question = Opening | Divisions | SubsetRanges | SyndromeBits
 
 
 def encode_question(question: Question) -> bytes:
@@ -71,6 +80,8 @@ def encode_question(question: Question) -> bytes:
         case SubsetRanges(subsets, starts, ends):
             head = struct.pack("<BB", 2, len(subsets))
             return head + subsets.tobytes() + starts.astype("<u4").tobytes() + ends.astype("<u4").tobytes()
+        case SyndromeBits(frames, count):
+            return struct.pack("<BI", 3, count) + frames.astype("<u2").tobytes()
 
 
 def decode_question(data: bytes) -> Question:
@@ -94,6 +105,8 @@ def _decode(data: bytes) -> Question:
         starts = np.frombuffer(rest, "<u4", count, 1 + count).astype(np.int64)
         ends = np.frombuffer(rest, "<u4", count, 1 + 5 * count).astype(np.int64)
         return SubsetRanges(np.frombuffer(rest, np.uint8, count, 1), starts, ends)
+    if kind == b"\3":
+        return SyndromeBits(np.frombuffer(rest, "<u2", offset=4).astype(np.uint16), *struct.unpack_from("<I", rest))
     raise ProtocolError("a parity request of unknown kind")
 
 
