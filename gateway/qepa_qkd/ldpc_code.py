@@ -91,7 +91,7 @@ def _lay_edges(degree: Array, checks: int, seed: Any) -> tuple[Array, Array]:  #
                 state ^= state << np.uint64(13)
                 state ^= state >> np.uint64(7)
                 state ^= state << np.uint64(17)
-                c = int((state >> np.uint64(11)) % np.uint64(checks))
+                c: Any = np.int64((state >> np.uint64(11)) % np.uint64(checks))
                 cost = filled[c]
                 if cost >= room:
                     continue
