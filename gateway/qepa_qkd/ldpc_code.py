@@ -91,17 +91,17 @@ def _lay_edges(degree: Array, checks: int, seed: Any) -> tuple[Array, Array]:  #
                 state ^= state << np.uint64(13)
                 state ^= state >> np.uint64(7)
                 state ^= state << np.uint64(17)
-                c: Any = np.int64((state >> np.uint64(11)) % np.uint64(checks))
-                cost = filled[c]
+                picked = np.int64((state >> np.uint64(11)) % np.uint64(checks))
+                cost = filled[picked]
                 if cost >= room:
                     continue
-                for j in range(filled[c]):
-                    if of_check[c, j] == v:
+                for j in range(filled[picked]):
+                    if of_check[picked, j] == v:
                         cost += 1 << 20
-                    elif seen[of_check[c, j]] == v:
+                    elif seen[of_check[picked, j]] == v:
                         cost += 1 << 8
                 if cost < best_cost:
-                    best, best_cost = c, cost
+                    best, best_cost = picked, cost
             if best < 0 or best_cost >= 1 << 20:
                 continue
             of_variable[v, e] = best

@@ -104,9 +104,12 @@ def server_run(config: ConfigOption) -> None:
     raise typer.Exit(run(config))
 
 
-@link_app.command("virtual", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@link_app.command(
+    "virtual",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
 def link_virtual(context: typer.Context) -> None:
-    """Run the virtual optical bench alone; it prints the paths of its two pseudo-terminals."""
+    """Run the virtual optical bench, attack it, record it, replay it; it prints where its serial ports are."""
     from .bench.__main__ import main  # noqa: PLC0415
 
     raise typer.Exit(main(context.args))
@@ -139,11 +142,12 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
-    from .benchmarks import board, lighthe  # noqa: PLC0415
+    from .benchmarks import board, lighthe, link  # noqa: PLC0415
 
     known: dict[Benchmark, Callable[[], dict[str, object]]] = {
         Benchmark.LIGHTHE: lighthe.run,
         Benchmark.BOARD: board.run,
+        Benchmark.LINK: link.run,
     }
     if name is not None and name not in known:
         _fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
