@@ -36,7 +36,7 @@ from qepa_tools.bench.recording import (
     RecordingError,
     RecordingWriter,
 )
-from qepa_tools.bench.replay import ReplayBench
+from qepa_tools.bench.replay import HURRIED_HOST_S, ReplayBench
 
 TICK_S = 0.05
 
@@ -145,6 +145,8 @@ def test_a_replay_shows_the_same_light_and_remembers_the_same_states(
             events = host.heard + host.shine(0.6)
         else:
             events = host.shine(1.1 / speed if speed else 0.3)
+            assert "state=running" in host.command(RECEIVER, "STATUS?")
+            host.shine(HURRIED_HOST_S + 0.5)
         mine = [e for e in (host.heard if speed == 1.0 else events) if isinstance(e, Detections) and e.run == run]
         again = clicks(list(mine))
         assert np.array_equal(again[0], slots)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from qepa_tools.bench.replay import ReplayBench
 from qepa_tools.bench.scenario import Scenario
 from qepa_tools.bench.serving import PseudoTerminal, Served, Tape, serve
 from qepa_tools.bench.settings import BenchSettings, PulseSettings, parse_setting
+from qepa_tools.bench.speed import measure
 from qepa_wire.link_frames import PROTOCOL_VERSION
 
 __all__ = ["PseudoTerminal", "main", "serve"]
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench until it is told to end. Returns the exit status; 2 with one sentence if it cannot start."""
     options = _parser().parse_args(arguments)
     try:
+        if options.speed_test:
+            print(json.dumps({"simulated": True, "speed": measure(_simulation(options)[0])}))
+            return 0
         served = _served(options)
     except (QkdError, ValueError, OSError) as error:
         print(f"qepa: {error}", file=sys.stderr)
@@ -59,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--record", type=Path, metavar="FILE", help="record both serial lines; goes on where FILE ends")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="replay a recording instead of simulating")
     parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as it is read")
+    parser.add_argument("--speed-test", action="store_true", help="say how fast the light is simulated here, and end")
     group = parser.add_argument_group("settings of the bench")
     for field in fields(BenchSettings):
         default = field.default if not isinstance(field.default, tuple) else ",".join(map(str, field.default))

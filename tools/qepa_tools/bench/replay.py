@@ -33,6 +33,8 @@ from qepa_wire.errors import WireError
 
 QUEUE_LIMIT_BYTES: Final = 1 << 18
 """Frames wait in the file rather than in a longer queue."""
+HURRIED_HOST_S: Final = 10.0
+"""How long a receiver keeps running, and is silent, after a run that was not replayed at its own speed."""
 _REMEMBERED_BLOCKS: Final = 2000
 _GARBAGE: Final = b"\x02\x00"
 _ROLES = {files.TRANSMITTER: commands.TRANSMITTER, files.RECEIVER: commands.RECEIVER}
@@ -147,6 +149,7 @@ class ReplayBench:
         self._recorded_settings = {role: _defaults(role) for role in _ROLES.values()}
         self._run_us = 0
         self._started_s = 0.0
+        self._sent_s: float | None = None
 
     @property
     def running(self) -> bool:
@@ -164,7 +167,7 @@ class ReplayBench:
         for controller in (self.transmitter, self.receiver):
             controller.check_settings(self._recorded_settings[controller.role])
         self._recorded = self._next.run_started() or 0
-        self._run_us, self._started_s = self._next.time_us, now_s
+        self._run_us, self._started_s, self._sent_s = self._next.time_us, now_s, None
         self._next = next(self._events, None)
         self.runs_replayed += 1
 
@@ -183,8 +186,16 @@ class ReplayBench:
                 self.receiver.replay(self._next, self._recorded)
             self._next = next(self._events, None)
         if self._next is None or self._next.run_started() is not None:
-            self.over = self._next is None
-            self.receiver.stop("recording")
+            self._end_run(now_s)
+
+    def _end_run(self, now_s: float) -> None:
+        """All is sent; a host that was sent it faster than it came is still at work on it."""
+        if self._sent_s is None:
+            self._sent_s = now_s
+        if self.receiver.outgoing or now_s - self._sent_s < (HURRIED_HOST_S if self.speed != 1 else 0):
+            return
+        self.over = self._next is None
+        self.receiver.stop("recording")
 
     def close(self) -> None:
         """Close the file."""
