@@ -8,6 +8,8 @@ from qepa_wire import link_commands as commands
 from qepa_wire import link_frames as frames
 from qepa_wire.errors import WireError
 
+from .kernels import stuff
+
 _LONGEST_TEXT = 1024
 
 
@@ -31,7 +33,7 @@ class Controller:
         self._table = commands.settings_of(self.role)
         self.settings = {s.name: s.parse(s.default) for s in self._table}
         self._reader = frames.FrameReader()
-        self._writer = frames.FrameWriter()
+        self._writer = frames.FrameWriter(_encode)
         self._heard_ms = 0
 
     def receive(self, data: bytes, now_ms: float) -> None:
@@ -143,3 +145,8 @@ def _printable(payload):
     if not 0 < len(payload) <= _LONGEST_TEXT or any(not 32 <= byte < 127 for byte in payload):
         raise RefusedError(commands.UNKNOWN_COMMAND, "a command is 1 to 1,024 printable characters")
     return payload.decode()
+
+
+def _encode(data):
+    out = bytearray(len(data) + len(data) // 254 + 1)
+    return bytes(memoryview(out)[: stuff(data, len(data), out)])

@@ -3,6 +3,8 @@
 Times are 32-bit words. Buffers are written where the arguments say; nothing is checked.
 """
 
+from qepa_wire import cobs
+
 _WRAP = 0xFFFFFFFF
 _SIGN = 1 << 31
 
@@ -133,3 +135,10 @@ def pack(values, lows, words, state):
         i += 1
     state[2], state[4] = at, last
     return i
+
+
+def stuff(data, n, out):
+    """COBS: write n bytes of `data` without zeros to `out`, which has n // 254 + 1 bytes more; returns the length."""
+    encoded = cobs.encode(bytes(memoryview(data)[:n]))
+    out[: len(encoded)] = encoded
+    return len(encoded)

@@ -136,3 +136,20 @@ def pack(values: ptr32, lows: ptr8, words: ptr8, state: ptr32) -> int:
     state[2] = at
     state[4] = last
     return i
+
+
+@micropython.viper
+def stuff(data: ptr8, n: int, out: ptr8) -> int:
+    code: int = 0
+    at: int = 1
+    for i in range(n):
+        byte: int = data[i]
+        if byte:
+            out[at] = byte
+            at += 1
+        if byte == 0 or at - code == 255:
+            out[code] = at - code
+            code = at
+            at += 1
+    out[code] = at - code
+    return at

@@ -6,8 +6,8 @@ A block is started only once it has been drawn, so that no state is ever sent tw
 FIFO of 32 slots. When that runs dry it waits in the dark and a sticky flag says so: the run ends with the fault
 `underrun`, because all later slots would be shifted.
 
-Rates, estimated, not measured on silicon: the strobe is exact to 8 ns, and PIO itself goes to 12.5 MHz; drawing states
-in Python and the interrupt between blocks bound the rate to some 10 kHz, `STATUS?` says whether that was kept.
+Rates, estimated, not measured on silicon: the strobe is exact to 8 ns and PIO itself goes to 12.5 MHz, but gathering
+random bits bounds the rate to some 50 kHz. `STATUS?` says whether a rate was kept.
 """
 
 import hashlib

@@ -43,6 +43,7 @@ from qepa_qkd.serial_protocol import (
     TimeTags,
 )
 from qepa_tools.unix_port.runtime import UnixPortMissingError, ensure_unix_port
+from qepa_wire.link_frames import FrameWriter
 
 from . import link_models
 
@@ -142,6 +143,20 @@ def test_both_say_who_they_are_and_what_is_set(transmitter: Rig, receiver: Rig) 
 )
 def test_what_it_cannot_do_it_refuses_with_a_code(transmitter: Rig, text: str, code: int) -> None:
     assert transmitter.command(text).startswith(f"ERR {code} ")
+
+
+@given(st.lists(st.one_of(st.binary(max_size=300), st.tuples(st.integers(0, 255), st.binary(max_size=60))), max_size=8))
+def test_whatever_a_line_brings_a_controller_stays_alive(noise: "list[bytes | tuple[int, bytes]]") -> None:
+    rigs = (Rig(Transmitter, link_models.Pulses), Rig(Receiver, link_models.Tags))
+    writer = FrameWriter()
+    for rig in rigs:
+        rig.command("START run=00000001")
+        for piece in noise:
+            rig.controller.receive(piece if isinstance(piece, bytes) else writer.frame(*piece), 1)
+            rig.controller.poll(1)
+        rig.controller.receive(b"\0", 2)
+        rig.taken()
+        assert rig.command("*IDN?").startswith("OK QEPA")
 
 
 def test_nothing_is_set_or_tested_during_a_run(transmitter: Rig) -> None:
@@ -537,3 +552,70 @@ async def test_the_hosts_terminal_gets_clicks_from_firmware_behind_a_line(boards
 
 def test_refusals_have_a_code_and_a_sentence() -> None:
     assert str(RefusedError(4, "no such thing")) == "4 no such thing"
+
+
+def test_a_board_can_measure_itself(unix_run: Callable[..., str]) -> None:
+    printed = unix_run("from link_terminal.speed import measure; print(*measure())", heap_bytes=190 * 1024)
+    assert all(0 < int(nanoseconds) < 1_000_000 for nanoseconds in printed.split())
+
+
+KERNELS = """
+from array import array
+from link_models import Random
+from link_terminal import kernels_bytecode as plain, kernels_viper as native
+
+r = Random(3)
+def ints(n, top, kind="I"):
+    return array(kind, [r.below(top) for _ in range(n)])
+def octets(n, top=256):
+    return bytearray([r.below(top) for _ in range(n)])
+def both(name, *arguments):
+    copies = [[type(a)(a) if isinstance(a, bytearray) else array("i" if a is signed else "I", a)
+               if isinstance(a, array) else a for a in arguments] for _ in range(2)]
+    results = [getattr(module, name)(*copy) for module, copy in zip((plain, native), copies)]
+    assert results[0] == results[1], (name, results)
+    for a, b in zip(*copies):
+        assert a == b, name
+
+signed = array("i", [0])
+for turn in range(60):
+    both("draw", octets(200), octets(4096, 16), bytearray(100), 100)
+    both("translate", octets(100, 16), octets(16), bytearray(100), 100)
+    both("store", octets(64, 16), bytearray(64), 8, 64)
+    both("copy_ring", octets(256), r.below(1000), 63, ints(20, 2), 20)
+    data = octets(600, (2, 256)[turn & 1])
+    for i in range(turn * 9):
+        data[i] = data[i] or 1
+    both("stuff", data, 600, bytearray(604))
+    base = (0xFFFFFF00, 0x7FFFFF00, 5, 0x3FFFFFF0)[turn & 3]
+    tags = array("I", [])
+    for c in range(5):
+        t = base - 20 if turn % 7 == 6 else base
+        for _ in range(16):
+            t += r.below(30)
+            tags.append(t & 0xFFFFFFFF)
+    state = array("I", [0, 16, 32, 48, 64] + [r.below(17) + 16 * c for c in range(5)] + [base, r.below(400), 60, 0, 0])
+    both("merge", tags, state, ints(80, 2), bytearray(80))
+    signed = array("i", [3, 17, r.below(5000) - 100, 2])
+    both("take_clicks", array("I", [200 + i for i in range(20)]), octets(20, 4), ints(40, 2), bytearray(40), signed)
+    slots = 1 + r.below(4096)
+    length = slots * (1 + r.below(300)) + r.below(slots)
+    signed = array("i", [slots, length, r.below(3), 3 + r.below(300)])
+    both("to_slots", ints(30, length), octets(30, 4), 30, signed)
+    signed = array("i", [0, 40, r.below(9) * 2, 60 + r.below(60), r.below(50) - 50, r.below(3000) - 50, 0, 3, 0x1FFF])
+    values, at = array("I", []), 0
+    for _ in range(40):
+        at += r.below((50, 20000)[turn & 1])
+        values.append(at)
+    both("pack", values, octets(40, 5), bytearray(120), signed)
+print("same")
+"""
+
+
+def test_native_kernels_do_what_plain_ones_do(unix_run: Callable[..., str]) -> None:
+    files = {"link_models.py": MODELS.read_bytes()}
+    assert unix_run(KERNELS, files, heap_bytes=2 << 20) == "same\n"
+
+
+def test_the_unix_port_runs_viper(unix_run: Callable[..., str]) -> None:
+    assert unix_run("from link_terminal.kernels import IMPLEMENTATION; print(IMPLEMENTATION)") == "viper\n"

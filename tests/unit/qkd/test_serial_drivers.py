@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qepa_qkd.drivers import terminal as terminal_module
 from qepa_qkd.drivers.errors import PortError, RefusedError, TagStreamError, WrongDeviceError, WrongVersionError
 from qepa_qkd.drivers.reconnect import open_when_there
 from qepa_qkd.drivers.tdc1 import Reference, Tdc1
@@ -128,6 +129,19 @@ async def test_a_refused_command_says_why_and_the_terminal_lives_on(devices: lis
         await terminal.start(7)
     await terminal.stop()
     terminal.close()
+
+
+async def test_an_answer_that_does_not_come_closes_the_port_so_that_no_late_one_is_taken_for_the_next(
+    devices: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal_module, "ANSWER_TIMEOUT_S", 0.3)
+    controller = Controller()
+    devices.append(Device(lambda data: controller(data) if len(controller.heard) < 1 else b""))
+    terminal = await Terminal.open(devices[0].path)
+    with pytest.raises(PortError, match="does not answer 'STOP'"):
+        await terminal.stop()
+    with pytest.raises(PortError, match="no answer to 'STOP'"):
+        await terminal.running()
 
 
 async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices: list[Device], tmp_path: Path) -> None:
