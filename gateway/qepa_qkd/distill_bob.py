@@ -39,7 +39,7 @@ from qepa_qkd.messages import (
     encode,
 )
 from qepa_qkd.parity_questions import Question
-from qepa_qkd.reconciliation import METHODS, Corrector
+from qepa_qkd.reconciliation import METHODS, Corrector, Pace
 from qepa_qkd.serial_protocol import Nibbles, Slots
 from qepa_qkd.sifting import report_symbols, squash
 from qepa_qkd.slot_alignment import SAMPLE_EVENTS
@@ -96,6 +96,7 @@ class BobDistiller:
         self._newest = 0
         self._filling: _BobBlock | None = None
         self._blocks: dict[int, _BobBlock] = {}
+        self._pace = Pace()
         self.outcomes: list[BlockOutcome] = []
 
     def restart_filling(self) -> None:
@@ -178,9 +179,9 @@ class BobDistiller:
                 check_error_rate(block.counts.qber_z, self._settings)
                 check_alarms(block, self._environment)
                 block.block_id = block_id
-                block.corrector = METHODS[self._settings.reconciliation].corrector(
-                    block.sifted.key_bits(), seed, error_rate
-                )
+                bits = block.sifted.key_bits()
+                cost = self._pace.begin(self._environment.unix_time_s(), len(bits))
+                block.corrector = METHODS[self._settings.reconciliation].corrector(bits, seed, error_rate, cost)
                 block.expects = ParityReply
                 return [self._ask(block, block.corrector)]
             case ParityReply(_, parities) if block.corrector is not None and block.asked is not None:
@@ -205,6 +206,7 @@ class BobDistiller:
         block.asked = corrector.request()
         if block.asked is not None:
             return block.say(ParityRequest(block.number, block.asked))
+        self._pace.end(self._environment.unix_time_s())
         block.leak_bits = corrector.leak_bits
         block.errors = block.sifted.by_intensity(corrector.bits != block.sifted.key_bits())
         block.corrected, block.corrector = corrector.bits, None

@@ -70,3 +70,35 @@ METHODS: Final = {
     "cascade": Method(CascadeReference, CascadeCorrector),
     "ldpc": Method(LdpcReference, LdpcCorrector),
 }
+
+
+class Pace:
+    """What saving one exchange is worth, learned from how long correction takes beside filling a block.
+
+    Correction that keeps up may take its exchanges and leak least; where it falls behind, as over a long round trip,
+    exchanges are bought with leak until it keeps up.
+    """
+
+    _LEAST: Final = 2e-5
+    _MOST: Final = 1e-2
+
+    def __init__(self) -> None:
+        self._fraction = self._LEAST
+        self._began_s: float | None = None
+        self._filled_s: float | None = None
+
+    def begin(self, now_s: float, bit_count: int) -> float:
+        """A block of `bit_count` is full: return `exchange_cost_bits` for it."""
+        self._filled_s = None if self._began_s is None else now_s - self._began_s
+        self._began_s = now_s
+        return self._fraction * bit_count
+
+    def end(self, now_s: float) -> None:
+        """The block that began last is corrected."""
+        if self._began_s is None or self._filled_s is None:
+            return
+        share = (now_s - self._began_s) / max(self._filled_s, 1e-3)
+        if share > 0.5:
+            self._fraction = min(self._MOST, 2 * self._fraction)
+        elif share < 0.1:
+            self._fraction = max(self._LEAST, self._fraction / 2)
