@@ -75,12 +75,27 @@ def test_a_bench_records_itself_and_its_recording_stands_in_for_it(tmp_path: Pat
     with bench("--replay", str(file), "--speed", "0") as paths:
         again, states_again = asyncio.run(listen(paths, 2, 5000))
         assert ask(paths["control"], "status")["simulated"] is True
-        with pytest.raises(ProtocolError, match="cannot be changed"):
+        with pytest.raises(ProtocolError, match="only a simulated bench"):
             ask(paths["control"], "attack none")
     assert np.array_equal(again, slots)
     assert np.array_equal(states_again, states)
     with pytest.raises(TransientError, match="no virtual bench"):
         ask(paths["control"], "status")
+
+
+def test_a_bench_behind_real_ports_is_recorded_as_it_is(tmp_path: Path) -> None:
+    """The ports are those of a virtual bench here; the relay does not know."""
+    file = tmp_path / "real.qrec"
+    with (
+        bench("--seed", "4") as real,
+        bench("--relay", real["transmitter"], real["receiver"], "--record", str(file)) as paths,
+    ):
+        slots, states = asyncio.run(listen(paths, 1, 3000))
+        assert ask(paths["control"], "status")["simulated"] is False
+    with bench("--replay", str(file)) as paths:
+        again, states_again = asyncio.run(listen(paths, 2, 3000))
+    assert np.array_equal(again, slots)
+    assert np.array_equal(states_again, states)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +107,7 @@ def test_a_bench_records_itself_and_its_recording_stands_in_for_it(tmp_path: Pat
         (["--event", "attack blinding at=5 until=1"], "before"),
         (["--replay", "{folder}/nothing"], "No such file"),
         (["--replay", "{folder}/letter"], "no recording"),
+        (["--relay", "{folder}/letter", "{folder}/letter"], "cannot be opened"),
         (["--record", "{folder}/letter"], "no recording"),
         (["--config", "{folder}/letter"], "no TOML file"),
         (["--config", "{folder}/other.toml"], "no setting colour"),

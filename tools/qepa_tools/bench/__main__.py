@@ -1,4 +1,4 @@
-"""Run a virtual optical bench, or replay a recording: two serial ports behind which the controllers answer."""
+"""Run a virtual optical bench, replay a recording or record a real bench: two ports with controllers behind."""
 
 import argparse
 import asyncio
@@ -19,6 +19,7 @@ from qepa_qkd.errors import QkdError
 from qepa_tools.bench.controllers import Bench
 from qepa_tools.bench.physics import OpticalBench
 from qepa_tools.bench.recording import RecordingWriter
+from qepa_tools.bench.relay import RelayBench
 from qepa_tools.bench.replay import ReplayBench
 from qepa_tools.bench.scenario import Scenario
 from qepa_tools.bench.serving import PseudoTerminal, Served, Tape, serve
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         asyncio.run(_until_signal(served, options.link_dir))
+    except (QkdError, OSError) as error:
+        print(f"qepa: {error}", file=sys.stderr)
+        return 2
     finally:
         if served.tape:
             served.tape.close()
@@ -65,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="replay a recording instead of simulating")
     parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as it is read")
     parser.add_argument("--speed-test", action="store_true", help="say how fast the light is simulated here, and end")
+    parser.add_argument(
+        "--relay", nargs=2, metavar=("TRANSMITTER", "RECEIVER"), help="pass these real ports on, so as to record them"
+    )
     group = parser.add_argument_group("settings of the bench")
     for field in fields(BenchSettings):
         default = field.default if not isinstance(field.default, tuple) else ",".join(map(str, field.default))
@@ -79,6 +86,8 @@ def _served(options: argparse.Namespace) -> Served:
             raise ValueError("a replay's speed is 0 or more")
         bench = ReplayBench(options.replay, options.speed)
         return Served(bench, _tape(options.record, {**bench.recording.about, "replay_of": options.replay.name}))
+    if options.relay:
+        return Served(RelayBench(*options.relay), _tape(options.record, {"simulated": False, "ports": options.relay}))
     settings, seed, events = _simulation(options)
     scenario = Scenario(settings)
     for event in events:

@@ -16,6 +16,7 @@ from qepa_tools.bench.attackers import describe
 from qepa_tools.bench.control import ControlSocket
 from qepa_tools.bench.controllers import Bench
 from qepa_tools.bench.recording import FROM_CONTROLLER, FROM_HOST, RECEIVER, TRANSMITTER, RecordingWriter
+from qepa_tools.bench.relay import Relay, RelayBench
 from qepa_tools.bench.replay import ReplayBench
 
 TICK_S: Final = 0.05
@@ -26,7 +27,7 @@ Tap = Callable[[int, bytes], None]
 
 
 class AnyController(Protocol):
-    """What stands behind a terminal: simulated, or replayed."""
+    """What stands behind a terminal: simulated, replayed, or real."""
 
     outgoing: list[bytes]
 
@@ -48,6 +49,8 @@ class PseudoTerminal:
         self.path = os.ttyname(self._slave)
         self._unsent = b""
         self._waiting = False
+        if isinstance(controller, Relay):
+            controller.on_outgoing = self.flush
         asyncio.get_running_loop().add_reader(self._master, self._readable)
 
     def flush(self) -> None:
@@ -138,7 +141,7 @@ class Tape:
 class Served:
     """A bench, what it is called, and what may be asked of it while it runs."""
 
-    def __init__(self, bench: Bench | ReplayBench, tape: Tape | None = None) -> None:
+    def __init__(self, bench: Bench | ReplayBench | RelayBench, tape: Tape | None = None) -> None:
         self.bench = bench
         self.tape = tape
         self._last = (time.monotonic(), dict[str, int]())
@@ -148,8 +151,8 @@ class Served:
         """Answer a line of the control socket. Raises ValueError, in one sentence, to refuse."""
         if request == "status":
             return self.status()
-        if isinstance(self.bench, ReplayBench):
-            raise ValueError("a recording cannot be changed; there is only `status`")
+        if not isinstance(self.bench, Bench):
+            raise ValueError("only a simulated bench can be changed; here there is `status`")
         self.bench.scenario.plan(request)
         if self.tape:
             self.tape.note({"request": request})
@@ -170,6 +173,8 @@ class Served:
                 **({"ending": recording.ending} if bench.over else {}),
                 **recorded,
             }
+        if isinstance(bench, RelayBench):
+            return {"simulated": False, "running": bench.lost is None, **recorded}
         scenario, optics = bench.scenario, bench.optics
         return {
             "simulated": True,
@@ -185,7 +190,7 @@ class Served:
 
     def measure(self) -> None:
         """Once in a while: turn the counts since the last call into rates."""
-        if isinstance(self.bench, ReplayBench) or self.bench.optics is None:
+        if not isinstance(self.bench, Bench) or self.bench.optics is None:
             return
         now_s, tally = time.monotonic(), self.bench.optics.tally
         then_s, before = self._last
@@ -200,6 +205,8 @@ class Served:
         if "replay" in status:
             text = f"replay of {status['replay']}, run {status['runs_replayed']}"
             return f"{text}: {status['ending']}" if status["over"] else text
+        if isinstance(self.bench, RelayBench):
+            return f"relay, recorded {(status.get('recorded_bytes') or 0) / 1e6:.1f} MB"
         rates = self._rates
         clicks = sum(rates.get(name, 0.0) for name in "HVDA")
         shares = " ".join(f"{name} {100 * rates.get(name, 0.0) / clicks:.0f}%" for name in "HVDA") if clicks else "dark"
@@ -213,6 +220,7 @@ class Served:
 async def serve(served: Served, link_directory: Path | None) -> None:
     """Serve terminals and control socket until cancelled; the first line printed is a JSON object with their paths.
 
+    Raises PortError when the port of a real controller cannot be opened or is lost.
     `link_directory` gets symbolic links `transmitter`, `receiver` and `control`.
     """
     bench, tape = served.bench, served.tape
@@ -227,6 +235,9 @@ async def serve(served: Served, link_directory: Path | None) -> None:
         ):
             ports[role] = PseudoTerminal(controller, wake, tape.tap(port) if tape else None)
             stack.callback(ports[role].close)
+        if isinstance(bench, RelayBench):
+            stack.callback(bench.close)
+            bench.open(wake.set)
         await control.open()
         paths = {**{role: port.path for role, port in ports.items()}, "control": control.path}
         print(json.dumps(_linked(paths, link_directory)), flush=True)
