@@ -83,7 +83,8 @@ def _lay_edges(degree: Array, checks: int, seed: Any) -> tuple[Array, Array]:  #
                 c = of_variable[v, earlier]
                 for j in range(filled[c]):
                     seen[of_check[c, j]] = v
-            best, best_cost = -1, 1 << 30
+            best: Any = -1
+            best_cost: Any = 1 << 30
             if degree[v] == 2:
                 # A path through the checks: variables of degree 2 alone close no cycle.
                 best, best_cost = v + e, 0
@@ -91,7 +92,7 @@ def _lay_edges(degree: Array, checks: int, seed: Any) -> tuple[Array, Array]:  #
                 state ^= state << np.uint64(13)
                 state ^= state >> np.uint64(7)
                 state ^= state << np.uint64(17)
-                picked = np.int64((state >> np.uint64(11)) % np.uint64(checks))
+                picked: Any = np.int64((state >> np.uint64(11)) % np.uint64(checks))
                 cost = filled[picked]
                 if cost >= room:
                     continue

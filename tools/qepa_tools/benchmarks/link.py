@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from math import log2
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,7 +81,9 @@ def run() -> dict[str, Any]:
     }
 
 
-def _row(name: str, bits: int, seconds: float, f: Any = "", exchanges: Any = "", limit_s: float | None = None) -> Any:
+def _row(
+    name: str, bits: int, seconds: float, f: Any = "", exchanges: Any = "", limit_s: float | None = None
+) -> dict[str, Any]:
     ratio: Any = "" if limit_s is None else seconds / limit_s
     return {"name": name, "mbit_s": bits / seconds / 1e6, "f": f, "exchanges": exchanges, "limit_ratio": ratio}
 
@@ -105,8 +108,8 @@ def _correct(method: str, n: int, seed: int) -> dict[str, Any]:
         question = clock.run("bob", corrector.request)
         if question is None:
             break
-        told = clock.run("alice", lambda asked=question: reference.answer(asked))
-        clock.run("bob", lambda asked=question, told=told: corrector.receive(asked, told))
+        told = clock.run("alice", partial(reference.answer, question))
+        clock.run("bob", partial(corrector.receive, question, told))
     if not np.array_equal(corrector.bits, alice):
         raise ToolError(f"{method} left errors in a block of {n} bits (seed {seed})")
     rate = float(wrong.mean())
@@ -166,11 +169,11 @@ def _fill(alice: AliceDistiller, bob: BobDistiller, clock: _Clock) -> None:
         slots = np.arange(first, first + _BATCH, dtype=np.int64)
         first += _BATCH
         states, detectors = _detections(rng, _BATCH)
-        said = clock.run("bob", lambda slots=slots, detectors=detectors: bob.report(1, slots, detectors))
+        said = clock.run("bob", partial(bob.report, 1, slots, detectors))
         queue = [("alice", data) for data in said]
         while queue:
             receiver, data = queue.pop(0)
-            answers = clock.run(receiver, lambda to=receiver, data=data, s=states: _hear(alice, bob, to, data, s))
+            answers = clock.run(receiver, partial(_hear, alice, bob, receiver, data, states))
             queue += [("bob" if receiver == "alice" else "alice", answer) for answer in answers]
 
 
