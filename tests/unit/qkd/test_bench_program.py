@@ -98,6 +98,21 @@ def test_a_bench_behind_real_ports_is_recorded_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(states_again, states)
 
 
+def test_a_relay_ends_with_the_bench_it_relays_and_closes_its_recording(tmp_path: Path) -> None:
+    with bench() as real:
+        command = [sys.executable, "-m", "qepa_tools.bench", "--relay", real["transmitter"], real["receiver"]]
+        command += ["--record", str(tmp_path / "x")]
+        relay = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert relay.stdout is not None
+        assert relay.stdout.readline()
+    _, error = relay.communicate(timeout=20)
+    assert relay.returncode == 2
+    assert error.startswith("qepa: serial port")
+    with Recording(tmp_path / "x") as recording:
+        assert not list(recording.chunks())
+        assert recording.closed_properly
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
