@@ -510,16 +510,18 @@ def drawn_states(count: int) -> Iterator[int]:
 
 
 async def test_the_hosts_terminal_gets_states_from_firmware_behind_a_line(boards: Callable[[str, str], Board]) -> None:
-    terminal = await Terminal.open(boards("transmitter", "Pulses").path, role="transmitter")
+    terminal = await Terminal.open(boards("transmitter", "PatientPulses").path, role="transmitter")
     assert await terminal.command("TEST?") == "pass random=ok model"
     with pytest.raises(CommandRefusedError, match="no reference clock"):
         await terminal.command("SET clock=external")
     await terminal.command("SET pulse_rate_hz=2e3")
     await terminal.start(0x2A)
-    await asyncio.sleep(1.0)
-    assert await terminal.running()
+    async with asyncio.timeout(30):
+        while int((status := await terminal.status())["slots"]) < 1600:
+            await asyncio.sleep(0.1)
+    assert status["state"] == "running"
     # The self-test has drawn a block of random bytes before the run.
-    states = list(drawn_states(64 + 1600))[64:]
+    states = list(drawn_states(64 + 1500))[64:]
     asked = np.arange(0, 1500, 2)
     answer = await terminal.states(0x2A, asked)
     assert list(answer) == [states[slot] for slot in asked]
@@ -534,9 +536,11 @@ async def test_the_hosts_terminal_gets_clicks_from_firmware_behind_a_line(boards
     terminal = await Terminal.open(boards("receiver", "Tags").path, blocks.append, role="receiver")
     await terminal.command(f"SET sync_every={link_models.SYNC_EVERY}")
     await terminal.start(3)
-    await asyncio.sleep(1.5)
-    assert await terminal.running()
-    status = await terminal.status()
+    async with asyncio.timeout(30):
+        while not blocks or blocks[-1].end_slot < 50_000:
+            await asyncio.sleep(0.1)
+            status = await terminal.status()
+    assert status["state"] == "running"
     await terminal.stop()
     found = [block for block in blocks if isinstance(block, Detections)]
     assert {block.run for block in found} == {3}

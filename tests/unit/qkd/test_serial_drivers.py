@@ -11,6 +11,7 @@ import pytest
 
 from qepa_qkd.drivers import terminal as terminal_module
 from qepa_qkd.drivers.errors import PortError, RefusedError, TagStreamError, WrongDeviceError, WrongVersionError
+from qepa_qkd.drivers.kinds import open_receiver
 from qepa_qkd.drivers.reconnect import open_when_there
 from qepa_qkd.drivers.tdc1 import Reference, Tdc1
 from qepa_qkd.drivers.tdc1_words import STEP_PS, WRAP_STEPS, RecordDecoder
@@ -174,8 +175,9 @@ async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices:
     )
     await asyncio.sleep(0.1)
     wrong = plug(Controller("OK ACME"))
-    while "WrongDeviceError" not in told:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while "WrongDeviceError" not in told:
+            await asyncio.sleep(0.01)
     wrong.unplug()
     plug(replacement := Controller())
     terminal = await asyncio.wait_for(opening, 10)
@@ -211,6 +213,14 @@ class TaggerRig:
         self.tdc1.outgoing.clear()
         return data
 
+    async def start(self, driver: Tdc1, run: int) -> None:
+        """Start a run and wait until the device streams."""
+        self.tdc1.orders.clear()
+        await driver.start(run)
+        async with asyncio.timeout(10):
+            while "counts?" not in self.tdc1.orders:
+                await asyncio.sleep(0.01)
+
     async def run(self, seconds: float, cut: slice | None = None, step_s: float = 0.05) -> None:
         for _ in range(round(seconds / step_s)):
             self.now_s += step_s
@@ -218,7 +228,7 @@ class TaggerRig:
             data = self.taken()
             if cut is not None:
                 data, cut = data[: cut.start] + data[cut.stop :], None
-            for at in range(0, len(data), 1000):
+            for at in range(0, len(data) or 1, 1000):
                 self.device.say(data[at : at + 1000])
                 await asyncio.sleep(0.001)
 
@@ -232,11 +242,11 @@ async def test_a_tdc1_gives_every_tag_with_its_channel_across_wraps(devices: lis
     driver = await rig.open(channels=(3, 2, 1, 4), threshold_v=-0.5, reference=Reference.EXTERNAL)
     assert rig.tdc1.level == "NEG -0.500"
     assert rig.tdc1.reference == "1"
-    await driver.start(9)
-    await asyncio.sleep(0.05)
+    await rig.start(driver, 9)
     await rig.run(1.1)
-    while rig.blocks[-1].end_ps < times[-1]:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while rig.blocks[-1].end_ps <= times[-1]:
+            await asyncio.sleep(0.01)
     assert await driver.running()
     got = np.concatenate([b.times_ps for b in rig.blocks])
     channels = np.concatenate([b.channels for b in rig.blocks])
@@ -259,15 +269,16 @@ async def test_bytes_lost_on_the_way_end_the_run_and_the_next_one_is_whole(devic
     rig = TaggerRig(devices)
     rig.tdc1.expect(np.arange(1, 20_000, dtype=np.int64) * 10**8, np.arange(1, 20_000) % 4)
     driver = await rig.open()
-    await driver.start(1)
-    await asyncio.sleep(0.05)
+    await rig.start(driver, 1)
     await rig.run(0.3, cut)
+    async with asyncio.timeout(10):
+        while await driver.running():
+            await asyncio.sleep(0.01)
     assert not await driver.running()
     assert "ahead" in driver.last_fault
     assert driver.frames_lost == 1
     rig.blocks.clear()
-    await driver.start(2)
-    await asyncio.sleep(0.05)
+    await rig.start(driver, 2)
     await rig.run(0.3)
     assert await driver.running()
     assert {b.run for b in rig.blocks} == {2}
@@ -320,3 +331,18 @@ def test_a_dead_stream_is_noticed() -> None:
     decoder.check_silence(0.6)
     with pytest.raises(TagStreamError):
         decoder.check_silence(2.0)
+
+
+async def test_both_kinds_of_receiver_have_one_interface(devices: list[Device]) -> None:
+    devices.append(Device(Controller(**{"STATUS?": "OK state=running damaged=0 lost=0"})))
+    rig = TaggerRig(devices)
+    for kind, device in (("qepa", devices[0]), ("tdc1", rig.device)):
+        receiver = await open_receiver(kind, device.path, lambda _: None)
+        await receiver.start(1)
+        assert await receiver.running()
+        assert receiver.frames_lost == 0
+        await receiver.stop()
+        receiver.close()
+        assert receiver.closed.done()
+        with pytest.raises(PortError):
+            await receiver.start(2)
