@@ -14,11 +14,11 @@ from rich.table import Table
 from .board.cli import app as board_app
 from .errors import ToolError
 from .kme.cli import app as kme_app
+from .link.cli import app as link_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
 server_app = typer.Typer(no_args_is_help=True, help="The hospital server.")
-link_app = typer.Typer(no_args_is_help=True, help="The optical QKD link.")
 app.add_typer(gateway_app, name="gateway")
 app.add_typer(server_app, name="server")
 app.add_typer(link_app, name="link")
@@ -102,17 +102,6 @@ def server_run(config: ConfigOption) -> None:
     from qepa_server.main import run  # noqa: PLC0415
 
     raise typer.Exit(run(config))
-
-
-@link_app.command(
-    "virtual",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-)
-def link_virtual(context: typer.Context) -> None:
-    """Run the virtual optical bench, attack it, record it, replay it; it prints where its serial ports are."""
-    from .bench.__main__ import main  # noqa: PLC0415
-
-    raise typer.Exit(main(context.args))
 
 
 @app.command()
