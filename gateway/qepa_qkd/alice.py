@@ -29,6 +29,8 @@ from qepa_qkd.serial_protocol import STATE_GONE, Nibbles, Slots
 from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, find_offset
 
 NO_DETECTIONS_LIMIT_S: Final = 10.0
+MISALIGNED: Final = 0.2
+"""Error rate of a block from which the slots of the two ends may no longer be the same."""
 _MOST_HANDSHAKES: Final = 8
 
 
@@ -235,6 +237,8 @@ class _AliceSession:
         for payload in payloads:
             self._channel.send(payload)
         if self._distiller.outcomes:
+            if any(o.sifted_bits and o.qber_z > MISALIGNED for o in self._distiller.outcomes):
+                self._run_ends.set()  # slots may have shifted: a new run aligns them anew
             self._end.record(self._distiller.outcomes, running=self._run is not None)
             full = self._end.vault.keys.stock_bits() >= self._store.quota_bits
             if full or not self._end.vault.pads.pads_left()[0]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from qepa_qkd.alarms import CLEAR_WINDOWS, CLICK_KINDS
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
 from qepa_qkd.config import LinkConfig, split_address
 from qepa_qkd.distill_bob import BobDistiller
@@ -26,7 +27,7 @@ from qepa_qkd.link_end import (
     watch,
 )
 from qepa_qkd.messages import Aligned, KeepAlive, Pause, RunReady, RunStart, decode, encode
-from qepa_qkd.serial_protocol import Detections, TimeTags
+from qepa_qkd.serial_protocol import Detections, Nibbles, Slots, TimeTags
 
 REPORT_INTERVAL_S: Final = 0.2
 REPORT_EVENTS: Final = 50_000
@@ -101,10 +102,12 @@ class _BobSession:
     def __init__(self, end: LinkEnd, channel: ClassicalChannel) -> None:
         self._end, self._channel = end, channel
         rng = np.random.default_rng(secrets.randbits(128))
-        self._distiller = BobDistiller(end.environment, end.secret, rng)
+        self._distiller = BobDistiller(end.environment, end.secret, rng, self._alarm)
+        self._monitor = end.click_monitor
         self._loop = asyncio.get_running_loop()
         self._run: int | None = None
         self._aligned = False
+        self._overflow = 0
         self._running = asyncio.Event()
         self._gathered: list[Detections] = []
         self._last_report_s = 0.0
@@ -118,10 +121,15 @@ class _BobSession:
         count = sum(len(d.slots) for d in self._gathered)
         if not count or (now_s - self._last_report_s < REPORT_INTERVAL_S and count < REPORT_EVENTS):
             return
+        if self._gathered[-1].overflow != self._overflow:
+            self._overflow = self._gathered[-1].overflow
+            self._monitor.forget()
+        pulses = sum(d.end_slot - d.first_slot for d in self._gathered)
         slots = np.concatenate([d.slots for d in self._gathered])
         detectors = np.concatenate([d.detectors for d in self._gathered])
         self._gathered.clear()
         self._last_report_s = now_s
+        self._watch(pulses, slots, detectors)
         if self._aligned:
             said = self._distiller.report(detections.run, slots, detectors)
         else:
@@ -129,6 +137,21 @@ class _BobSession:
         with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
             for payload in said:
                 self._channel.send(payload)
+
+    def _watch(self, pulses: int, slots: Slots, detectors: Nibbles) -> None:
+        alarms = self._end.status.alarms
+        before = alarms.reason(CLICK_KINDS)
+        alarms.update(self._monitor.observe(pulses, slots, detectors), CLEAR_WINDOWS)
+        if reason := alarms.reason(CLICK_KINDS):
+            self._end.status.state = f"no key: {reason}"
+        elif before:
+            self._end.status.state = "running"
+
+    def _alarm(self, full: bool) -> str | None:
+        """What is wrong with the detections so far; those that end a block are judged to the last."""
+        if full:
+            self._end.status.alarms.update(self._monitor.flush(), CLEAR_WINDOWS)
+        return self._end.status.alarms.reason(CLICK_KINDS)
 
     async def serve(self, terminal: Terminal) -> None:
         """Answer Alice's messages, in order."""
@@ -166,7 +189,8 @@ class _BobSession:
     async def _start(self, terminal: Terminal, run: int) -> None:
         self._gathered.clear()
         self._distiller.restart_filling()
-        self._run, self._aligned = run, False
+        self._monitor.forget()
+        self._run, self._aligned, self._overflow = run, False, 0
         await terminal.command(f"START run={run:08x}")
         self._running.set()
         self._end.status.state = "running"

@@ -167,6 +167,12 @@ class Kme:
                 "authentication_bits_spent": spent,
                 "authentication_bits_gained": gained,
                 "serial_frames_lost": self._status.frames_lost,
+                "qber_key_basis": self._status.qber_key,
+                "qber_test_basis": self._status.qber_test,
+                "alarms": dict(self._status.alarms.active),
+                "alarms_raised": self._status.alarms.raised,
+                "threat_level": self._status.threat_level(),
+                "rekey_s": self._status.rekey_interval_s(figures.stock_bits, self._capacity_bits),
             },
         }
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import __version__
+from qepa_qkd.alarms import BLOCK_KINDS, KINDS, ClickMonitor, kind_of, sentence_of
 from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
@@ -49,12 +50,15 @@ class LinkEnd:
         self.secret = InitialSecret.parse(read_secret_file(config.initial_secret, "Initial secret"))
         self.vault = Vault(config.store.path, config.store.kek, self.secret, is_alice=role == "alice")
         self.status = LinkStatus()
+        self.click_monitor = ClickMonitor(self.settings.source, config.alarms.limits())
+        """Bob's: knows the rate of detections over all runs."""
         self.environment = Environment(
             settings=self.settings,
             vault=self.vault,
             signer=_signing_key(config.store.signing_key),
             random_bytes=secrets.token_bytes,
             unix_time_s=time.time,
+            alarm_limits=config.alarms.limits(),
         )
         kme = Kme(config.kme, role, self.vault, self.status, config.store.quota_bits)
         self.kme_server = KmeServer(config.kme, kme)
@@ -104,7 +108,8 @@ class LinkEnd:
     def record(self, outcomes: list[BlockOutcome], *, running: bool) -> None:
         """Take finished blocks into the status and the log; empties the list. `running`: a run is under way."""
         for outcome in outcomes:
-            self.status.qber = outcome.qber_z if outcome.qber_x is None else outcome.qber_x
+            self._record_error_rates(outcome)
+            self._record_alarm(outcome)
             self.status.blocks += 1
             if outcome.reason is None:
                 logger.info("block %d: %d key bits, QBER %.4f", outcome.block, outcome.key_bits, self.status.qber)
@@ -115,6 +120,22 @@ class LinkEnd:
             if running:
                 self.status.state = "running" if outcome.reason is None else f"no key: {outcome.reason}"
         outcomes.clear()
+
+    def _record_error_rates(self, outcome: BlockOutcome) -> None:
+        if outcome.sifted_bits:
+            self.status.qber_test = outcome.qber_z
+            if outcome.qber_x is not None:
+                self.status.qber_key = outcome.qber_x
+            self.status.qber = outcome.qber_z if outcome.qber_x is None else outcome.qber_x
+
+    def _record_alarm(self, outcome: BlockOutcome) -> None:
+        """A block's end raises or clears the alarms that are told from blocks; Alice hears of Bob's others so, too."""
+        kinds = BLOCK_KINDS if self.role == "bob" else KINDS
+        kind = kind_of(outcome.reason)
+        if kind is not None and kind in kinds:
+            self.status.alarms.update({kind: sentence_of(outcome.reason or "")})
+        elif kind is None and outcome.sifted_bits:
+            self.status.alarms.update(dict.fromkeys(kinds))
 
 
 async def keep_alive(channel: ClassicalChannel) -> None:
