@@ -24,6 +24,7 @@ from qepa_qkd.distillation import BlockOutcome, Environment
 from qepa_qkd.drivers.receiver import OnEvents
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
+from qepa_qkd.history import History, behind_pseudo_terminal, history_path
 from qepa_qkd.kme import Kme
 from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.link_status import LinkStatus
@@ -50,6 +51,7 @@ class LinkEnd:
         self.secret = InitialSecret.parse(read_secret_file(config.initial_secret, "Initial secret"))
         self.vault = Vault(config.store.path, config.store.kek, self.secret, is_alice=role == "alice")
         self.status = LinkStatus()
+        self.history = History(history_path(config.store.path))
         self.click_monitor = ClickMonitor(self.settings.source, config.alarms.limits())
         """Bob's: knows the rate of detections over all runs."""
         self.environment = Environment(
@@ -69,6 +71,7 @@ class LinkEnd:
             (await Terminal.open(str(self.config.serial_port))).close()
         except (TransientError, ProtocolError) as error:
             raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
+        self.history.started(time.time(), simulated=behind_pseudo_terminal(self.config.serial_port))
 
     async def wait_for_terminal(self, on_events: OnEvents | None = None) -> Terminal:
         """Return an open terminal; tries until there is one."""
@@ -111,6 +114,7 @@ class LinkEnd:
             self._record_error_rates(outcome)
             self._record_alarm(outcome)
             self.status.blocks += 1
+            self.history.block(time.time(), outcome, self.vault.keys.stock_bits())
             if outcome.reason is None:
                 logger.info("block %d: %d key bits, QBER %.4f", outcome.block, outcome.key_bits, self.status.qber)
             else:

@@ -55,6 +55,7 @@ def run(
     seconds: Annotated[float, typer.Option(help="End after so many; 0 runs until Ctrl-C.")] = 0.0,
     blocks: Annotated[int, typer.Option(help="End after so many blocks; 0 runs until Ctrl-C.")] = 0,
     plots: Annotated[Path | None, typer.Option(help="Where plots go (default: FOLDER/plots).")] = None,
+    record: Annotated[Path | None, typer.Option(help="Record both serial lines of the virtual bench.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make keys and watch: QBER of both bases, rates, stock, alarms. Plots are saved at the end."""
@@ -64,7 +65,11 @@ def run(
 
     with _one_sentence():
         opened = _opened(folder, _ports(transmitter, receiver))
-        options = _bench_options(bench)
+        if (bench or record) and not opened.virtual:
+            raise ToolError(
+                "--bench and --record are the virtual bench's; qepa link virtual --relay records a real one"
+            )
+        options = _bench_options(bench) + (["--record", str(record.absolute())] if record else [])
         watch = Watch(Console(stderr=as_json), live=not as_json)
         run_until_signal(watch.run(opened, options, Ending(seconds, blocks)))
         with Console(stderr=True).status("drawing plots ..."):
@@ -101,7 +106,7 @@ def align(
 def replay(
     recording: Annotated[Path, typer.Argument(help="What `qepa link virtual --record FILE` or a bench recorded.")],
     *,
-    speed: Annotated[float, typer.Option(help="Times the speed of then; 0: as fast as it goes.")] = 0.0,
+    speed: Annotated[float, typer.Option(help="Times the speed of then; slots that pass while the ends align are lost.")] = 4.0,
     block_bits: Annotated[int, typer.Option(help="Sifted bits of a block.")] = 120_000,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the page of `qepa link report`.")] = None,
     as_json: JsonOption = False,
@@ -130,7 +135,7 @@ def attack(
     *,
     bench: BenchOption = None,
     blocks: Annotated[int, typer.Option(min=1, help="Blocks to watch before and during the attack.")] = 2,
-    block_bits: Annotated[int, typer.Option(min=20_000, help="Sifted bits of a block.")] = 60_000,
+    block_bits: Annotated[int, typer.Option(min=20_000, help="Sifted bits of a block.")] = 120_000,
     as_json: JsonOption = False,
 ) -> None:
     """Put an attacker into the virtual bench and show what the link does.

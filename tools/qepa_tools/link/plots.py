@@ -205,5 +205,4 @@ def _any_simulated(blocks: Sequence[BlockRecord]) -> bool:
 def _legend(entries: tuple[list[Any], list[Any]], axes: Axes, columns: int) -> None:
     """Above the axes, where it hides nothing."""
     if entries[0]:
-        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-        axes.legend(*entries, ncols=columns, frameon=False, fontsize=9, **place)
+        axes.legend(*entries, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=9)
