@@ -1,27 +1,33 @@
 """Privacy amplification by a random Toeplitz matrix, exact.
 
-Row i of the matrix is seed[i], ..., seed[i + n - 1] read backwards, so the product is a slice of the convolution of
-seed and bits (Krawczyk 1994; leftover hashing: Tomamichel et al. 2011). The convolution runs in floating point and is
-rounded. Its error is bounded (`error_bound`), which at 10 million bits is below a millionth, and it is measured all the
-same: a block that comes near the rounding guard is refused, never rounded on faith.
-
-The input is cut into parts whose spectra are added before the one transform back: sum over parts of 2 transforms of
-n / parts + l points, and one more.
+Row i of the matrix is seed[i], ..., seed[i + n - 1] read backwards (Krawczyk 1994; leftover hashing: Tomamichel et al.
+2011). The matrix is cut into squares, which are Toeplitz again and alike along diagonals: the spectrum of a diagonal
+serves all its squares, products are summed as spectra, and all transforms are short enough to stay in the cache.
+Transforms run in floating point and sums are rounded. Their error is bounded (`error_bound`), which at 10 million bits
+is below a millionth, and it is measured all the same: a block that comes near the rounding guard is refused, never
+rounded on faith.
 """
 
 from math import ceil, log2, sqrt
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from qepa_qkd.compiled import kernel
 from qepa_qkd.errors import NoKey
 
 Bits = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 
 ROUNDING_GUARD: Final = 0.125
 """Largest distance from an integer that still counts as that integer; below 0.5 with room to spare."""
+LARGEST_SQUARE: Final = 100_000
+_ROWS: Final = 8
+"""Transformed together."""
+_TILE: Final = 256
+"""Frequencies summed together: the spectra of a tile stay in the cache."""
 
 
 def seed_bits(input_bits: int, output_bits: int) -> int:
@@ -29,17 +35,24 @@ def seed_bits(input_bits: int, output_bits: int) -> int:
     return input_bits + output_bits - 1
 
 
+def square_side(input_bits: int, output_bits: int) -> int:
+    """Rows and columns of the squares that the matrix is cut into."""
+    return min(LARGEST_SQUARE, max(input_bits, output_bits))
+
+
 def error_bound(input_bits: int, output_bits: int) -> float:
-    """Largest error of a term of the convolution, for transforms of radix 2.
+    """Largest error of a sum before it is rounded, for transforms of radix 2.
 
     Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers", Math. Comp. 72 (2003),
     theorem 5.1: |x| |y| ((1 + u)^3k (1 + u sqrt 5)^(3k+1) (1 + v)^3k - 1) with 2^k points, unit roundoff u and roots of
-    unity good to v, here taken as u. Norms are those of bits that are all 1.
+    unity good to v, here taken as u. Norms are those of bits that are all 1; each product added may round once more.
     """
     u = 2.0**-53
-    k = ceil(log2(seed_bits(input_bits, output_bits)))
-    growth = 3 * k * u + (3 * k + 1) * sqrt(5) * u + 3 * k * u
-    return sqrt(input_bits * seed_bits(input_bits, output_bits)) * growth * (1 + growth)
+    side = square_side(input_bits, output_bits)
+    products = -(-input_bits // side)
+    k = ceil(log2(2 * side))
+    growth = 3 * k * u + (3 * k + 1) * sqrt(5) * u + 3 * k * u + products * u
+    return products * sqrt(side * 2 * side) * growth * (1 + growth)
 
 
 def toeplitz_hash(bits: Bits, seed: Bits, output_bits: int) -> Bits:
@@ -51,30 +64,67 @@ def toeplitz_hash(bits: Bits, seed: Bits, output_bits: int) -> Bits:
     n = len(bits)
     if n == 0 or output_bits < 1 or len(seed) != seed_bits(n, output_bits):
         raise ValueError("a Toeplitz seed has n + l - 1 bits")
-    # 2 n + n / parts + 2 parts l + l points are transformed; one part more than the least saves memory and cache.
-    parts = ceil(sqrt(n / (2 * output_bits)) + 0.5)
-    length = -(-n // parts)
-    # The wanted outputs are convolution terms length-1 .. length+l-2: unwrapped in a cyclic convolution of this size.
-    size = scipy.fft.next_fast_len(seed_bits(length, output_bits), real=True)
-    spectrum = np.zeros(size // 2 + 1, np.complex128)
-    for start in range(0, n, length):
-        part = bits[start : start + length]
-        # Bit start + j meets seed[i + n - 1 - start - j]; a shorter last part counts as if zeros followed it.
-        first = n - start - length
-        under = seed[max(0, first) : first + seed_bits(length, output_bits)]
-        product = _spectrum(under, size, max(0, -first))
-        product *= _spectrum(part, size)
-        spectrum += product
-    sums = scipy.fft.irfft(spectrum, size, overwrite_x=True)[length - 1 : length - 1 + output_bits]
-    whole: npt.NDArray[np.float64] = np.rint(sums)
-    if float(np.max(np.abs(sums - whole))) > ROUNDING_GUARD:
-        raise NoKey("privacy amplification left the rounding guard")
-    return (whole.astype(np.int64) & 1).astype(np.uint8)
+    side = square_side(n, output_bits)
+    across, down = -(-n // side), -(-output_bits // side)
+    # The wanted terms of a square's convolution are side-1 .. 2 side-2: unwrapped in a cyclic one of this size.
+    size = scipy.fft.next_fast_len(2 * side - 1, real=True)
+    columns = np.zeros(across * side, np.uint8)
+    columns[:n] = bits
+    # Zeros in the seed stand where zeros in `columns` or rows that nobody wants meet it.
+    padded = np.zeros((across + down) * side - 1, np.uint8)
+    padded[across * side - n : across * side - n + len(seed)] = seed
+    diagonals = np.lib.stride_tricks.sliding_window_view(padded, 2 * side - 1)[::side]
+    spectra = _spectra(columns.reshape(across, side), size)
+    sums = np.zeros((down, 2, size // 2 + 1))
+    for first in range(0, len(diagonals), _ROWS):
+        _add_products(spectra, _spectra(diagonals[first : first + _ROWS], size), first, sums)
+    out = np.empty(down * side, np.uint8)
+    for row in range(down):
+        terms = scipy.fft.irfft(sums[row, 0] + 1j * sums[row, 1], size)[side - 1 : 2 * side - 1]
+        if _round(terms, out[row * side : (row + 1) * side]) > ROUNDING_GUARD:
+            raise NoKey("privacy amplification left the rounding guard")
+    return out[:output_bits]
 
 
-def _spectrum(bits: Bits, size: int, at: int = 0) -> npt.NDArray[np.complex128]:
-    """Real transform of `bits`, placed `at` an offset in `size` zeros."""
-    padded = np.zeros(size)
-    padded[at : at + len(bits)] = bits
-    spectrum: npt.NDArray[np.complex128] = scipy.fft.rfft(padded, overwrite_x=True)
-    return spectrum
+def _spectra(rows: Bits, size: int) -> npt.NDArray[np.float64]:
+    """Real transforms of rows of bits, with zeros up to `size` behind each.
+
+    (rows, 2, size / 2 + 1): real parts, imaginary parts.
+    """
+    out = np.empty((len(rows), 2, size // 2 + 1))
+    padded = np.zeros((min(_ROWS, len(rows)), size))
+    for first in range(0, len(rows), _ROWS):
+        some = rows[first : first + _ROWS]
+        padded[: len(some), : rows.shape[1]] = some
+        spectra = scipy.fft.rfft(padded[: len(some)], axis=1)
+        out[first : first + _ROWS, 0] = spectra.real
+        out[first : first + _ROWS, 1] = spectra.imag
+    return out
+
+
+@kernel
+def _add_products(spectra: Array, diagonals: Array, first: int, sums: Array) -> None:
+    """Add to each row of squares its products with diagonals first, first + 1, ...: diagonal 0 is bottom left."""
+    across, down, width = len(spectra), len(sums), sums.shape[2]
+    for start in range(0, width, _TILE):
+        end = min(start + _TILE, width)
+        for d in range(len(diagonals)):
+            offset = first + d - (across - 1)
+            b_real, b_imaginary = diagonals[d, 0][start:end], diagonals[d, 1][start:end]
+            for row in range(max(0, offset), min(down, across + offset)):
+                a_real, a_imaginary = spectra[row - offset, 0][start:end], spectra[row - offset, 1][start:end]
+                real, imaginary = sums[row, 0][start:end], sums[row, 1][start:end]
+                for f in range(len(real)):
+                    real[f] += a_real[f] * b_real[f] - a_imaginary[f] * b_imaginary[f]
+                    imaginary[f] += a_real[f] * b_imaginary[f] + a_imaginary[f] * b_real[f]
+
+
+@kernel
+def _round(terms: Array, out: Array) -> float:
+    """Write the parities of the integers nearest to `terms`; return the largest distance from one."""
+    furthest = 0.0
+    for i in range(len(out)):
+        whole = np.rint(terms[i])
+        furthest = max(furthest, abs(terms[i] - whole))
+        out[i] = np.int64(whole) & 1
+    return furthest
