@@ -27,7 +27,7 @@ _SHORTER: Final = 0.95
 _FLAWED: Final = ("--mismatch-ps=800", "--efficiency-window-ps=700")
 """Detectors that respond at different times; on others a time shift has nothing to exploit."""
 _SHOWN: Final = (
-    "intercept-resend fraction=0.1",
+    "intercept-resend fraction=0.03",
     "intercept-resend fraction=0.5",
     "photon-number-splitting",
     "blinding",

@@ -106,7 +106,7 @@ def align(
 def replay(
     recording: Annotated[Path, typer.Argument(help="What `qepa link virtual --record FILE` or a bench recorded.")],
     *,
-    speed: Annotated[float, typer.Option(help="Times the speed of then; slots that pass while the ends align are lost.")] = 4.0,
+    speed: Annotated[float, typer.Option(help="Times that of then; what passes while the ends align is lost.")] = 4.0,
     block_bits: Annotated[int, typer.Option(help="Sifted bits of a block.")] = 120_000,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the page of `qepa link report`.")] = None,
     as_json: JsonOption = False,

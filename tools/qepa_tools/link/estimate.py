@@ -1,7 +1,7 @@
 """The channel as a finished block saw it: counts of its passport put into the model of `channel_model`.
 
 A block of N pulses detects intensity k, in X and Z together, with the gain Q_k = n_k / (p_k N s), s being the share
-of pulses whose bases agree; Q_k = 1 - (1 - Y0) exp(-eta mu_k) (Lo, Ma, Chen 2005, eqs. 5 to 8). N is the time the
+of photons whose bases agree; Q_k = 1 - (1 - Y0) exp(-eta mu_k) (Lo, Ma, Chen 2005, eqs. 5 to 8). N is the time the
 block took to fill times the pulse rate, so pauses make the loss look larger.
 """
 
@@ -48,9 +48,9 @@ def seen_channel(passport: dict[str, Any], seconds: float, protocol: ProtocolSec
     eta = log((1 - least) / (1 - most)) / (bright - dim)
     if not 0 < eta <= 1:
         return None
-    vacuum = max(0.0, least - eta * dim)
-    mean = sum(gain * p for (_, gain), p in zip(gains, [p for p in source["probabilities"] if p > 0], strict=True))
-    misalignment = max(0.0, (passport["qber_z"] * mean - vacuum / 2) / max(mean - vacuum, 1e-12))
+    vacuum = max(0.0, least - eta * dim) * agree / 0.5  # noise falls on both bases alike
+    tested, noise = z / (pulses * (1 - sent_x)), vacuum / 2
+    misalignment = max(0.0, (passport["qber_z"] * tested - noise / 2) / max(tested - noise, 1e-12))
     channel = Channel(
         transmittance=eta,
         background_hz=vacuum / (GATE_NS * 1e-9),
