@@ -26,7 +26,7 @@ from qepa_qkd.link_end import (
 )
 from qepa_qkd.messages import Aligned, KeepAlive, Message, Pause, Report, RunReady, RunStart, Sample, decode, encode
 from qepa_qkd.serial_protocol import STATE_GONE, Nibbles, Slots
-from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, find_offset
+from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, far_range, find_far_offset, find_offset
 
 NO_DETECTIONS_LIMIT_S: Final = 10.0
 MISALIGNED: Final = 0.2
@@ -207,15 +207,20 @@ class _AliceSession:
             return
         self._last_report_s = self._loop.time()
         candidates = {offset: await self._states(run, sample.slots - offset) for offset in CANDIDATE_OFFSETS}
-        if run != self._run:  # it ended while the transmitter was asked
-            return
         try:
-            self._offset = find_offset(sample.symbols, candidates)
+            try:
+                offset = find_offset(sample.symbols, candidates)
+            except NoKey:
+                first, end = far_range(sample.slots)
+                states = await self._states(run, np.arange(first, end))
+                offset = find_far_offset(sample.slots, sample.symbols, first, states)
         except NoKey as reason:
             self._end.status.state = f"no key: {reason}"
             return
-        self._end.status.state = "running"
-        self._channel.send(encode(Aligned(run)))
+        if run == self._run:  # it may have ended while the transmitter was asked
+            self._offset = offset
+            self._end.status.state = "running"
+            self._channel.send(encode(Aligned(run)))
 
     async def _take(self, report: Report, raw: bytes) -> None:
         run = report.run

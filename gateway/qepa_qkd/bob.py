@@ -9,10 +9,11 @@ import numpy as np
 
 from qepa_qkd.alarms import CLEAR_WINDOWS, CLICK_KINDS
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
+from qepa_qkd.coincidence import TagSlots
 from qepa_qkd.config import LinkConfig, split_address
 from qepa_qkd.distill_bob import BobDistiller
-from qepa_qkd.drivers.terminal import Terminal
-from qepa_qkd.errors import QkdError, TransientError
+from qepa_qkd.drivers.receiver import Receiver
+from qepa_qkd.errors import NoKey, QkdError, TransientError
 from qepa_qkd.link_end import (
     CONTROLLER_CHECK_S,
     RETRY_S,
@@ -74,7 +75,7 @@ async def _keep_connected(end: LinkEnd) -> None:
 
 async def _serve(end: LinkEnd, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """One connection; returns whether Alice agreed to it."""
-    terminal: Terminal | None = None
+    receiver: Receiver | None = None
     agreed = False
     try:
         nonce = secrets.token_bytes(32)
@@ -83,16 +84,16 @@ async def _serve(end: LinkEnd, reader: asyncio.StreamReader, writer: asyncio.Str
         await end.agree(channel, decode(await channel.receive(SILENCE_LIMIT_S)))
         agreed = True
         session = _BobSession(end, channel)
-        terminal = await end.wait_for_terminal(session.detected)
-        await run_session(session.serve(terminal), session.control(terminal), keep_alive(channel), watch(terminal))
+        receiver = await end.wait_for_receiver(session.detected)
+        await run_session(session.serve(receiver), session.control(receiver), keep_alive(channel), watch(receiver))
     except QkdError as error:
         logger.error("connection ends: %s", error)
     finally:
-        if terminal is not None:
-            if not terminal.closed.done():
+        if receiver is not None:
+            if not receiver.closed.done():
                 with contextlib.suppress(QkdError):
-                    await terminal.command("STOP")
-            terminal.close()
+                    await receiver.stop()
+            receiver.close()
     return agreed
 
 
@@ -108,13 +109,18 @@ class _BobSession:
         self._run: int | None = None
         self._aligned = False
         self._overflow = 0
+        self._tag_slots: TagSlots | None = None
+        self._clock_fault = ""
         self._running = asyncio.Event()
         self._gathered: list[Detections] = []
         self._last_report_s = 0.0
 
-    def detected(self, detections: Detections | TimeTags) -> None:
+    def detected(self, events: Detections | TimeTags) -> None:
         """Gather a block of detections; report when enough time or events have come together."""
-        if not isinstance(detections, Detections) or detections.run != self._run:
+        if events.run != self._run:
+            return
+        detections = events if isinstance(events, Detections) else self._recover(events)
+        if detections is None:
             return
         self._gathered.append(detections)
         now_s = self._loop.time()
@@ -138,6 +144,28 @@ class _BobSession:
             for payload in said:
                 self._channel.send(payload)
 
+    def _new_tag_slots(self) -> TagSlots | None:
+        receiver = self._end.config.receiver
+        sync_every = receiver.sync_every if receiver.device == "controller" else None
+        period_ps = 1e12 / self._end.settings.pulse_rate_hz
+        return TagSlots(period_ps, 1000 * receiver.gate_ns, sync_every) if receiver.tags else None
+
+    def _recover(self, tags: TimeTags) -> Detections | None:
+        """Find the slots of time tags. A clock that is lost is an alarm and ends the connection: slots count anew."""
+        if self._tag_slots is None or self._clock_fault:
+            return None
+        alarms = self._end.status.alarms
+        try:
+            detections = self._tag_slots.feed(tags)
+        except NoKey as reason:
+            self._clock_fault = str(reason)
+            alarms.update({"timing": self._clock_fault})
+            self._end.status.state = f"no key: {alarms.reason(['timing'])}"
+            return None
+        if detections is not None:
+            alarms.update({"timing": None})
+        return detections
+
     def _watch(self, pulses: int, slots: Slots, detectors: Nibbles) -> None:
         alarms = self._end.status.alarms
         before = alarms.reason(CLICK_KINDS)
@@ -153,7 +181,7 @@ class _BobSession:
             self._end.status.alarms.update(self._monitor.flush(), CLEAR_WINDOWS)
         return self._end.status.alarms.reason(CLICK_KINDS)
 
-    async def serve(self, terminal: Terminal) -> None:
+    async def serve(self, receiver: Receiver) -> None:
         """Answer Alice's messages, in order."""
         while True:
             raw = await self._channel.receive(SILENCE_LIMIT_S)
@@ -161,7 +189,7 @@ class _BobSession:
                 case KeepAlive():
                     continue
                 case RunStart(run):
-                    await self._start(terminal, run)
+                    await self._start(receiver, run)
                 case Aligned(run):
                     self._aligned = run == self._run
                 case Pause(state):
@@ -169,7 +197,7 @@ class _BobSession:
                     self._run = None
                     self._end.status.state = state
                     logger.info("%s", state)
-                    await terminal.command("STOP")
+                    await receiver.stop()
                 case _:
                     for payload in self._distiller.on_message(message, raw):
                         self._channel.send(payload)
@@ -177,21 +205,24 @@ class _BobSession:
                 self._end.record(self._distiller.outcomes, running=self._run is not None)
                 self._end.vault.keys.prune(RETAINED_QUOTAS * self._end.config.store.quota_bits)
 
-    async def control(self, terminal: Terminal) -> None:
+    async def control(self, receiver: Receiver) -> None:
         """While a run lasts, keep the receiver's watchdog quiet and notice when it stopped by itself."""
         while True:
             await self._running.wait()
             await asyncio.sleep(CONTROLLER_CHECK_S)
-            if self._running.is_set() and "state=running" not in await terminal.command("STATUS?"):
+            if self._clock_fault:
+                raise TransientError(self._clock_fault)
+            if self._running.is_set() and not await receiver.running():
                 raise TransientError("the receiver stopped by itself")
-            self._end.status.frames_lost = terminal.frames_lost
+            self._end.status.frames_lost = receiver.frames_lost
 
-    async def _start(self, terminal: Terminal, run: int) -> None:
+    async def _start(self, receiver: Receiver, run: int) -> None:
         self._gathered.clear()
         self._distiller.restart_filling()
         self._monitor.forget()
         self._run, self._aligned, self._overflow = run, False, 0
-        await terminal.command(f"START run={run:08x}")
+        self._tag_slots = self._new_tag_slots()
+        await receiver.start(run)
         self._running.set()
         self._end.status.state = "running"
         self._channel.send(encode(RunReady(run)))

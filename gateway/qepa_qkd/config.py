@@ -136,6 +136,25 @@ class KmeSection(_Section):
         return next((pair.quota_bits_per_hour for pair in self.sae if pair.master == master), None)
 
 
+class ReceiverSection(_Section):
+    """Bob's detectors: our controller, which counts slots or sends time tags, or a bought tagger, which sends tags."""
+
+    device: Literal["controller", "tdc1"] = "controller"
+    detections: Literal["slots", "tags"] = "slots"
+    """What the controller reports; a TDC1 always sends tags."""
+    gate_ns: float = Field(default=100.0, gt=0)
+    """With tags: width of the window around each pulse in which a click counts."""
+    sync_every: int = Field(default=1000, ge=1, le=4096)
+    """With tags from the controller: slots between two sync pulses."""
+    threshold_v: float = Field(default=1.0, ge=-3.3, le=3.3)
+    """Of a TDC1's inputs."""
+
+    @property
+    def tags(self) -> bool:
+        """Whether detections come as time tags."""
+        return self.device == "tdc1" or self.detections == "tags"
+
+
 class AlarmSection(_Section):
     """What this end tolerates before it raises an alarm; see `alarms`. The two ends may differ."""
 
@@ -164,6 +183,7 @@ class LinkConfig(_Section):
     store: StoreSection
     kme: KmeSection
     protocol: ProtocolSection = ProtocolSection()
+    receiver: ReceiverSection = ReceiverSection()
     alarms: AlarmSection = AlarmSection()
 
     def settings(self) -> LinkSettings:

@@ -21,7 +21,8 @@ from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
-from qepa_qkd.drivers.receiver import OnEvents
+from qepa_qkd.drivers.receiver import OnEvents, Receiver
+from qepa_qkd.drivers.tdc1 import Tdc1
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
 from qepa_qkd.history import History, behind_pseudo_terminal, history_path
@@ -68,7 +69,7 @@ class LinkEnd:
     async def open_terminal_once(self) -> None:
         """Check that the controller answers before anything is promised. Raises ConfigError."""
         try:
-            (await Terminal.open(str(self.config.serial_port))).close()
+            (await self._open_device()).close()
         except (TransientError, ProtocolError) as error:
             raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
         self.history.started(time.time(), simulated=behind_pseudo_terminal(self.config.serial_port))
@@ -82,6 +83,27 @@ class LinkEnd:
                 self.status.state = "no key: the optical controller does not answer"
                 logger.warning("%s", error)
                 await asyncio.sleep(RETRY_S)
+
+    async def wait_for_receiver(self, on_events: OnEvents) -> Receiver:
+        """Return Bob's open receiver, set as configured; tries until there is one."""
+        while True:
+            try:
+                return await self._open_device(on_events)
+            except (TransientError, ProtocolError) as error:
+                self.status.state = "no key: the receiver does not answer"
+                logger.warning("%s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _open_device(self, on_events: OnEvents | None = None) -> Receiver:
+        port, receiver = str(self.config.serial_port), self.config.receiver
+        if self.role == "bob" and receiver.device == "tdc1":
+            return await Tdc1.open(port, on_events, threshold_v=receiver.threshold_v)
+        terminal = await Terminal.open(port, on_events)
+        if on_events is not None and receiver.tags:
+            await terminal.command("STOP")
+            await terminal.command("SET report=tags")
+            await terminal.command(f"SET sync_every={receiver.sync_every}")
+        return terminal
 
     def hello(self) -> bytes:
         """This end's first message."""
@@ -149,7 +171,7 @@ async def keep_alive(channel: ClassicalChannel) -> None:
         channel.send(encode(KeepAlive()))
 
 
-async def watch(terminal: Terminal) -> None:
+async def watch(terminal: Receiver) -> None:
     """Raise TransientError once the terminal is lost."""
     raise TransientError(await asyncio.shield(terminal.closed))
 
