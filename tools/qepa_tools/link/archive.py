@@ -5,6 +5,7 @@ The store is opened for reading only, so that Alice may go on meanwhile.
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -58,12 +59,15 @@ class Archive:
     def fill_seconds(self) -> dict[int, float]:
         """Return how long each block with a passport took, by its place in `passports`; pauses are left out."""
         limit = self.longest_fill_s
-        by_time = [b for b in self.blocks if b.key_bits and b.seconds is not None and b.seconds <= limit]
+        timed = [(b.t, b.seconds) for b in self.blocks if b.key_bits and b.seconds is not None and b.seconds <= limit]
         found = {}
         for place, passport in enumerate(self.passports):
-            near = min(by_time, key=lambda b: abs(b.t - passport["made_s"]), default=None)
-            if near is not None and near.seconds is not None and abs(near.t - passport["made_s"]) < near.seconds / 2:
-                found[place] = near.seconds
+            made_s = passport["made_s"]
+            after = bisect_left(timed, (made_s, 0.0))
+            near = timed[max(0, after - 1) : after + 1]
+            t, seconds = min(near, key=lambda one: abs(one[0] - made_s), default=(0.0, 0.0))
+            if abs(t - made_s) < seconds / 2:
+                found[place] = seconds
         return found
 
 

@@ -6,6 +6,7 @@ Figures of a stand-in say so inside the picture, because pictures travel without
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import StringIO
+from math import nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,17 +33,20 @@ _RC: Final[dict[Any, Any]] = {
     "legend.fontsize": 9,
 }
 SIMULATED: Final = "simulated bench"
+_MOST_MARKED: Final = 300
 
 
 def error_rates(blocks: Sequence[BlockRecord], threshold: float) -> Figure:
     """QBER of both bases over time; blocks without key are marked where they ended."""
     figure, axes = _figure()
     clock = _clock(axes, blocks)
-    for name, colour, marker in (("qber_key", BLUE, "o"), ("qber_test", ORANGE, "s")):
-        points = [(clock(b.t), 100 * value) for b in blocks if (value := getattr(b, name)) is not None]
-        label = "key basis" if name == "qber_key" else "test basis"
-        if points:
-            axes.plot(*zip(*points, strict=True), marker, color=colour, ms=3.5, ls="-", lw=0.8, label=label)
+    times = [clock(b.t) for b in blocks]
+    for label, colour, marker, rates in (
+        ("key basis", BLUE, "o", [b.qber_key for b in blocks]),
+        ("test basis", ORANGE, "s", [b.qber_test for b in blocks]),
+    ):
+        values = [nan if rate is None else 100 * rate for rate in rates]  # nan: the line breaks
+        axes.plot(times, values, _marker(marker, blocks), color=colour, ms=3.5, ls="-", lw=0.8, label=label)
     axes.axhline(100 * threshold, color=RED, lw=1.2, ls="--", label=f"no key above {100 * threshold:g} %")
     lost = [clock(b.t) for b in blocks if b.reason is not None]
     if lost:
@@ -60,7 +64,9 @@ def key_rate(blocks: Sequence[BlockRecord], longest_s: float) -> Figure:
     clock = _clock(axes, blocks)
     rates = [(clock(b.t), b.key_bits / b.seconds) for b in blocks if b.seconds and b.seconds <= longest_s]
     if rates:
-        axes.plot(*zip(*rates, strict=True), "o-", color=BLUE, ms=3.5, lw=0.8, label="key rate of a block")
+        axes.plot(
+            *zip(*rates, strict=True), _marker("o", blocks), color=BLUE, ms=3.5, ls="-", lw=0.8, label="rate of a block"
+        )
     axes.set_ylabel("secret key rate (bit/s)")
     _from_zero(axes)
     total, sums = 0, []
@@ -111,7 +117,7 @@ def finite_key(curves: Iterable[CurvePoint], measured: Sequence[tuple[float, flo
     return figure
 
 
-def where_bits_go(passport: dict[str, Any]) -> Figure:
+def where_bits_go(passport: dict[str, Any], *, simulated: bool) -> Figure:
     """One bar: the sifted bits of a block, split into what each part of the proof takes and the key."""
     bounds, sifted = passport["bounds"], sum(passport["counts"]["n_x"])
     costs = bounds["costs"]
@@ -133,7 +139,7 @@ def where_bits_go(passport: dict[str, Any]) -> Figure:
     axes.set_yticks([])
     axes.set_xlim(0, 100)
     axes.grid(visible=False)
-    axes.set_xlabel("share of the sifted bits (%)")
+    axes.set_xlabel("share of the sifted bits (%)" + (f"   [{SIMULATED}]" if simulated else ""))
     _legend(axes.get_legend_handles_labels(), axes, 3)
     return figure
 
@@ -191,6 +197,11 @@ def _draw(axes: Axes, points: Sequence[CurvePoint], values: Sequence[float]) -> 
         curve = [(p.at, v) for p, v in zip(points, values, strict=True) if p.proof == name and v > 0]
         if curve:
             axes.plot(*zip(*curve, strict=True), color=colour, ls=style, lw=1.6, label=f"{name}, expected")
+
+
+def _marker(marker: str, blocks: Sequence[BlockRecord]) -> str:
+    """Points are marked while they can be told apart."""
+    return marker if len(blocks) <= _MOST_MARKED else ""
 
 
 def _from_zero(axes: Axes) -> None:

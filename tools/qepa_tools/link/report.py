@@ -1,12 +1,11 @@
 """`qepa link report`: one page that holds everything in itself, figures beside the numbers they were drawn from."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
-from math import log2
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ from matplotlib.figure import Figure
 
 from qepa_qkd import __version__
 from qepa_qkd.advice import Constraints
-from qepa_qkd.decoy import EpsilonBudget, SourceSettings
-from qepa_qkd.finite_key import CurvePoint, against_block_size, against_loss
+from qepa_qkd.decoy import EpsilonBudget
+from qepa_qkd.finite_key import CurvePoint, against_loss
 from qepa_qkd.passport_proof import compare_proofs
 
 from . import plots
 from .archive import Archive
-from .estimate import SeenChannel, seen_channel
+from .estimate import Pooled, SeenChannel, pool, seen_channel
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -51,26 +50,25 @@ class Facts:
     """What the page says in numbers."""
 
     archive: Archive
+    pooled: Pooled | None
+    """All blocks whose time is known, as one."""
     seen: SeenChannel | None
     measured: list[tuple[float, float]]
-    """Loss in dB and key rate in bit/s of each block with a passport."""
-    efficiency: float
+    """Loss in dB and key rate in bit/s of each block whose time is known."""
 
 
 def facts_of(archive: Archive) -> Facts:
     """Put passports and history together."""
     protocol = archive.config.protocol
-    channels, measured = [], []
-    for place, seconds in archive.fill_seconds().items():
-        passport = archive.passports[place]
-        found = seen_channel(passport, seconds, protocol)
+    timed = [(archive.passports[place], seconds) for place, seconds in archive.fill_seconds().items()]
+    measured = []
+    for passport, seconds in timed:
+        alone = pool([(passport, seconds)])
+        found = seen_channel(alone, protocol) if alone else None
         if found is not None:
-            channels.append(found)
             measured.append((found.loss_db, passport["bounds"]["bits"] / seconds))
-    channels.sort(key=lambda one: one.loss_db)
-    seen = channels[len(channels) // 2] if channels else None
-    efficiencies = [_efficiency(passport) for passport in archive.passports[-20:]]
-    return Facts(archive, seen, measured, mean(efficiencies) if efficiencies else 1.05)
+    pooled = pool(timed)
+    return Facts(archive, pooled, seen_channel(pooled, protocol) if pooled else None, measured)
 
 
 def document(facts: Facts) -> dict[str, Any]:
@@ -88,8 +86,8 @@ def document(facts: Facts) -> dict[str, Any]:
         "key_bits": sum(block.key_bits for block in archive.blocks),
         "median_qber_key_basis": median(keys) if keys else None,
         "median_key_rate_bps": median(rate for _, rate in facts.measured) if facts.measured else None,
-        "median_loss_db": facts.seen.loss_db if facts.seen else None,
-        "correction_efficiency": facts.efficiency if archive.passports else None,
+        "loss_db": facts.seen.loss_db if facts.seen else None,
+        "correction_efficiency": facts.pooled.efficiency if facts.pooled else None,
         "passports_verified": len(archive.passports),
         "passports_rejected": archive.rejected,
         "passports_left_out": archive.left_out,
@@ -119,8 +117,10 @@ def page(facts: Facts) -> str:
     if archive.passports:
         parts += _passports(archive)
     if numbers["reasons"]:
-        reasons = [[why, f"{count:,}"] for why, count in Counter(numbers["reasons"]).most_common(12)]
-        parts += ["<h2>Why blocks ended without key</h2>", _table(["reason", "blocks"], reasons)]
+        parts += [
+            "<h2>Why blocks ended without key</h2>",
+            _table(["reason, the newest of its kind", "blocks"], _reasons(archive)),
+        ]
     body = "\n".join(parts)
     return _PAGE.format(title=f"Optical link {escape(archive.config.link)}", style=_STYLE, body=body)
 
@@ -136,8 +136,8 @@ def _numbers(numbers: dict[str, Any]) -> str:
         ("secret key made", f"{numbers['key_bits'] / 1e3:,.1f} kbit"),
         ("QBER, key basis (median)", shown(None if qber is None else 100 * qber, "{:.2f} %")),
         ("key rate of a block (median)", shown(numbers["median_key_rate_bps"], "{:,.0f} bit/s")),
-        ("loss, estimated (median)", shown(numbers["median_loss_db"], "{:.1f} dB")),
-        ("error correction, leak / n h(Q)", shown(numbers["correction_efficiency"], "{:.3f}")),
+        ("loss, estimated", shown(numbers["loss_db"], "{:.1f} dB")),
+        ("correction, leak / n h(Q)", shown(numbers["correction_efficiency"], "{:.3f}")),
         ("passports verified", f"{numbers['passports_verified']:,}"),
         ("passports rejected", f"{len(numbers['passports_rejected']):,}"),
     ]
@@ -162,54 +162,51 @@ def _over_time(archive: Archive) -> list[str]:
 
 
 def _expected(facts: Facts) -> list[str]:
-    if facts.seen is None:
+    if facts.seen is None or facts.pooled is None:
         return []
     archive, protocol, channel = facts.archive, facts.archive.config.protocol, facts.seen.channel
-    source = SourceSettings(protocol.intensities, protocol.intensity_probabilities)
-    proofs = [protocol.proof]
     epsilon = EpsilonBudget(protocol.epsilon_correctness, protocol.epsilon_secrecy)
-    constraints = Constraints(efficiency=facts.efficiency, epsilon=epsilon)
-    losses = np.arange(0.0, max(25.0, facts.seen.loss_db + 15), 0.5).tolist()
+    constraints = Constraints(efficiency=facts.pooled.efficiency, epsilon=epsilon)
+    losses = np.arange(0.0, max(25.0, facts.seen.loss_db + 15), 0.2).tolist()
     loss_curves = [
-        point
+        replace(point, proof=f"{size:,} bits a block")
         for size in (protocol.block_bits, 10 * protocol.block_bits)
-        for point in _named(
-            against_loss(
-                channel,
-                source,
-                protocol.key_basis_probability,
-                losses,
-                block_bits=size,
-                proofs=proofs,
-                constraints=constraints,
-            ),
-            f"{size:,} bits a block",
+        for point in against_loss(
+            channel,
+            facts.pooled.source,
+            protocol.key_basis_probability,
+            losses,
+            block_bits=size,
+            proofs=[protocol.proof],
+            constraints=constraints,
         )
     ]
-    sizes = [round(10**power) for power in np.arange(3.5, 7.51, 0.1)]
-    size_curves = against_block_size(
-        channel,
-        source,
-        protocol.key_basis_probability,
-        sizes,
-        proofs=proofs,
-        constraints=constraints,
-    )
     kept = [(float(sum(p["counts"]["n_x"])), _per_sifted_bit(p)) for p in archive.passports]
     how = (
-        f"Expected of the channel as its passports show it: loss {facts.seen.loss_db:.1f} dB, background "
-        f"with afterpulses {channel.background_hz:,.0f} per second in {channel.gate_ns:.0f} ns gates, misalignment "
-        f"{100 * channel.misalignment:.2f} %, correction at {facts.efficiency:.3f}. Points are blocks."
+        f"Curves: the channel as the blocks saw it (loss {facts.seen.loss_db:.1f} dB, background with afterpulses "
+        f"{channel.background_hz:,.0f} a second in {channel.gate_ns:.0f} ns gates, misalignment "
+        f"{100 * channel.misalignment:.2f} %, correction at {constraints.efficiency:.3f}), and with more or less loss."
     )
     return [
         "<h2>Key rate against loss</h2>",
         _figure(plots.against_loss(loss_curves, facts.measured, simulated=archive.simulated), how),
         "<h2>Finite-key curve</h2>",
         _figure(
-            plots.finite_key(size_curves, kept, simulated=archive.simulated),
-            "Small blocks pay more for certainty: below some size there is no key at all.",
+            plots.finite_key(_finite_key(facts.pooled, protocol.proof, epsilon), kept, simulated=archive.simulated),
+            "Curve: all blocks as one, their counts scaled to other sizes. Small blocks pay more for certainty: below "
+            "some size there is no key at all.",
         ),
     ]
+
+
+def _finite_key(pooled: Pooled, proof: str, epsilon: EpsilonBudget) -> list[CurvePoint]:
+    points = []
+    for power in np.arange(3.5, 7.51, 0.05):
+        size = round(10**power)
+        per_bit = pooled.scaled(size, proof, epsilon).bits / size
+        rate = per_bit * sum(pooled.counts.n_x) / pooled.seconds
+        points.append(CurvePoint(proof, float(size), per_bit, rate))
+    return points
 
 
 def _passports(archive: Archive) -> list[str]:
@@ -229,7 +226,9 @@ def _passports(archive: Archive) -> list[str]:
         f"<p>{len(archive.passports):,} passports carry this end's ML-DSA-65 signature, and their counts give the "
         f"stated length again.{left} Each block may fail to be secret with probability {secrecy:g} at most, to be "
         f"the same at both ends with {correctness:g}.</p>",
-        _figure(plots.where_bits_go(newest), "Where the sifted bits of the newest block went."),
+        _figure(
+            plots.where_bits_go(newest, simulated=archive.simulated), "Where the sifted bits of the newest block went."
+        ),
         "<p>The newest block's counts under every proof (only the one chosen beforehand counts):</p>",
         _table(head, rows),
     ]
@@ -245,18 +244,17 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def _named(points: Iterable[CurvePoint], name: str) -> list[CurvePoint]:
-    return [replace(point, proof=name) for point in points]
+def _reasons(archive: Archive) -> list[list[str]]:
+    """Reasons and how often, the same but for their numbers taken together."""
+    newest: dict[str, str] = {}
+    counts = Counter[str]()
+    for block in archive.blocks:
+        if block.reason:
+            kind = re.sub(r"\d+(\.\d+)?", "", block.reason)
+            newest[kind] = block.reason
+            counts[kind] += 1
+    return [[newest[kind], f"{count:,}"] for kind, count in counts.most_common(12)]
 
 
 def _per_sifted_bit(passport: dict[str, Any]) -> float:
     return float(passport["bounds"]["bits"] / sum(passport["counts"]["n_x"]))
-
-
-def _efficiency(passport: dict[str, Any]) -> float:
-    """Leak over n h(Q); 1.05 where there was no error to correct."""
-    q = passport["qber_x"]
-    if not 0 < q < 1:
-        return 1.05
-    entropy = -q * log2(q) - (1 - q) * log2(1 - q)
-    return float(max(1.0, passport["leak_bits"] / (sum(passport["counts"]["n_x"]) * entropy)))
