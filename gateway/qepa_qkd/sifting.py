@@ -5,10 +5,12 @@ verdict per detection (see `distillation`).
 """
 
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from qepa_qkd.compiled import kernel
 from qepa_qkd.decoy import BlockCounts
 from qepa_qkd.serial_protocol import STATE_GONE, Nibbles, Slots
 
@@ -41,16 +43,18 @@ def report_symbols(detectors: Nibbles) -> Nibbles:
 
 def judge(symbols: Nibbles, states: Nibbles) -> Nibbles:
     """Alice's verdicts on reported `symbols`, given the `states` she sent in those slots."""
-    intensity = states >> 2
-    same_basis = (states >> 1 & 1) == (symbols >> 1)
-    verdicts = np.where(symbols == KEY_BASIS, 1 + intensity, 4 + 2 * intensity + (states & 1))
-    known = (states != STATE_GONE) & (intensity < 3)
-    return np.where(known & same_basis, verdicts, 0).astype(np.uint8)
+    verdicts: Nibbles = _VERDICTS[symbols & 3, states & 15]
+    return verdicts
 
 
-def key_mask(verdicts: Nibbles) -> npt.NDArray[np.bool_]:
-    """Which detections become key bits."""
-    return (verdicts >= 1) & (verdicts <= 3)
+def _verdict(symbol: int, state: int) -> int:
+    intensity, basis, value = state >> 2, state >> 1 & 1, state & 1
+    if state == STATE_GONE or intensity > 2 or basis != symbol >> 1:
+        return 0
+    return 1 + intensity if symbol == KEY_BASIS else 4 + 2 * intensity + value
+
+
+_VERDICTS: Final = np.array([[_verdict(symbol, state) for state in range(16)] for symbol in range(4)], np.uint8)
 
 
 def tally(verdicts: Nibbles, symbols: Nibbles) -> BlockCounts:
@@ -82,9 +86,10 @@ class SiftedBlock:
 
     def add(self, values: Bits, verdicts: Nibbles, symbols: Nibbles) -> None:
         """Append one batch; `values` are this side's bits of all its detections."""
-        mask = key_mask(verdicts)
-        self.parts.append(values[mask].astype(np.uint8))
-        self.intensities.append(verdicts[mask] - 1)
+        bits, intensities = np.empty(len(verdicts), np.uint8), np.empty(len(verdicts), np.uint8)
+        kept = _keep(values, verdicts, bits, intensities)
+        self.parts.append(bits[:kept])
+        self.intensities.append(intensities[:kept])
         more = tally(verdicts, symbols)
         self.counts = BlockCounts(
             _sum(self.counts.n_x, more.n_x), _sum(self.counts.n_z, more.n_z), _sum(self.counts.m_z, more.m_z)
@@ -102,6 +107,17 @@ class SiftedBlock:
     def __len__(self) -> int:
         """Number of key bits so far."""
         return sum(self.counts.n_x)
+
+
+@kernel
+def _keep(values: Any, verdicts: Any, bits: Any, intensities: Any) -> int:
+    """Write the key bits and their intensities; return how many there are."""
+    count = 0
+    for i in range(len(verdicts)):
+        if 1 <= verdicts[i] <= 3:
+            bits[count], intensities[count] = values[i], verdicts[i] - 1
+            count += 1
+    return count
 
 
 def _sum(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:
