@@ -52,6 +52,7 @@ def test_a_sparkline_spans_its_scale_and_shows_what_is_missing() -> None:
     assert sparkline([0.0, 0.5, 1.0, 2.0, None], 1.0) == "▁▄██·"
     assert sparkline([1.0] * 50, 1.0, width=40) == "█" * 40
     assert sparkline([0.0], 0.0) == "▁"
+    assert sparkline([0.9, 0.95, 1.0], 1.0, bottom=0.9) == "▁▄█"
 
 
 def test_the_screen_names_figures_alarms_and_reason() -> None:

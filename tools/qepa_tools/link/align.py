@@ -86,7 +86,8 @@ class Alignment:
         """Show until `seconds` are over, for ever if 0, or until cancelled. Raises ToolError and QkdError."""
         async with Programs(scratch) as programs:
             if ports.transmitter is None:
-                await start_bench(programs, scratch, bench_options)
+                with self._console.status("starting the virtual bench (the first start compiles) ..."):
+                    await start_bench(programs, scratch, bench_options)
             names = (str(ports.transmitter or scratch / "bench/transmitter"), ports.receiver)
             self._simulated = behind_pseudo_terminal(Path(names[0]))
             transmitter = await Terminal.open(names[0], role="transmitter")
@@ -127,7 +128,9 @@ class Alignment:
             row.add_row(Text(f"\n\n{name[0]}/{name[1]}", style="bold"), Text(big(text), style=_style(value)))
             parts.append(row)
             best = "" if value is None else f"best {100 * self._best[name]:.1f} %"
-            parts.append(Text(f"     {sparkline(list(self._course[name]), 1.0)}  0 to 100 %, {best}", style="dim"))
+            course = list(self._course[name])
+            low = next(low for low in (0.9, 0.5, 0.0, -1.0) if all(v is None or v >= low for v in course))
+            parts.append(Text(f"     {sparkline(course, 1.0, bottom=low)}  {100 * low:.0f} to 100 %, {best}", "dim"))
         parts.append(self._detectors())
         if self._note:
             parts.append(Text(self._note, style="yellow"))

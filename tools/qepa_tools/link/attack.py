@@ -76,7 +76,9 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        why = f" ({self.during.reasons[0]})" if self.outcome == "stopped" and self.during.reasons else ""
+        if self.outcome != "stopped":
+            return _MEANS[self.outcome]
+        why = f" ({self.during.reasons[0]})" if self.during.reasons else ""
         after = (
             "no key again within the time allowed"
             if self.recovered_after_s is None

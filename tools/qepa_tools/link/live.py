@@ -16,14 +16,14 @@ _STATE_STYLES = (("running", "green"), ("idle", "cyan"), ("starting", "yellow"),
 _THREAT_STYLES = {"normal": "green", "elevated": "yellow", "high": "bold red"}
 
 
-def sparkline(values: Sequence[float | None], top: float, width: int = 40) -> str:
-    """Return the newest `width` values as bars from 0 to `top`; a dot where there is none."""
+def sparkline(values: Sequence[float | None], top: float, width: int = 40, bottom: float = 0.0) -> str:
+    """Return the newest `width` values as bars from `bottom` to `top`; a dot where there is none."""
     bars = []
     for value in values[-width:]:
         if value is None:
             bars.append("·")
         else:
-            share = min(1.0, max(0.0, value / top)) if top > 0 else 0.0
+            share = min(1.0, max(0.0, (value - bottom) / (top - bottom))) if top > bottom else 0.0
             bars.append(_STEPS[max(0, ceil(share * len(_STEPS)) - 1)])
     return "".join(bars)
 

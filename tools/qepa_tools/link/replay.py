@@ -49,7 +49,8 @@ class Replay:
         options = ["--replay", str(recording.absolute()), "--speed", f"{speed:g}"]
         quiet, blocks = 0, 0
         with Live(console=self._console, refresh_per_second=4) as live:
-            async with running_link(self.folder, options) as (programs, monitor):
+            say = (lambda text: live.update(f"{text} ...")) if self._live else (lambda _: None)
+            async with running_link(self.folder, options, say) as (programs, monitor):
                 async for view in views(programs, monitor):
                     self.watch.last = view
                     if self._live:
