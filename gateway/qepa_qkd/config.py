@@ -176,6 +176,8 @@ class LinkConfig(_Section):
     link: str = Field(min_length=1, max_length=64)
     serial_port: FilePath
     initial_secret: FilePath
+    authentication_origin: Literal["courier", "pqc"] = "courier"
+    """How it came: carried, or by the key exchange of `pqc_secret`, whose security is computational and shown so."""
     listen: Address | None = None
     """Alice: where Bob connects."""
     connect: Address | None = None

@@ -171,6 +171,7 @@ class Kme:
                 "qber_test_basis": self._status.qber_test,
                 "alarms": dict(self._status.alarms.active),
                 "alarms_raised": self._status.alarms.raised,
+                "authentication": self._status.authentication,
                 "threat_level": self._status.threat_level(),
                 "rekey_s": self._status.rekey_interval_s(figures.stock_bits, self._capacity_bits),
             },

@@ -35,6 +35,8 @@ class LinkStatus:
     last_reason: str | None = None
     """Why the newest block without key ended so."""
     frames_lost: int = 0
+    authentication: Literal["information-theoretic", "computational"] = "information-theoretic"
+    """What the keys' authentication rests on, by the origin of the initial secret."""
     now_s: Callable[[], float] = time.monotonic
     alarms: Alarms = field(init=False)
     """The program's own, and what the peer's blocks ended with."""

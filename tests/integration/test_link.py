@@ -227,8 +227,11 @@ async def test_an_eavesdropper_leaves_no_key_and_the_reason_is_shown(link: Link)
 async def test_time_tags_on_a_drifting_clock_make_the_same_keys(link: Link) -> None:
     with (link.directory / "bob.toml").open("a") as config:
         config.write('\n[receiver]\ndetections = "tags"\ngate_ns = 20\n')
+    edit(link.directory / "bob.toml", 'link = "gw-1"', 'link = "gw-1"\nauthentication_origin = "pqc"')
     link.start_all("--clock-offset-ppm", "37", "--clock-walk-ppb", "20")
     extension = await link.until_blocks(1)
+    assert extension["authentication"] == "information-theoretic"
+    assert (await until_extension(link, "bob", lambda _: True))["authentication"] == "computational"
     assert 0.005 < extension["qber"] < 0.03
     async with link.client("alice", "dock") as dock, link.client("bob", "gw-1") as gateway:
         mine = await dock.enc_keys("gw-1", 8)
