@@ -27,19 +27,17 @@ from qepa_qkd.cascade_partition import (
     UNIT,
     Array,
     Partition,
-    common_pass,
-    divide_and_compare,
-    divide_and_tell,
+    divide,
     open_first,
     open_later,
-    settle_levels,
     total_weight,
 )
-from qepa_qkd.cascade_search import Doubt, change_bit, note_blocks, settle, take_queue
+from qepa_qkd.cascade_search import Doubt, compare, note_blocks, settle, take_queue
 from qepa_qkd.cascade_subsets import SUBSETS, RandomSubsets
 from qepa_qkd.errors import ProtocolError
 from qepa_qkd.parity_questions import Bits, Divisions, Indices, Opening, Question, SubsetRanges
 from qepa_qkd.shuffling import shuffle
+from qepa_qkd.workspace import borrow
 
 PASSES: Final = 6
 MOST_LEVELS: Final = 4
@@ -64,7 +62,7 @@ def _clip(error_rate: float) -> float:
 class _End:
     """What both ends do alike: shuffle the bits, open passes."""
 
-    def __init__(self, bits: Bits, seed: bytes, error_rate: float) -> None:
+    def __init__(self, bits: Bits, seed: bytes, error_rate: float, *, traces: bool) -> None:
         n = len(bits)
         if not 2 <= n <= LARGEST_BLOCK_BITS:
             raise ValueError("a block for Cascade has at least 2 bits and at most 2^28")
@@ -72,9 +70,10 @@ class _End:
         self._keys = np.frombuffer(stream[:-8], "<u4").reshape(PASSES + 1, 5).astype(np.uint32)
         self._subset_key = stream[-8:]
         self._capacity = _most_parities(n) + PASSES
-        self._partition = Partition.of(n, PASSES, _clip(error_rate), self._capacity)
+        self._memory = borrow(self)
+        self._partition = Partition.of(n, PASSES, _clip(error_rate), self._capacity, self._memory, traces=traces)
         self._first_size = first_block_size(n, error_rate)
-        self._shuffled = np.empty(n, np.uint8)
+        self._shuffled = self._memory.array("shuffled", n, np.uint8)
         shuffle(self._keys[PASSES], bits, self._shuffled, False)
         self._last_pass = -1
         self._opened = 0
@@ -89,14 +88,13 @@ class _End:
             return _bits(open_first(state, bits, self._first_size))
         return _bits(open_later(state, p, self._keys[p], bits, target))
 
-    def _begin(self, asked: Array) -> None:
-        """End the wave unless this question and the one before are about one and the same pass."""
-        now = common_pass(self._partition, asked)
+    def _divide(self, question: Divisions) -> Bits:
+        """Divide segments and return the parity of each left part."""
+        now, parities = divide(self._partition, question.segments, question.levels, self._last_pass)
         if now == -2:
             raise ProtocolError("a parity request for segments that do not exist")
-        if now == -1 or now != self._last_pass:
-            settle_levels(self._partition)
         self._last_pass = now
+        return _bits(parities)
 
 
 def _most_parities(bit_count: int) -> int:
@@ -113,7 +111,7 @@ class CascadeReference(_End):
 
     def __init__(self, bits: Bits, seed: bytes, error_rate: float) -> None:
         """`seed` is public and drawn after Bob's bits are fixed; both ends have the same `error_rate`."""
-        super().__init__(bits, seed, error_rate)
+        super().__init__(bits, seed, error_rate, traces=False)
         self._subsets: RandomSubsets | None = None
 
     def answer(self, question: Question) -> Bits:
@@ -146,8 +144,7 @@ class CascadeReference(_End):
         if not 1 <= question.levels <= MOST_LEVELS or not len(question.segments):
             raise ProtocolError("a parity request that makes no sense")
         self._check_leak(len(question.segments) * ((1 << question.levels) - 1))
-        self._begin(question.segments)
-        return _bits(divide_and_tell(self._partition, question.segments, question.levels))
+        return self._divide(question)
 
     def _answer_subsets(self, question: SubsetRanges) -> Bits:
         subsets, starts, ends = question.subsets, question.starts, question.ends
@@ -185,8 +182,8 @@ class CascadeCorrector(_End):
 
     def __init__(self, bits: Bits, seed: bytes, error_rate: float, exchange_cost_bits: float | None = None) -> None:
         """`exchange_cost_bits`: what saving one exchange is worth, in leaked bits; None: 2e-5 of the block."""
-        super().__init__(bits, seed, error_rate)
-        self._doubt = Doubt.of(self._shuffled, PASSES, self._capacity)
+        super().__init__(bits, seed, error_rate, traces=True)
+        self._doubt = Doubt.of(self._shuffled, PASSES, self._capacity, self._memory)
         self._rate = _clip(error_rate)
         self._cost = 2e-5 * len(bits) if exchange_cost_bits is None else exchange_cost_bits
         self._wave = 0
@@ -225,13 +222,11 @@ class CascadeCorrector(_End):
         match question:
             case Opening(target):
                 self._receive_blocks(target, parities)
-            case Divisions(levels, segments):
-                self._begin(segments)
-                state, doubt = self._partition, self._doubt
-                used, top = divide_and_compare(state, doubt.odd, segments, levels, parities, doubt.stack)
-                if used != len(parities):
+            case Divisions():
+                mine = self._divide(question)
+                if len(parities) != len(mine):
                     raise ProtocolError("a parity answer of the wrong length")
-                if not settle(state, doubt, top):
+                if not compare(self._partition, self._doubt, question.segments, parities, mine):
                     raise _contradiction()
             case SubsetRanges():
                 self._receive_subsets(question, parities)
@@ -275,7 +270,7 @@ class CascadeCorrector(_End):
         if not later:
             self._difference = int(np.bitwise_xor.reduce(told ^ mine))
         top = note_blocks(self._doubt, first, told, mine, self._difference ^ self.corrected & 1)
-        if not settle(self._partition, self._doubt, top):
+        if not settle(self._partition, self._doubt, top, -1):
             raise _contradiction()
 
     def _look_for_leftovers(self) -> Question | None:
@@ -313,7 +308,7 @@ class CascadeCorrector(_End):
         else:
             late.start = int(question.ends[-1])
         if late.end - late.start == 1:
-            if not change_bit(self._partition, self._doubt, late.start):
+            if not settle(self._partition, self._doubt, 0, late.start):
                 raise _contradiction()
             late.start = late.end
             late.finished += 1

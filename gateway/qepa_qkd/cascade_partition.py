@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from qepa_qkd.compiled import inlined, kernel
 from qepa_qkd.shuffling import CHUNK, mix, width_of
+from qepa_qkd.workspace import Workspace
 
 Bits = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -39,6 +40,8 @@ SINGLE: Final = -4096
 START, END, LIVE, BEFORE, WAVE, EVIDENCE, PASS = range(7)
 """Columns of `Partition.segments`."""
 _LEVELS_PER_CLASS: Final = 4
+_LEFT_OUT: Final = 0xFFFF
+"""Kind of a bit that is certain."""
 
 
 def _weight_table() -> npt.NDArray[np.int64]:
@@ -68,11 +71,11 @@ class Partition(NamedTuple):
     order: Array
     """int32, (passes n,): bit at a place. A pass leaves out bits that were certain when it was opened."""
     where: Array
-    """int32, (passes n,): place of bit i in pass p, at p n + i; -1 when the pass leaves it out."""
+    """int32, (passes n,): place of bit i in pass p, at p n + i; -1 when the pass leaves it out. Empty for Alice."""
     bits: Array
     """uint8, (passes n,): this end's bit at a place."""
     owner: Array
-    """int32, (passes n,): segment that a place lies in."""
+    """int32, (passes n,): segment that a place lies in. Empty at Alice's end, who changes no bits."""
     mass: Array
     """int64, (passes n,): expected errors up to and with a place, counted from where its segment was prepared."""
     segments: Array
@@ -85,24 +88,39 @@ class Partition(NamedTuple):
     """int64, (passes,): what opening a pass has added to the level of all bits."""
     made: Array
     """int32, (2 capacity,): segments made in this wave."""
+    kinds: Array
+    """uint16, (n,): class and value of a bit while a pass is laid out."""
+    scratch: Array
+    """int64, (n,): level, value and number of the bits of a segment while it is prepared."""
+    ranks: Array
+    """int32, (65,): how many bits of a segment have a rank."""
     now: Array
     """int64, (4,): number of the wave, segments so far, length of `made`, passes so far."""
 
     @classmethod
-    def of(cls, bit_count: int, passes: int, error_rate: float, capacity: int) -> "Partition":
-        """A partition without passes, for `capacity` segments at most; every bit is wrong with `error_rate`."""
-        level = round(-PER_OCTAVE * log2(error_rate / (1 - error_rate)))
+    def of(
+        cls, bit_count: int, passes: int, error_rate: float, capacity: int, memory: Workspace, *, traces: bool
+    ) -> "Partition":
+        """A partition without passes, for `capacity` segments at most; every bit is wrong with `error_rate`.
+
+        `traces`: whether bits can be found in their segments, as who changes them must.
+        """
+        level = memory.array("level", bit_count, np.int16)
+        level[:] = max(0, round(-PER_OCTAVE * log2(error_rate / (1 - error_rate))))
         places = passes * bit_count
         return cls(
-            level=np.full(bit_count, max(0, level), np.int16),
-            order=np.empty(places, np.int32),
-            where=np.empty(places, np.int32),
-            bits=np.empty(places, np.uint8),
-            owner=np.empty(places, np.int32),
-            mass=np.empty(places, np.int64),
-            segments=np.empty((capacity, 7), np.int64),
+            level=level,
+            order=memory.array("order", places, np.int32),
+            where=memory.array("where", places if traces else 0, np.int32),
+            bits=memory.array("bits", places, np.uint8),
+            owner=memory.array("owner", places if traces else 0, np.int32),
+            mass=memory.array("mass", places, np.int64),
+            segments=memory.array("segments", 7 * capacity, np.int64).reshape(capacity, 7),
             opening=np.zeros(passes, np.int64),
-            made=np.empty(2 * capacity, np.int32),
+            made=memory.array("made", 2 * capacity, np.int32),
+            kinds=memory.array("kinds", bit_count, np.uint16),
+            scratch=memory.array("scratch", bit_count, np.int64),
+            ranks=np.zeros(65, np.int32),
             now=np.array([1, 0, 0, 0]),
         )
 
@@ -123,44 +141,50 @@ def _evidence(weight: int) -> int:
 
 
 @kernel
-def _class_ends(level: Array, ends: Array) -> None:
-    """Count uncertain bits by class of level, likeliest wrong first; ends[c + 1] is where class c will end."""
+def _sort_out(level: Array, bits: Array, kinds: Array, ends: Array) -> None:
+    """Note class and value of each bit and count classes, likeliest wrong first: ends[c + 1] is where c will end."""
     for i in range(len(level)):
-        if level[i] != CERTAIN:
-            ends[max(level[i], 0) // _LEVELS_PER_CLASS + 1] += 1
+        if level[i] == CERTAIN:
+            kinds[i] = _LEFT_OUT
+        else:
+            c = max(level[i], 0) // _LEVELS_PER_CLASS
+            kinds[i] = c << 1 | bits[i]
+            ends[c + 1] += 1
     for c in range(1, len(ends)):
         ends[c] += ends[c - 1]
 
 
 @kernel
-def _draw_order(keys: Array, level: Array, bits: Array, ends: Array, order: Array, where: Array, values: Array) -> None:
+def _draw_order(keys: Array, kinds: Array, ends: Array, order: Array, where: Array, values: Array) -> None:
     """Lay out a pass class by class, at random within one; `ends` comes with the starts of the classes."""
-    n = len(level)
+    n, traced = len(kinds), len(where) > 0
     width = width_of(n)
     images = np.empty(min(CHUNK, 1 << width), np.uint32)
     for first in range(0, 1 << width, len(images)):
-        mix(first, keys, width, images)
-        for i in images:
-            if i < n:
-                found = level[i]
-                if found == CERTAIN:
+        for j in range(mix(first, keys, width, n, images)):
+            i = images[j]
+            kind = kinds[i]
+            if kind == _LEFT_OUT:
+                if traced:
                     where[i] = -1
-                else:
-                    c = max(found, 0) // _LEVELS_PER_CLASS
-                    place = ends[c]
-                    ends[c] = place + 1
-                    order[place] = i
-                    values[place] = bits[i]
+            else:
+                place = ends[kind >> 1]
+                ends[kind >> 1] = place + 1
+                order[place] = i
+                values[place] = kind & 1
+                if traced:
                     where[i] = place
 
 
-@kernel
-def _add_block(state: Partition, p: int, start: int, end: int) -> None:
-    s = state.now[1]
-    state.now[1] = s + 1
-    row = state.segments[s]
-    row[START], row[END], row[EVIDENCE], row[WAVE], row[PASS] = start, end, 0, 0, p
-    state.owner[start:end] = s
+@inlined
+def _add_block(p: Any, start: Any, end: Any, owner: Array, segments: Array, now: Array) -> None:
+    s = now[1]
+    now[1] = s + 1
+    segments[s, START], segments[s, END], segments[s, PASS] = start, end, p
+    segments[s, EVIDENCE], segments[s, WAVE] = 0, 0
+    if len(owner):
+        for place in range(start, end):
+            owner[place] = s
 
 
 @kernel
@@ -178,12 +202,15 @@ def _raise_levels(state: Partition, p: int, weight: int) -> None:
 def open_first(state: Partition, bits: Array, size: int) -> Array:
     """Open pass 0 in the order the bits have, in blocks of `size`; return their parities."""
     n = len(bits)
+    order, where, owner, segments, now = state.order, state.where, state.owner, state.segments, state.now
     for i in range(n):
-        state.order[i] = i
-        state.where[i] = i
-        state.bits[i] = bits[i]
+        order[i] = i
+    if len(where):
+        for i in range(n):
+            where[i] = i
+    state.bits[:n] = bits
     for start in range(0, n, size):
-        _add_block(state, 0, start, min(n, start + size))
+        _add_block(0, start, min(n, start + size), owner, segments, now)
     _raise_levels(state, 0, WEIGHTS[state.level[0]] * (size - 1))
     return _block_parities(state, 0)
 
@@ -195,13 +222,14 @@ def open_later(state: Partition, p: int, keys: Array, bits: Array, target: int) 
     `keys` are 5 uint32. Blocks that find no room are left out.
     """
     settle_levels(state)
+    owner, segments, now = state.owner, state.segments, state.now
     n = len(state.level)
     base = p * n
     ends = np.zeros(CERTAIN // _LEVELS_PER_CLASS + 2, np.int64)
     ends[0] = base
-    _class_ends(state.level, ends)
-    first = state.now[1]
-    _draw_order(keys, state.level, bits, ends, state.order, state.where[base : base + n], state.bits)
+    _sort_out(state.level, bits, state.kinds, ends)
+    first = now[1]
+    _draw_order(keys, state.kinds, ends, state.order, state.where[base : base + n], state.bits)
     start, place, weight = base, base, 0
     for c in range(len(ends)):
         each = WEIGHTS[min(c * _LEVELS_PER_CLASS + _LEVELS_PER_CLASS // 2, CERTAIN - 1)]
@@ -209,11 +237,11 @@ def open_later(state: Partition, p: int, keys: Array, bits: Array, target: int) 
             more = min((target - weight + each - 1) // each, ends[c] - place)
             place += more
             weight += more * each
-            if weight >= target and state.now[1] < len(state.segments):
-                _add_block(state, p, start, place)
+            if weight >= target and now[1] < len(segments):
+                _add_block(p, start, place, owner, segments, now)
                 start, weight = place, 0
-    if start < place and state.now[1] < len(state.segments):
-        _add_block(state, p, start, place)
+    if start < place and now[1] < len(segments):
+        _add_block(p, start, place, owner, segments, now)
     _raise_levels(state, p, target)
     return _block_parities(state, first)
 
@@ -221,11 +249,12 @@ def open_later(state: Partition, p: int, keys: Array, bits: Array, target: int) 
 @kernel
 def _block_parities(state: Partition, first: int) -> Array:
     """Parities of the segments from `first` on."""
-    out = np.empty(state.now[1] - first, np.uint8)
-    for s in range(first, state.now[1]):
+    bits, segments, count = state.bits, state.segments, state.now[1]
+    out = np.empty(count - first, np.uint8)
+    for s in range(first, count):
         x = np.uint8(0)
-        for place in range(state.segments[s, START], state.segments[s, END]):
-            x ^= state.bits[place]
+        for place in range(np.uint64(segments[s, START]), np.uint64(segments[s, END])):
+            x ^= bits[place]
         out[s - first] = x
     return out
 
@@ -243,203 +272,163 @@ def total_weight(state: Partition) -> int:
 @kernel
 def settle_levels(state: Partition) -> None:
     """End a wave: bring levels up to date with the segments made since the last one ended."""
-    level, order = state.level, state.order
-    for j in range(state.now[2]):
-        row = state.segments[state.made[j]]
-        start, live, old = row[START], row[LIVE], row[EVIDENCE]
+    level, order, mass, made = state.level, state.order, state.mass, state.made
+    segments, opening, now = state.segments, state.opening, state.now
+    for j in range(now[2]):
+        s = made[j]
+        start, live, old = segments[s, START], segments[s, LIVE], segments[s, EVIDENCE]
         if old == SINGLE:
             level[order[start]] = CERTAIN
             continue
-        weight = state.mass[start + live - 1] - row[BEFORE]
-        evidence = _evidence(weight * (live - 1) // live) - state.opening[row[PASS]]
+        weight = mass[start + live - 1] - segments[s, BEFORE]
+        evidence = _evidence(weight * (live - 1) // live) - opening[segments[s, PASS]]
         if evidence != old:
-            row[EVIDENCE] = evidence
+            segments[s, EVIDENCE] = evidence
             for place in range(start, start + live):
                 i = order[place]
                 if level[i] != CERTAIN:
                     level[i] += evidence - old
-    state.now[0] += 1
-    state.now[2] = 0
+    now[0] += 1
+    now[2] = 0
 
 
 @kernel
-def common_pass(state: Partition, asked: Array) -> Any:
+def _common_pass(state: Partition, asked: Array) -> Any:
     """The pass that all segments belong to, -1 if there are several, -2 if names do not rise or name nothing."""
+    segments, count = state.segments, state.now[1]
     last = -1
     for s in asked:
-        if s <= last or s >= state.now[1]:
+        if s <= last or s >= count:
             return -2
         last = s
-    first = state.segments[asked[0], PASS]
+    first = segments[asked[0], PASS]
     for s in asked:
-        if state.segments[s, PASS] != first:
+        if segments[s, PASS] != first:
             return -1
     return first
 
 
 @kernel
-def _rank(level: Any) -> Any:
-    """Standing of a level in a sorted segment, in steps of half an octave; certain bits come last of all."""
-    return 63 if level == CERTAIN else min(max(level, 0) // 8, 62)
+def _prepare(state: Partition, asked: Array) -> None:
+    """Sort each segment by rank, likeliest wrong first and certain bits last, and sum up its expected errors.
 
-
-@kernel
-def _sort(start: int, end: int, base: int, level: Array, order: Array, where: Array, values: Array) -> None:
-    """Sort places [start, end) of the pass at `base` by rank, equal ones as they stand."""
-    next_of = np.zeros(65, np.int32)
-    old_order, old_values = order[start:end].copy(), values[start:end].copy()
-    for i in old_order:
-        next_of[_rank(level[i]) + 1] += 1
-    for rank in range(64):
-        next_of[rank + 1] += next_of[rank]
-    for j in range(end - start):
-        i = old_order[j]
-        rank = _rank(level[i])
-        place = start + next_of[rank]
-        next_of[rank] += 1
-        order[place] = i
-        values[place] = old_values[j]
-        where[base + i] = place
-
-
-@inlined
-def _prepare(
-    s: Any, level: Array, order: Array, where: Array, bits: Array, mass: Array, segments: Array, now: Array
-) -> None:
-    """Sort a segment by rank, likeliest wrong first and certain bits last, and sum up its expected errors."""
-    start, end, old = segments[s, START], segments[s, END], segments[s, EVIDENCE]
-    previous = 0
-    for place in range(start, end):
-        rank = _rank(level[order[place]])
-        if rank < previous:
-            base = segments[s, PASS] * len(level)
-            _sort(start, end, base, level, order, where, bits)
-            break
-        previous = rank
-    weight, live = 0, 0
-    for place in range(start, end):
-        found = level[order[place]]
-        if found == CERTAIN:
-            break
-        weight += WEIGHTS[max(found - old, 0)]
-        mass[place] = weight
-        live += 1
-    segments[s, LIVE], segments[s, BEFORE], segments[s, WAVE] = live, 0, now[0]
-
-
-@inlined
-def _divide(
-    s: Any,
-    level: Array,
-    order: Array,
-    where: Array,
-    bits: Array,
-    owner: Array,
-    mass: Array,
-    segments: Array,
-    made: Array,
-    now: Array,
-) -> Any:
-    """Divide a segment where half of its expected errors lie on either side.
-
-    Return the first place of the right part, which becomes the newest segment, or -1 and do nothing when fewer than two
-    bits are uncertain. The parity of [start, middle) is the question that goes with it.
+    Ranks are steps of half an octave of the level; bits of equal rank stay as they stand.
     """
-    if segments[s, WAVE] != now[0]:
-        _prepare(s, level, order, where, bits, mass, segments, now)
-    start, live = segments[s, START], segments[s, LIVE]
-    if live < 2:
-        return -1
-    before = segments[s, BEFORE]
-    half = before + (mass[start + live - 1] - before) // 2
-    low, high = start, start + live - 2
-    while low < high:
-        middle = (low + high) // 2
-        if mass[middle] < half:
-            low = middle + 1
+    level, order, where, bits, mass = state.level, state.order, state.where, state.bits, state.mass
+    scratch, ranks, segments, wave = state.scratch, state.ranks, state.segments, state.now[0]
+    for s in asked:
+        if segments[s, WAVE] == wave:
+            continue
+        start, old = segments[s, START], segments[s, EVIDENCE]
+        size = segments[s, END] - start
+        previous, live, in_order = 0, 0, True
+        for j in range(size):
+            i = order[start + j]
+            found: Any = np.int64(level[i])
+            rank: Any = 63
+            if found != CERTAIN:
+                rank = min(max(found, 0) >> 3, 62)
+                live += 1
+            in_order &= rank >= previous
+            previous = rank
+            scratch[j] = rank << 56 | max(found - old, 0) << 40 | np.int64(bits[start + j]) << 32 | i
+        weight = 0
+        if in_order:
+            for j in range(live):
+                weight += WEIGHTS[scratch[j] >> 40 & 0xFFFF]
+                mass[start + j] = weight
         else:
-            high = middle
-    # mass[low] reaches half, or low is the last but one; the place before may be the closer.
-    if low > start and half - mass[low - 1] < mass[low] - half:
-        low -= 1
-    middle = low + 1
-    new = now[1]
-    now[1] = new + 1
-    segments[new, START], segments[new, END], segments[s, END] = middle, segments[s, END], middle
-    segments[new, BEFORE] = mass[low]
-    segments[new, WAVE] = now[0]
-    segments[new, PASS] = segments[s, PASS]
-    segments[new, LIVE], segments[s, LIVE] = live - (middle - start), middle - start
-    segments[new, EVIDENCE] = segments[s, EVIDENCE]
-    if segments[new, LIVE] == 1:
-        segments[new, EVIDENCE] = SINGLE
-    if segments[s, LIVE] == 1:
-        segments[s, EVIDENCE] = SINGLE
-    for place in range(middle, segments[new, END]):
-        owner[place] = new
-    length = now[2]
-    made[length], made[length + 1] = s, new
-    now[2] = length + 2
-    return middle
+            ranks[:] = 0
+            for j in range(size):
+                ranks[(scratch[j] >> 56) + 1] += 1
+            for r in range(64):
+                ranks[r + 1] += ranks[r]
+            base = segments[s, PASS] * len(level)
+            for j in range(size):
+                packed = scratch[j]
+                place = start + ranks[packed >> 56]
+                ranks[packed >> 56] += 1
+                order[place] = packed & 0xFFFFFFFF
+                bits[place] = packed >> 32 & 1
+                mass[place] = WEIGHTS[packed >> 40 & 0xFFFF]
+                if len(where):
+                    where[base + (packed & 0xFFFFFFFF)] = place
+            for place in range(start, start + live):
+                weight += mass[place]
+                mass[place] = weight
+        segments[s, LIVE], segments[s, BEFORE], segments[s, WAVE] = live, 0, wave
 
 
 @kernel
-def divide_and_tell(state: Partition, asked: Array, levels: int) -> Array:
-    """Alice: divide each segment `levels` times over and return the parity of every left part, in order."""
+def divide(state: Partition, asked: Array, levels: int, last_pass: int) -> tuple[Any, Array]:  # noqa: PLR0912 (one loop, compiled as one)
+    """Divide each segment `levels` times over where half of its expected errors lie on either side.
+
+    What has fewer than two uncertain bits is passed over. The right part becomes a new segment; `made` lists both.
+    Unless this question and the one before, `last_pass`, are about one and the same pass, the wave ends first.
+
+    Return the pass that all segments belong to (-1: several, -2: names do not rise or name nothing; nothing is done),
+    and the parity of each left part, in order.
+    """
+    # One body, arrays taken out of the tuple once: numba counts references to each array of an inner call.
+    common = _common_pass(state, asked)
+    if common == -2:
+        return common, np.empty(0, np.uint8)
+    if common == -1 or common != last_pass:
+        settle_levels(state)
+    _prepare(state, asked)
+    bits, owner, mass, segments, made, now = (
+        state.bits,
+        state.owner,
+        state.mass,
+        state.segments,
+        state.made,
+        state.now,
+    )
     out = np.empty(len(asked) * ((1 << levels) - 1), np.uint8)
-    told = 0
+    told, new, length = 0, now[1], now[2]
     family = np.empty(1 << levels, np.int64)
-    level, order, where, bits, owner = state.level, state.order, state.where, state.bits, state.owner
-    mass, segments, made, now = state.mass, state.segments, state.made, state.now
-    for j in range(len(asked)):
-        family[0], size = asked[j], 1
+    for asked_now in asked:
+        family[0], grown = asked_now, 1
         for _ in range(levels):
-            grown = size
-            for t in range(size):
+            for t in range(grown):
                 s = family[t]
-                middle = _divide(s, level, order, where, bits, owner, mass, segments, made, now)
-                if middle >= 0:
-                    left = np.uint8(0)
-                    for place in range(segments[s, START], middle):
-                        left ^= bits[place]
-                    out[told] = left
-                    told += 1
-                    family[grown] = now[1] - 1
-                    grown += 1
-            size = grown
-    return out[:told]
-
-
-@kernel
-def divide_and_compare(
-    state: Partition, odd: Array, asked: Array, levels: int, told: Array, stack: Array
-) -> tuple[int, int]:
-    """Bob: the same divisions; note which parts are odd. Return answers used (-1: too few) and segments on `stack`."""
-    used, top = 0, 0
-    family = np.empty(1 << levels, np.int64)
-    level, order, where, bits, owner = state.level, state.order, state.where, state.bits, state.owner
-    mass, segments, made, now = state.mass, state.segments, state.made, state.now
-    for j in range(len(asked)):
-        family[0], size = asked[j], 1
-        for _ in range(levels):
-            grown = size
-            for t in range(size):
-                s = family[t]
-                middle = _divide(s, level, order, where, bits, owner, mass, segments, made, now)
-                if middle >= 0:
-                    if used == len(told):
-                        return -1, 0
-                    left = told[used]
-                    for place in range(segments[s, START], middle):
-                        left ^= bits[place]
-                    used += 1
-                    new = now[1] - 1
-                    odd[new] = odd[s] ^ left
-                    odd[s] = left
-                    family[grown] = new
-                    grown += 1
-            size = grown
-        for t in range(size):
-            stack[top] = family[t]
-            top += 1
-    return used, top
+                start, end, live = segments[s, START], segments[s, END], segments[s, LIVE]
+                if live < 2:
+                    continue
+                before = segments[s, BEFORE]
+                half = before + (mass[start + live - 1] - before) // 2
+                low, high = start, start + live - 2
+                while low < high:
+                    middle = (low + high) // 2
+                    if mass[middle] < half:
+                        low = middle + 1
+                    else:
+                        high = middle
+                # mass[low] reaches half, or low is the last but one; the place before may be the closer.
+                if low > start and half - mass[low - 1] < mass[low] - half:
+                    low -= 1
+                middle = low + 1
+                segments[new, START], segments[new, END], segments[s, END] = middle, end, middle
+                segments[new, BEFORE] = mass[low]
+                segments[new, WAVE], segments[new, PASS] = now[0], segments[s, PASS]
+                segments[new, LIVE], segments[s, LIVE] = live - (middle - start), middle - start
+                segments[new, EVIDENCE] = segments[s, EVIDENCE]
+                if segments[new, LIVE] == 1:
+                    segments[new, EVIDENCE] = SINGLE
+                if segments[s, LIVE] == 1:
+                    segments[s, EVIDENCE] = SINGLE
+                if len(owner):
+                    for place in range(np.uint64(middle), np.uint64(end)):
+                        owner[place] = new
+                left = np.uint8(0)
+                for place in range(np.uint64(start), np.uint64(middle)):
+                    left ^= bits[place]
+                out[told] = left
+                told += 1
+                made[length], made[length + 1] = s, new
+                length += 2
+                family[grown] = new
+                grown += 1
+                new += 1
+    now[1], now[2] = new, length
+    return common, out[:told]

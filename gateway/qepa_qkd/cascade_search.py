@@ -5,12 +5,18 @@ once; segments that turn odd by it hide another error and are queued, where know
 cascade.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from qepa_qkd.cascade_partition import EVIDENCE, LIVE, PASS, SINGLE, START, WAVE, Array, Partition
 from qepa_qkd.compiled import kernel
+from qepa_qkd.workspace import Workspace
+
+_TAKEN: Final = 2
+"""Mark of a segment that leaves the queue."""
+_SORTING: Final = 30
+"""Segments that are looked through in the time it takes to sort one."""
 
 
 class Doubt(NamedTuple):
@@ -32,105 +38,131 @@ class Doubt(NamedTuple):
     """int32, (2 capacity + passes n,): segments to look at."""
 
     @classmethod
-    def of(cls, bits: Array, passes: int, capacity: int) -> "Doubt":
+    def of(cls, bits: Array, passes: int, capacity: int, memory: Workspace) -> "Doubt":
         """No doubt yet about `bits`, which are copied."""
+        current = memory.array("current", len(bits), np.uint8)
+        current[:] = bits
+        changed = memory.array("changed", len(bits), np.uint8)
+        changed[:] = 0
         return cls(
-            odd=np.zeros(capacity, np.uint8),
-            queued=np.zeros(capacity, np.uint8),
-            queue=np.empty(capacity, np.int32),
+            odd=memory.array("odd", capacity, np.uint8),
+            queued=memory.array("queued", capacity, np.uint8),
+            queue=memory.array("queue", capacity, np.int32),
             waiting=np.zeros(passes + 1, np.int64),
-            bits=bits.copy(),
-            changed=np.zeros(len(bits), np.uint8),
-            stack=np.empty(2 * capacity + passes * len(bits), np.int32),
+            bits=current,
+            changed=changed,
+            stack=memory.array("stack", 2 * capacity + passes * len(bits), np.int32),
         )
 
 
 @kernel
-def _change(state: Partition, doubt: Doubt, i: int, top: int) -> int:
-    """Change bit `i`, push the segments that turn odd, return the new height of the stack (-1: changed before)."""
-    if doubt.changed[i]:
-        return -1
-    doubt.changed[i] = 1
-    doubt.bits[i] ^= 1
-    n = len(state.level)
-    for p in range(state.now[3]):
-        place = state.where[p * n + i]
-        if place >= 0:
-            s = state.owner[place]
-            state.bits[place] ^= 1
-            doubt.odd[s] ^= 1
-            if doubt.odd[s]:
-                doubt.stack[top] = s
-                top += 1
-    return top
-
-
-@kernel
-def settle(state: Partition, doubt: Doubt, top: int) -> bool:
-    """Change every bit that the `top` segments on the stack prove wrong, queue what stays odd.
+def settle(state: Partition, doubt: Doubt, top: int, i: int) -> bool:  # noqa: PLR0912 (one loop, compiled as one)
+    """Change bit `i` (-1: none) and every bit that the `top` segments on the stack prove wrong, queue what stays odd.
 
     False when Alice's parities contradict each other. With true parities a bit is changed only if it is wrong, so none
     is changed twice.
     """
-    segments, stack = state.segments, doubt.stack
-    # In the order in which bits became certain: each proof rests on the certain bits before it.
-    looked = top
-    for j in range(looked):
-        s = stack[j]
-        if doubt.odd[s] and segments[s, EVIDENCE] == SINGLE:
-            top = _change(state, doubt, state.order[segments[s, START]], top)
-            if top < 0:
+    segments, order, where, owner, placed = state.segments, state.order, state.where, state.owner, state.bits
+    n, wave, passes = len(state.level), state.now[0], state.now[3]
+    odd, queued, queue, waiting = doubt.odd, doubt.queued, doubt.queue, doubt.waiting
+    bits, changed, stack = doubt.bits, doubt.changed, doubt.stack
+    looked, j = top, 0
+    while True:
+        if i >= 0:
+            if changed[i]:
                 return False
-    while top > 0:
+            changed[i] = 1
+            bits[i] ^= 1
+            for p in range(passes):
+                place = where[p * n + i]
+                if place >= 0:
+                    s = owner[place]
+                    placed[place] ^= 1
+                    odd[s] ^= 1
+                    if odd[s]:
+                        stack[top] = s
+                        top += 1
+            i = -1
+        if j < looked:
+            # In the order in which bits became certain: each proof rests on the certain bits before it.
+            s = stack[j]
+            j += 1
+            if odd[s] and segments[s, EVIDENCE] == SINGLE:
+                i = order[segments[s, START]]
+            continue
+        if top == 0:
+            return True
         top -= 1
         s = stack[top]
-        if not doubt.odd[s] or doubt.queued[s]:
+        if not odd[s] or queued[s]:
             continue
         if segments[s, EVIDENCE] == SINGLE:
             return False
-        if segments[s, WAVE] == state.now[0] and segments[s, LIVE] < 2:
+        if segments[s, WAVE] == wave and segments[s, LIVE] < 2:
             if segments[s, LIVE] == 0:
                 return False
-            top = _change(state, doubt, state.order[segments[s, START]], top)
-            if top < 0:
-                return False
+            i = order[segments[s, START]]
         else:
-            doubt.queued[s] = 1
-            doubt.queue[doubt.waiting[-1]] = s
-            doubt.waiting[-1] += 1
-            doubt.waiting[segments[s, PASS]] += 1
-    return True
+            queued[s] = 1
+            queue[waiting[-1]] = s
+            waiting[-1] += 1
+            waiting[segments[s, PASS]] += 1
 
 
 @kernel
-def change_bit(state: Partition, doubt: Doubt, i: int) -> bool:
-    """Change bit `i`, found wrong by other means, and settle what follows. False on a contradiction."""
-    top = _change(state, doubt, i, 0)
-    return top >= 0 and settle(state, doubt, top)
+def compare(state: Partition, doubt: Doubt, asked: Array, told: Array, mine: Array) -> bool:
+    """Take Alice's parities of the divisions of `asked`, made last, beside Bob's; settle what follows.
+
+    False as in `settle`. What was asked about and not divided has one uncertain bit at most, and is settled as well.
+    """
+    made, odd, queued, stack = state.made, doubt.odd, doubt.queued, doubt.stack
+    first = state.now[2] - 2 * len(told)
+    for k in range(len(told)):
+        s, new = made[first + 2 * k], made[first + 2 * k + 1]
+        left = told[k] ^ mine[k]
+        odd[new], odd[s] = odd[s] ^ left, left
+        queued[new] = 0
+        stack[2 * k], stack[2 * k + 1] = s, new
+    top = 2 * len(told)
+    for s in asked:
+        stack[top] = s
+        top += 1
+    return settle(state, doubt, top, -1)
 
 
 @kernel
 def take_queue(state: Partition, doubt: Doubt, only: int) -> Array:
     """Take segments out of the queue, of pass `only` or of all (-1); return them, rising, without what is even."""
-    total, kept, taken = doubt.waiting[-1], 0, 0
+    segments, odd, queued, queue, waiting = state.segments, doubt.odd, doubt.queued, doubt.queue, doubt.waiting
+    total, kept, taken = waiting[-1], 0, 0
     out = np.empty(total, np.int32)
     for j in range(total):
-        s = doubt.queue[j]
-        if only >= 0 and state.segments[s, PASS] != only:
-            doubt.queue[kept] = s
+        s = queue[j]
+        if only >= 0 and segments[s, PASS] != only:
+            queue[kept] = s
             kept += 1
             continue
-        doubt.queued[s] = 0
-        if doubt.odd[s]:
+        queued[s] = _TAKEN if odd[s] else 0
+        if odd[s]:
             out[taken] = s
             taken += 1
     if only >= 0:
-        doubt.waiting[only] = 0
-        doubt.waiting[-1] = kept
+        waiting[only] = 0
+        waiting[-1] = kept
     else:
-        doubt.waiting[:] = 0
+        waiting[:] = 0
     out = out[:taken]
-    out.sort()
+    # Many are faster found in order than sorted.
+    if taken * _SORTING > state.now[1]:
+        place = 0
+        for s in range(state.now[1]):
+            if queued[s] == _TAKEN:
+                out[place] = s
+                place += 1
+    else:
+        out.sort()
+    for s in out:
+        queued[s] = 0
     return out
 
 
@@ -146,7 +178,7 @@ def note_blocks(doubt: Doubt, first: int, told: Array, mine: Array, total: int) 
     for j in range(len(mine)):
         odd = told[j] ^ mine[j] if j < len(told) else rest
         rest ^= odd
-        doubt.odd[first + j] = odd
+        doubt.odd[first + j], doubt.queued[first + j] = odd, 0
         if odd:
             doubt.stack[top] = first + j
             top += 1

@@ -13,8 +13,11 @@ CHUNK: Final = 4096
 
 
 @kernel
-def mix(first: int, keys: Array, width: int, out: Array) -> None:
-    """Fill `out` with images of first, first + 1, ... under a bijection of `width`-bit numbers drawn by `keys`."""
+def mix(first: int, keys: Array, width: int, n: int, out: Array) -> int:
+    """Fill `out` with images of first, first + 1, ... under a bijection of `width`-bit numbers drawn by `keys`.
+
+    Those below `n` come first, in order; return how many.
+    """
     mask = np.uint32((1 << width) - 1)
     shift = np.uint32((width + 1) // 2)
     k0, k1, k2, k3 = keys[0], keys[1] | np.uint32(1), keys[2] | np.uint32(1), keys[3] | np.uint32(1)
@@ -26,6 +29,12 @@ def mix(first: int, keys: Array, width: int, out: Array) -> None:
         y ^= y >> shift
         y = np.uint32(y * k3) & mask
         out[j] = y ^ (y >> shift)
+    count = 0
+    for j in range(len(out)):
+        image = out[j]
+        out[count] = image
+        count += image < n
+    return count
 
 
 @kernel
@@ -48,11 +57,11 @@ def shuffle(keys: Array, bits: Array, out: Array, back: bool) -> None:
     width = width_of(n)
     images = np.empty(min(CHUNK, 1 << width), np.uint32)
     for first in range(0, 1 << width, len(images)):
-        mix(first, keys, width, images)
-        for i in images:
-            if i < n:
-                if back:
-                    out[i] = bits[j]
-                else:
-                    out[j] = bits[i]
-                j += 1
+        count = mix(first, keys, width, n, images)
+        if back:
+            for k in range(count):
+                out[images[k]] = bits[j + k]
+        else:
+            for k in range(count):
+                out[j + k] = bits[images[k]]
+        j += count
