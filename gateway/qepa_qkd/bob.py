@@ -33,6 +33,8 @@ from qepa_qkd.serial_protocol import Detections, Nibbles, Slots, TimeTags
 REPORT_INTERVAL_S: Final = 0.2
 REPORT_EVENTS: Final = 50_000
 """Detections after which a report is sent early."""
+MOST_LOST: Final = 0.01
+"""Share of detections dropped between receiver and host above which their rate says nothing."""
 MOST_RETRY_S: Final = 5.0
 RETAINED_QUOTAS: Final = 4
 """Bob keeps at most this many quotas: what Alice handed out long ago and nobody redeemed is destroyed, oldest first."""
@@ -127,15 +129,16 @@ class _BobSession:
         count = sum(len(d.slots) for d in self._gathered)
         if not count or (now_s - self._last_report_s < REPORT_INTERVAL_S and count < REPORT_EVENTS):
             return
-        if self._gathered[-1].overflow != self._overflow:
-            self._overflow = self._gathered[-1].overflow
-            self._monitor.forget()
+        lost, self._overflow = self._gathered[-1].overflow - self._overflow, self._gathered[-1].overflow
         pulses = sum(d.end_slot - d.first_slot for d in self._gathered)
         slots = np.concatenate([d.slots for d in self._gathered])
         detectors = np.concatenate([d.detectors for d in self._gathered])
         self._gathered.clear()
         self._last_report_s = now_s
-        self._watch(pulses, slots, detectors)
+        if lost > MOST_LOST * len(slots):
+            self._monitor.forget()  # a host that was too slow is no change of light
+        else:
+            self._watch(pulses, slots, detectors)
         if self._aligned:
             said = self._distiller.report(detections.run, slots, detectors)
         else:

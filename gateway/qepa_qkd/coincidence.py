@@ -45,7 +45,7 @@ class TagSlots:
         self._phase_ps = 0.0
         """Of the pulses' arrival after the middle of the lock's slots; moves only where sync pulses hold the lock."""
         self._errors: list[npt.NDArray[np.float64]] = []
-        self._end_slot = 0
+        self._end_slot = self._end_ps = 0
         self._waiting: Slots = np.empty(0, np.int64)
         self._without_sign = 0
         self.outside_gate = 0
@@ -77,6 +77,7 @@ class TagSlots:
             self._lock = PhaseLock(clock)
             self._kept.clear()
             tags = _since(tags, clock.at_ps - round(clock.period_ps / 2))
+            self._end_ps = tags.first_ps
         return self._detections(tags)
 
     def _find(self, tags: TimeTags) -> SlotClock | None:
@@ -154,6 +155,10 @@ class TagSlots:
     def _block(self, tags: TimeTags, slots: Slots, detectors: Nibbles) -> Detections:
         assert self._lock is not None  # noqa: S101
         end = int(self._lock.clock.slots(np.array([tags.end_ps - round(self._phase_ps)]))[0][0])
+        if tags.first_ps > self._end_ps:  # frames were lost: their slots were not seen
+            seen_from = self._lock.clock.slots(np.array([tags.first_ps - round(self._phase_ps)]))[0][0]
+            self._end_slot = max(self._end_slot, int(seen_from))
+        self._end_ps = tags.end_ps
         first, self._end_slot = self._end_slot, max(self._end_slot, end, int(slots[-1]) + 1 if len(slots) else 0)
         # A click whose slot was told as over by a frame before can no longer be told; jitter at a frame's edge does it.
         kept = slots >= first

@@ -111,6 +111,18 @@ def test_blocks_follow_each_other_without_a_gap_and_in_order() -> None:
         assert not len(block.slots) or block.first_slot <= block.slots[0] <= block.slots[-1] < block.end_slot
 
 
+def test_slots_of_lost_frames_are_not_called_silent() -> None:
+    recovery, tags = TagSlots(1e6, 100_000.0, 1000), make(sync=1000)
+    half = len(tags.times_ps) // 2
+    before = feed(recovery, Tags(tags.times_ps[:half], tags.channels[:half], tags.truth[:half]))
+    first_ps = int(tags.times_ps[half + 2000])
+    times, channels = tags.times_ps[half + 2000 : half + 4000], tags.channels[half + 2000 : half + 4000]
+    after = recovery.feed(TimeTags(7, first_ps, int(times[-1]) + 100, 0, 100, times, channels))
+    assert after is not None
+    # 2,000 tags at 58,000 a second.
+    assert after.first_slot - before[-1].end_slot == pytest.approx(34_500, rel=0.1)
+
+
 def test_missing_sync_pulses_shift_nothing() -> None:
     tags = make(sync=1000)
     rng = np.random.default_rng(2)
