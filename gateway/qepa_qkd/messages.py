@@ -350,10 +350,11 @@ def _bits(reader: _Reader, count: int) -> Bits:
 def _pack_slots(slots: Slots) -> bytes:
     """First slot, then 16-bit gaps; 65535 stands for that many slots without an event."""
     first = int(slots[0]) if len(slots) else 0
-    gaps = np.diff(slots, prepend=first)
-    skips = gaps // _SKIP
-    words = np.full(len(gaps) + int(skips.sum()), _SKIP, np.int64)
-    words[np.cumsum(skips + 1) - 1] = gaps % _SKIP
+    words = gaps = np.diff(slots, prepend=first)
+    if gaps.max(initial=0) >= _SKIP:
+        skips = gaps // _SKIP
+        words = np.full(len(gaps) + int(skips.sum()), _SKIP, np.int64)
+        words[np.cumsum(skips + 1) - 1] = gaps % _SKIP
     return struct.pack("<QII", first, len(words), len(slots)) + words.astype("<u2").tobytes()
 
 
@@ -363,7 +364,9 @@ def _slots(reader: _Reader) -> Slots:
     words = reader.numbers(word_count, "<u2")
     if first >= 1 << 60:
         raise ProtocolError("detections in slots beyond the last")
-    slots: Slots = (first + np.cumsum(words))[words != _SKIP]
+    slots: Slots = first + np.cumsum(words)
+    if words.max(initial=0) == _SKIP:
+        slots = slots[words != _SKIP]
     if len(slots) != count or np.any(np.diff(slots) <= 0):
         raise ProtocolError("detections whose slots are impossible")
     return slots

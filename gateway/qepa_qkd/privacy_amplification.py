@@ -17,6 +17,7 @@ import scipy.fft
 
 from qepa_qkd.compiled import kernel
 from qepa_qkd.errors import NoKey
+from qepa_qkd.workspace import Workspace, borrowed
 
 Bits = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -24,7 +25,9 @@ Array = npt.NDArray[Any]
 ROUNDING_GUARD: Final = 0.125
 """Largest distance from an integer that still counts as that integer; below 0.5 with room to spare."""
 LARGEST_SQUARE: Final = 100_000
-_ROWS: Final = 8
+_FEW_BITS: Final = 4_000_000
+"""Up to here smaller squares are faster: products are few, transforms count."""
+_ROWS: Final = 4
 """Transformed together."""
 _TILE: Final = 256
 """Frequencies summed together: the spectra of a tile stay in the cache."""
@@ -37,7 +40,8 @@ def seed_bits(input_bits: int, output_bits: int) -> int:
 
 def square_side(input_bits: int, output_bits: int) -> int:
     """Rows and columns of the squares that the matrix is cut into."""
-    return min(LARGEST_SQUARE, max(input_bits, output_bits))
+    longer = max(input_bits, output_bits)
+    return min(longer, LARGEST_SQUARE if longer > _FEW_BITS else LARGEST_SQUARE // 2)
 
 
 def error_bound(input_bits: int, output_bits: int) -> float:
@@ -74,32 +78,49 @@ def toeplitz_hash(bits: Bits, seed: Bits, output_bits: int) -> Bits:
     padded = np.zeros((across + down) * side - 1, np.uint8)
     padded[across * side - n : across * side - n + len(seed)] = seed
     diagonals = np.lib.stride_tricks.sliding_window_view(padded, 2 * side - 1)[::side]
-    spectra = _spectra(columns.reshape(across, side), size)
-    sums = np.zeros((down, 2, size // 2 + 1))
+    with borrowed() as memory:
+        sums = _sum_products(memory, columns.reshape(across, side), diagonals, size)
+        return _parities(sums, side, size)[:output_bits]
+
+
+def _sum_products(memory: Workspace, columns: Bits, diagonals: Bits, size: int) -> Array:
+    """Spectra of all rows of squares; in `memory`."""
+    across, down, width = len(columns), len(diagonals) + 1 - len(columns), size // 2 + 1
+    padding = memory.array("padding", _ROWS * size, np.float64).reshape(_ROWS, size)
+    spectra, some, sums = (
+        memory.array(name, rows * 2 * width, np.float64).reshape(rows, 2, width)
+        for name, rows in (("spectra", across), ("some spectra", _ROWS), ("sums", down))
+    )
+    padding[:], sums[:] = 0, 0
+    _transform(columns, padding, spectra)
     for first in range(0, len(diagonals), _ROWS):
-        _add_products(spectra, _spectra(diagonals[first : first + _ROWS], size), first, sums)
-    out = np.empty(down * side, np.uint8)
-    for row in range(down):
-        terms = scipy.fft.irfft(sums[row, 0] + 1j * sums[row, 1], size)[side - 1 : 2 * side - 1]
+        group = diagonals[first : first + _ROWS]
+        _transform(group, padding, some)
+        _add_products(spectra, some[: len(group)], first, sums)
+    return sums
+
+
+def _parities(sums: Array, side: int, size: int) -> Bits:
+    """Transform back and round. Raises NoKey."""
+    out = np.empty(len(sums) * side, np.uint8)
+    for row, (real, imaginary) in enumerate(sums):
+        terms = scipy.fft.irfft(real + 1j * imaginary, size)[side - 1 : 2 * side - 1]
         if _round(terms, out[row * side : (row + 1) * side]) > ROUNDING_GUARD:
             raise NoKey("privacy amplification left the rounding guard")
-    return out[:output_bits]
+    return out
 
 
-def _spectra(rows: Bits, size: int) -> npt.NDArray[np.float64]:
-    """Real transforms of rows of bits, with zeros up to `size` behind each.
+def _transform(rows: Bits, padded: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> None:
+    """Write real transforms of rows of bits to `out`, (rows, 2, frequencies): real parts, imaginary parts.
 
-    (rows, 2, size / 2 + 1): real parts, imaginary parts.
+    `padded` has `_ROWS` rows of the transform's length, zeros behind the length of `rows`.
     """
-    out = np.empty((len(rows), 2, size // 2 + 1))
-    padded = np.zeros((min(_ROWS, len(rows)), size))
     for first in range(0, len(rows), _ROWS):
         some = rows[first : first + _ROWS]
         padded[: len(some), : rows.shape[1]] = some
         spectra = scipy.fft.rfft(padded[: len(some)], axis=1)
-        out[first : first + _ROWS, 0] = spectra.real
-        out[first : first + _ROWS, 1] = spectra.imag
-    return out
+        out[first : first + len(some), 0] = spectra.real
+        out[first : first + len(some), 1] = spectra.imag
 
 
 @kernel

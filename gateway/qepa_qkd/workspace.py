@@ -5,12 +5,14 @@ error correction.
 """
 
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-MOST_ELEMENTS: Final = 1 << 25
+MOST_ELEMENTS: Final = 1 << 24
 """Larger arrays are given back to the system: they are of blocks that come seldom."""
 _KEPT: Final = 2
 """Workspaces without a user: of a block that ended and of the one that overlapped it."""
@@ -37,12 +39,26 @@ _idle: list[Workspace] = []
 
 def borrow(user: object) -> Workspace:
     """Return a workspace for as long as `user` lives; nobody else has it meanwhile."""
-    try:
-        workspace = _idle.pop()
-    except IndexError:
-        workspace = Workspace()
+    workspace = _take()
     weakref.finalize(user, _give_back, workspace).atexit = False
     return workspace
+
+
+@contextmanager
+def borrowed() -> Iterator[Workspace]:
+    """A workspace for one computation."""
+    workspace = _take()
+    try:
+        yield workspace
+    finally:
+        _give_back(workspace)
+
+
+def _take() -> Workspace:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return Workspace()
 
 
 def _give_back(workspace: Workspace) -> None:

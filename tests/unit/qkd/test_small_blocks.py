@@ -40,7 +40,7 @@ def correct_blocks(blocks: int, seed: int = 0) -> Counts:
         key, assumed = rng.bytes(16), max(1e-3, rate * rng.uniform(0.5, 2))
         reference, corrector = method.reference(alice, key, assumed), method.corrector(bob, key, assumed)
         told = 0
-        for question in iter(corrector.request, None):
+        while (question := corrector.request()) is not None:
             parities = reference.answer(question)
             told += len(parities)
             corrector.receive(question, parities)
