@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from qepa_qkd.errors import QkdError
+from qepa_qkd.errors import ConfigError, QkdError
 
 from ..errors import ToolError
 from .advise import advise
@@ -170,12 +170,9 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write a page with plots: error and key rates over time, against loss, finite-key curve, passports verified."""
-    from qepa_qkd.config import load  # noqa: PLC0415
-
     with _one_sentence():
-        file = folder / "alice.toml" if folder.is_dir() else folder
-        role = "bob" if file.stem == "bob" else "alice"
-        numbers = _write_report(load(file, role), output, as_json=as_json)  # type: ignore[arg-type]  # one of two
+        config = _end_config(folder / "alice.toml" if folder.is_dir() else folder)
+        numbers = _write_report(config, output, as_json=as_json)
     if as_json:
         print(json.dumps({**numbers, "page": str(output)}))
     else:
@@ -202,6 +199,18 @@ def _write_report(config: Any, output: Path, *, as_json: bool) -> dict[str, Any]
     except OSError as error:
         raise ToolError(f"{output} cannot be written: {error.strerror}") from None
     return document(facts)
+
+
+def _end_config(file: Path) -> Any:
+    """Load the configuration of whichever end it is. Raises ConfigError."""
+    from qepa_qkd.config import load  # noqa: PLC0415
+
+    try:
+        return load(file, "alice")
+    except ConfigError as error:
+        with suppress(ConfigError):
+            return load(file, "bob")
+        raise error
 
 
 def _opened(folder: Path, ports: "Ports") -> Any:
