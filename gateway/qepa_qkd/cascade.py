@@ -34,7 +34,7 @@ from qepa_qkd.cascade_partition import (
 )
 from qepa_qkd.cascade_search import Doubt, compare, note_blocks, settle, take_queue
 from qepa_qkd.cascade_subsets import SUBSETS, RandomSubsets
-from qepa_qkd.errors import ProtocolError
+from qepa_qkd.errors import NoKey, ProtocolError
 from qepa_qkd.parity_questions import Bits, Divisions, Indices, Opening, Question, SubsetRanges
 from qepa_qkd.shuffling import shuffle
 from qepa_qkd.workspace import borrow
@@ -102,6 +102,17 @@ def _most_parities(bit_count: int) -> int:
     return 3 * bit_count // 4 + 1024
 
 
+def _most_told(question: Question | None) -> int:
+    """Parities that the answer has at most; of an opening that is known only afterwards."""
+    match question:
+        case Divisions(levels, segments):
+            return len(segments) * ((1 << levels) - 1)
+        case SubsetRanges(subsets):
+            return len(subsets)
+        case _:
+            return 0
+
+
 def _bits(array: Array) -> Bits:
     return array
 
@@ -143,7 +154,7 @@ class CascadeReference(_End):
     def _answer_divisions(self, question: Divisions) -> Bits:
         if not 1 <= question.levels <= MOST_LEVELS or not len(question.segments):
             raise ProtocolError("a parity request that makes no sense")
-        self._check_leak(len(question.segments) * ((1 << question.levels) - 1))
+        self._check_leak(_most_told(question))
         return self._divide(question)
 
     def _answer_subsets(self, question: SubsetRanges) -> Bits:
@@ -204,7 +215,13 @@ class CascadeCorrector(_End):
         return int(np.count_nonzero(self._doubt.changed))
 
     def request(self) -> Question | None:
-        """Return the next question, or None when nothing is left to ask."""
+        """Return the next question, or None when nothing is left to ask. Raises NoKey on hopelessly many errors."""
+        question = self._next_question()
+        if self.leak_bits + _most_told(question) > _most_parities(len(self._shuffled)):
+            raise NoKey("error correction failed: far more errors than the error rate said")
+        return question
+
+    def _next_question(self) -> Question | None:
         if self._opened == 0:
             return Opening(0)
         while self._doubt.waiting[-1]:

@@ -1,8 +1,9 @@
 """LDPC error correction: Alice tells a syndrome, Bob decodes; a round trip or a few, for slow channels.
 
 The block is shuffled and cut into frames. Bob asks for the syndrome of all frames at once; for frames that do not
-decode he asks for more parities, which take checks apart (`ldpc_code`), until they do or a limit is reached. Same
-interface as `cascade`; every parity told is counted.
+decode he asks for more parities, which take checks apart (`ldpc_code`). Where all parities of a frame do not suffice,
+errors are far more than the error rate said: Cascade goes over the whole block, decoded frames corrected. Same
+interface as `cascade`; every parity told, of either kind, is counted.
 
 D. Elkouss, A. Leverrier, R. Alleaume, J. Boutros, "Efficient reconciliation protocol for discrete-variable quantum key
 distribution" (2009); asking for more after a failure: J. Martinez-Mateo, D. Elkouss, V. Martin, "Blind reconciliation",
@@ -16,16 +17,21 @@ from typing import Final
 
 import numpy as np
 
-from qepa_qkd.errors import NoKey, ProtocolError
+from qepa_qkd.cascade import CascadeCorrector, CascadeReference
+from qepa_qkd.errors import ProtocolError
 from qepa_qkd.ldpc_code import Graph, binary_entropy, decode, make_code, syndrome, take_apart
-from qepa_qkd.parity_questions import Bits, Question, SyndromeBits
+from qepa_qkd.parity_questions import Bits, Opening, Question, SyndromeBits
 from qepa_qkd.shuffling import shuffle
 
 LARGEST_FRAME: Final = 65_536
 _FIRST_EFFICIENCY: Final = 1.12
 _STEP_EFFICIENCY: Final = 0.03
 """Parities per Shannon limit: asked for at first, and more after a failure."""
+_PATIENCE: Final = 3
+"""Failures of a frame after which each step is longer than the one before."""
 _SMALLEST_RATE: Final = 2e-3
+_FALLBACK_RATE: Final = 3
+"""Cascade's error rate, in that of the block: about what all parities of a frame just cannot correct."""
 
 
 class _Frames:
@@ -44,6 +50,11 @@ class _Frames:
         spread = 1.0 / max(1.0, self.length * self.rate) ** 0.5
         self.checks = max(4, min(self.length - 1, ceil(limit * (_FIRST_EFFICIENCY + spread))))
         self.step = max(2, ceil(limit * _STEP_EFFICIENCY))
+
+    @property
+    def fallback_rate(self) -> float:
+        """Error rate that Cascade goes by."""
+        return min(0.25, _FALLBACK_RATE * self.rate)
 
     def code(self) -> Graph:
         return make_code(self.length, self.checks)
@@ -69,11 +80,22 @@ class LdpcReference:
         self._frames = _Frames(len(bits), seed, error_rate)
         self._rows = self._frames.cut(bits)
         self._told = np.zeros(self._frames.count, np.int64)
-        self.leak_bits = 0
+        self._syndrome_bits = 0
+        self._bits, self._seed = bits, seed
+        self._cascade: CascadeReference | None = None
+
+    @property
+    def leak_bits(self) -> int:
+        """Parities told so far."""
+        return self._syndrome_bits + (self._cascade.leak_bits if self._cascade else 0)
 
     def answer(self, question: Question) -> Bits:
         """Return the next parities of the frames asked for. Raises ProtocolError on questions no corrector asks."""
         frames = self._frames
+        if isinstance(question, Opening) and self._cascade is None and self._told.max() == 2 * frames.checks:
+            self._cascade = CascadeReference(self._bits, self._seed, frames.fallback_rate)
+        if self._cascade is not None:
+            return self._cascade.answer(question)
         if not isinstance(question, SyndromeBits) or not len(question.frames):
             raise ProtocolError("a question that is not about syndromes")
         names = question.frames
@@ -88,7 +110,7 @@ class LdpcReference:
         out = [self._parities(self._rows[name])[first : first + question.count] for name in names]
         self._told[names] += question.count
         told_bits = np.concatenate(out)
-        self.leak_bits += len(told_bits)
+        self._syndrome_bits += len(told_bits)
         return told_bits
 
     def _parities(self, row: Bits) -> Bits:
@@ -111,21 +133,34 @@ class LdpcCorrector:
         self._open = np.arange(self._frames.count, dtype=np.uint16)
         self._step = max(self._frames.step, int(exchange_cost_bits or 0))
         self._prior = np.full(self._frames.length, log((1 - self._frames.rate) / self._frames.rate), np.float32)
-        self.leak_bits = 0
-        self.exchanges = 0
+        self._seed, self._cost = seed, exchange_cost_bits
+        self._syndrome_bits = self._syndromes = 0
+        self._cascade: CascadeCorrector | None = None
+
+    @property
+    def leak_bits(self) -> int:
+        """Parities told so far."""
+        return self._syndrome_bits + (self._cascade.leak_bits if self._cascade else 0)
+
+    @property
+    def exchanges(self) -> int:
+        """Questions answered so far."""
+        return self._syndromes + (self._cascade.exchanges if self._cascade else 0)
 
     @property
     def bits(self) -> Bits:
         """The bits as they are now, in the order they came in."""
-        return self._frames.join(self._rows ^ self._wrong)
+        return self._cascade.bits if self._cascade else self._frames.join(self._rows ^ self._wrong)
 
     @property
     def corrected(self) -> int:
         """Bits changed so far."""
-        return int(np.count_nonzero(self._wrong))
+        return int(np.count_nonzero(self.bits != self._frames.join(self._rows)))
 
     def request(self) -> Question | None:
-        """Return the next question, or None when all frames are decoded. Raises NoKey when there is no more to ask."""
+        """Return the next question, or None when nothing is left to ask. Raises NoKey on hopelessly many errors."""
+        if self._cascade is not None:
+            return self._cascade.request()
         if not len(self._open):
             return None
         known = len(self._known[int(self._open[0])])
@@ -133,15 +168,19 @@ class LdpcCorrector:
             return SyndromeBits(self._open, self._frames.checks)
         left = 2 * self._frames.checks - known
         if left == 0:
-            raise NoKey("error correction failed: frames do not decode with all their parities")
-        return SyndromeBits(self._open, min(self._step, left))
+            self._cascade = CascadeCorrector(self.bits, self._seed, self._frames.fallback_rate, self._cost)
+            return self._cascade.request()
+        return SyndromeBits(self._open, min(self._step * max(1, self._syndromes - _PATIENCE), left))
 
     def receive(self, question: Question, parities: Bits) -> None:
         """Take the answers to `question`, the last request, and decode."""
+        if self._cascade is not None:
+            self._cascade.receive(question, parities)
+            return
         if not isinstance(question, SyndromeBits) or len(parities) != len(question.frames) * question.count:
             raise ProtocolError("a parity answer of the wrong length")
-        self.leak_bits += len(parities)
-        self.exchanges += 1
+        self._syndrome_bits += len(parities)
+        self._syndromes += 1
         rows = parities.reshape(len(question.frames), question.count)
         failed = [name for name, row in zip(question.frames.tolist(), rows, strict=True) if not self._decode(name, row)]
         self._open = np.array(failed, np.uint16)

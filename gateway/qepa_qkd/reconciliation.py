@@ -11,8 +11,10 @@ from qepa_qkd.parity_questions import Bits, Question
 class Reference(Protocol):
     """Alice's side: answers questions about her bits."""
 
-    leak_bits: int
-    """Parities told so far."""
+    @property
+    def leak_bits(self) -> int:
+        """Parities told so far."""
+        ...
 
     def answer(self, question: Question) -> Bits:
         """Return the parities asked for. Raises ProtocolError."""
@@ -22,8 +24,15 @@ class Reference(Protocol):
 class Corrector(Protocol):
     """Bob's side: asks until there is nothing left to ask; then his bits are corrected."""
 
-    leak_bits: int
-    exchanges: int
+    @property
+    def leak_bits(self) -> int:
+        """Parities told so far."""
+        ...
+
+    @property
+    def exchanges(self) -> int:
+        """Questions answered so far."""
+        ...
 
     @property
     def bits(self) -> Bits:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qepa_qkd.cascade import PASSES, CascadeCorrector, CascadeReference, first_block_size
 from qepa_qkd.cascade_subsets import SUBSETS
-from qepa_qkd.errors import ProtocolError
+from qepa_qkd.errors import NoKey, ProtocolError
 from qepa_qkd.parity_questions import Divisions, Opening, Question, SubsetRanges, decode_question, encode_question
 from qepa_qkd.verification import make_tag
 
@@ -171,6 +171,12 @@ def test_asking_for_everything_is_refused() -> None:
         reference.answer(everything)
     with pytest.raises(ProtocolError, match="far more"):
         reference.answer(everything)
+
+
+def test_hopelessly_many_errors_end_the_block_before_the_reference_refuses() -> None:
+    alice, bob = strings(20_000, 0.4, 8)
+    with pytest.raises(NoKey, match="errors"):
+        Run(alice, bob, b"s", 0.02)
 
 
 def test_no_more_passes_than_there_are() -> None:

@@ -57,9 +57,34 @@ def test_a_higher_error_rate_than_assumed_takes_more_parities() -> None:
     assert reference.leak_bits > 10_000 * binary_entropy(0.03)
 
 
+def test_frames_that_do_not_decode_are_left_to_cascade_and_both_leaks_are_counted() -> None:
+    alice, bob = strings(6_000, 0.06, 3)
+    reference, corrector = LdpcReference(alice, b"seed", 0.01), LdpcCorrector(bob, b"seed", 0.01)
+    told = {True: 0, False: 0}
+    while (question := corrector.request()) is not None:
+        parities = reference.answer(decode_question(encode_question(question)))
+        told[isinstance(question, SyndromeBits)] += len(parities)
+        corrector.receive(question, parities)
+    assert np.array_equal(corrector.bits, alice)
+    assert corrector.corrected == int((alice != bob).sum())
+    limit = 6_000 * binary_entropy(float(np.mean(alice != bob)))
+    assert limit < told[False] < 1.3 * limit
+    assert reference.leak_bits == corrector.leak_bits == told[True] + told[False]
+
+
+def test_cascade_is_refused_while_syndromes_may_do() -> None:
+    alice, bob = strings(3_000, 0.02, 3)
+    reference, corrector = LdpcReference(alice, b"s", 0.02), LdpcCorrector(bob, b"s", 0.02)
+    question = corrector.request()
+    assert question is not None
+    reference.answer(question)
+    with pytest.raises(ProtocolError, match="syndromes"):
+        reference.answer(Opening(0))
+
+
 def test_hopeless_blocks_give_no_key() -> None:
-    alice, bob = strings(3_000, 0.4, 3)
-    with pytest.raises(NoKey, match="decode"):
+    alice, bob = strings(8_000, 0.4, 3)
+    with pytest.raises(NoKey, match="errors"):
         correct(alice, bob, 0.01)
 
 
