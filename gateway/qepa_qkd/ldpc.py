@@ -27,7 +27,7 @@ LARGEST_FRAME: Final = 65_536
 _FIRST_EFFICIENCY: Final = 1.12
 _STEP_EFFICIENCY: Final = 0.03
 """Parities per Shannon limit: asked for at first, and more after a failure."""
-_PATIENCE: Final = 3
+_PATIENCE: Final = 8
 """Failures of a frame after which each step is longer than the one before."""
 _SMALLEST_RATE: Final = 2e-3
 _FALLBACK_RATE: Final = 3
