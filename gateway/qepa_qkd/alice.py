@@ -10,6 +10,7 @@ import numpy as np
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
 from qepa_qkd.config import LinkConfig, split_address
 from qepa_qkd.distill_alice import AliceDistiller
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, NoKey, QkdError, TransientError
 from qepa_qkd.link_end import (
     CONTROLLER_CHECK_S,
@@ -23,12 +24,13 @@ from qepa_qkd.link_end import (
     run_session,
     watch,
 )
-from qepa_qkd.messages import KeepAlive, Message, Pause, Report, RunReady, RunStart, decode, encode
+from qepa_qkd.messages import Aligned, KeepAlive, Message, Pause, Report, RunReady, RunStart, Sample, decode, encode
 from qepa_qkd.serial_protocol import STATE_GONE, Nibbles, Slots
-from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, SAMPLE_EVENTS, find_offset
-from qepa_qkd.terminal import Terminal
+from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, far_range, find_far_offset, find_offset
 
 NO_DETECTIONS_LIMIT_S: Final = 10.0
+MISALIGNED: Final = 0.2
+"""Error rate of a block from which the slots of the two ends may no longer be the same."""
 _MOST_HANDSHAKES: Final = 8
 
 
@@ -141,9 +143,10 @@ class _AliceSession:
                 case RunReady(run):
                     if run == self._run:
                         self._ready.set()
+                case Sample():
+                    await self._align(message)
                 case Report():
-                    answers = await self._sift(message, raw) if message.run == self._run else []
-                    self._say(answers)
+                    await self._take(message, raw)
                 case _:
                     self._say(self._distiller.on_message(message, raw))
 
@@ -197,22 +200,36 @@ class _AliceSession:
             await self._terminal.command(f"SET {name}={value}")
         await self._terminal.command(f"START run={run:08x}")
 
-    async def _sift(self, report: Report, raw: bytes) -> list[bytes]:
+    async def _align(self, sample: Sample) -> None:
+        """Find the offset of a run's slots; Bob sends samples, and no reports, until he is told that it is known."""
+        run = sample.run
+        if run != self._run or self._offset is not None:
+            return
         self._last_report_s = self._loop.time()
-        run = report.run
-        if self._offset is None:
-            sample, symbols = report.slots[:SAMPLE_EVENTS], report.symbols[:SAMPLE_EVENTS]
-            candidates = {offset: await self._states(run, sample - offset) for offset in CANDIDATE_OFFSETS}
+        candidates = {offset: await self._states(run, sample.slots - offset) for offset in CANDIDATE_OFFSETS}
+        try:
             try:
-                self._offset = find_offset(symbols, candidates)
-            except NoKey as reason:
-                self._end.status.state = f"no key: {reason}"
-        if self._offset is None:
-            states = np.full(len(report.slots), STATE_GONE, np.uint8)
-        else:
-            states = await self._states(run, report.slots - self._offset)
-        # The run may have ended while the transmitter was asked.
-        return self._distiller.on_report(report, raw, states) if run == self._run else []
+                offset = find_offset(sample.symbols, candidates)
+            except NoKey:
+                first, end = far_range(sample.slots)
+                states = await self._states(run, np.arange(first, end))
+                offset = find_far_offset(sample.slots, sample.symbols, first, states)
+        except NoKey as reason:
+            self._end.status.state = f"no key: {reason}"
+            return
+        if run == self._run:  # it may have ended while the transmitter was asked
+            self._offset = offset
+            self._end.status.state = "running"
+            self._channel.send(encode(Aligned(run)))
+
+    async def _take(self, report: Report, raw: bytes) -> None:
+        run = report.run
+        if run != self._run or self._offset is None:
+            return
+        self._last_report_s = self._loop.time()
+        states = await self._states(run, report.slots - self._offset)
+        if run == self._run:
+            self._distiller.on_report(report, raw, states)
 
     async def _states(self, run: int, slots: Slots) -> Nibbles:
         """States sent in transmitter slots; those before slot 0 were never sent."""
@@ -225,6 +242,8 @@ class _AliceSession:
         for payload in payloads:
             self._channel.send(payload)
         if self._distiller.outcomes:
+            if any(o.sifted_bits and o.qber_z > MISALIGNED for o in self._distiller.outcomes):
+                self._run_ends.set()  # slots may have shifted: a new run aligns them anew
             self._end.record(self._distiller.outcomes, running=self._run is not None)
             full = self._end.vault.keys.stock_bits() >= self._store.quota_bits
             if full or not self._end.vault.pads.pads_left()[0]:

@@ -7,10 +7,13 @@ from typing import Final
 
 import numpy as np
 
+from qepa_qkd.alarms import CLEAR_WINDOWS, CLICK_KINDS
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
+from qepa_qkd.coincidence import TagSlots
 from qepa_qkd.config import LinkConfig, split_address
 from qepa_qkd.distill_bob import BobDistiller
-from qepa_qkd.errors import QkdError, TransientError
+from qepa_qkd.drivers.receiver import Receiver
+from qepa_qkd.errors import NoKey, QkdError, TransientError
 from qepa_qkd.link_end import (
     CONTROLLER_CHECK_S,
     RETRY_S,
@@ -24,13 +27,14 @@ from qepa_qkd.link_end import (
     run_session,
     watch,
 )
-from qepa_qkd.messages import KeepAlive, Pause, RunReady, RunStart, decode, encode
-from qepa_qkd.serial_protocol import Detections
-from qepa_qkd.terminal import Terminal
+from qepa_qkd.messages import Aligned, KeepAlive, Pause, RunReady, RunStart, decode, encode
+from qepa_qkd.serial_protocol import Detections, Nibbles, Slots, TimeTags
 
 REPORT_INTERVAL_S: Final = 0.2
 REPORT_EVENTS: Final = 50_000
 """Detections after which a report is sent early."""
+MOST_LOST: Final = 0.01
+"""Share of detections dropped between receiver and host above which their rate says nothing."""
 MOST_RETRY_S: Final = 5.0
 RETAINED_QUOTAS: Final = 4
 """Bob keeps at most this many quotas: what Alice handed out long ago and nobody redeemed is destroyed, oldest first."""
@@ -73,7 +77,7 @@ async def _keep_connected(end: LinkEnd) -> None:
 
 async def _serve(end: LinkEnd, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """One connection; returns whether Alice agreed to it."""
-    terminal: Terminal | None = None
+    receiver: Receiver | None = None
     agreed = False
     try:
         nonce = secrets.token_bytes(32)
@@ -82,16 +86,16 @@ async def _serve(end: LinkEnd, reader: asyncio.StreamReader, writer: asyncio.Str
         await end.agree(channel, decode(await channel.receive(SILENCE_LIMIT_S)))
         agreed = True
         session = _BobSession(end, channel)
-        terminal = await end.wait_for_terminal(session.detected)
-        await run_session(session.serve(terminal), session.control(terminal), keep_alive(channel), watch(terminal))
+        receiver = await end.wait_for_receiver(session.detected)
+        await run_session(session.serve(receiver), session.control(receiver), keep_alive(channel), watch(receiver))
     except QkdError as error:
         logger.error("connection ends: %s", error)
     finally:
-        if terminal is not None:
-            if not terminal.closed.done():
+        if receiver is not None:
+            if not receiver.closed.done():
                 with contextlib.suppress(QkdError):
-                    await terminal.command("STOP")
-            terminal.close()
+                    await receiver.stop()
+            receiver.close()
     return agreed
 
 
@@ -101,32 +105,86 @@ class _BobSession:
     def __init__(self, end: LinkEnd, channel: ClassicalChannel) -> None:
         self._end, self._channel = end, channel
         rng = np.random.default_rng(secrets.randbits(128))
-        self._distiller = BobDistiller(end.environment, end.secret, rng)
+        self._distiller = BobDistiller(end.environment, end.secret, rng, self._alarm)
+        self._monitor = end.click_monitor
         self._loop = asyncio.get_running_loop()
         self._run: int | None = None
+        self._aligned = False
+        self._overflow = 0
+        self._tag_slots: TagSlots | None = None
+        self._clock_fault = ""
         self._running = asyncio.Event()
         self._gathered: list[Detections] = []
         self._last_report_s = 0.0
 
-    def detected(self, detections: Detections) -> None:
+    def detected(self, events: Detections | TimeTags) -> None:
         """Gather a block of detections; report when enough time or events have come together."""
-        if detections.run != self._run:
+        if events.run != self._run:
+            return
+        detections = events if isinstance(events, Detections) else self._recover(events)
+        if detections is None:
             return
         self._gathered.append(detections)
         now_s = self._loop.time()
         count = sum(len(d.slots) for d in self._gathered)
         if not count or (now_s - self._last_report_s < REPORT_INTERVAL_S and count < REPORT_EVENTS):
             return
+        lost, self._overflow = self._gathered[-1].overflow - self._overflow, self._gathered[-1].overflow
+        pulses = sum(d.end_slot - d.first_slot for d in self._gathered)
         slots = np.concatenate([d.slots for d in self._gathered])
         detectors = np.concatenate([d.detectors for d in self._gathered])
         self._gathered.clear()
         self._last_report_s = now_s
-        report = self._distiller.report(detections.run, slots, detectors)
-        if report is not None:
-            with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
-                self._channel.send(report)
+        if lost > MOST_LOST * len(slots):
+            self._monitor.forget()  # a host that was too slow is no change of light
+        else:
+            self._watch(pulses, slots, detectors)
+        if self._aligned:
+            said = self._distiller.report(detections.run, slots, detectors)
+        else:
+            said = [self._distiller.sample(detections.run, slots, detectors)]
+        with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
+            for payload in said:
+                self._channel.send(payload)
 
-    async def serve(self, terminal: Terminal) -> None:
+    def _new_tag_slots(self) -> TagSlots | None:
+        receiver = self._end.config.receiver
+        sync_every = receiver.sync_every if receiver.device == "controller" else None
+        period_ps = 1e12 / self._end.settings.pulse_rate_hz
+        return TagSlots(period_ps, 1000 * receiver.gate_ns, sync_every) if receiver.tags else None
+
+    def _recover(self, tags: TimeTags) -> Detections | None:
+        """Find the slots of time tags. A clock that is lost is an alarm and ends the connection: slots count anew."""
+        if self._tag_slots is None or self._clock_fault:
+            return None
+        alarms = self._end.status.alarms
+        try:
+            detections = self._tag_slots.feed(tags)
+        except NoKey as reason:
+            self._clock_fault = str(reason)
+            alarms.update({"timing": self._clock_fault})
+            self._end.status.state = f"no key: {alarms.reason(['timing'])}"
+            return None
+        if detections is not None:
+            alarms.update({"timing": None})
+        return detections
+
+    def _watch(self, pulses: int, slots: Slots, detectors: Nibbles) -> None:
+        alarms = self._end.status.alarms
+        before = alarms.reason(CLICK_KINDS)
+        alarms.update(self._monitor.observe(pulses, slots, detectors), CLEAR_WINDOWS)
+        if reason := alarms.reason(CLICK_KINDS):
+            self._end.status.state = f"no key: {reason}"
+        elif before:
+            self._end.status.state = "running"
+
+    def _alarm(self, full: bool) -> str | None:
+        """What is wrong with the detections so far; those that end a block are judged to the last."""
+        if full:
+            self._end.status.alarms.update(self._monitor.flush(), CLEAR_WINDOWS)
+        return self._end.status.alarms.reason(CLICK_KINDS)
+
+    async def serve(self, receiver: Receiver) -> None:
         """Answer Alice's messages, in order."""
         while True:
             raw = await self._channel.receive(SILENCE_LIMIT_S)
@@ -134,13 +192,15 @@ class _BobSession:
                 case KeepAlive():
                     continue
                 case RunStart(run):
-                    await self._start(terminal, run)
+                    await self._start(receiver, run)
+                case Aligned(run):
+                    self._aligned = run == self._run
                 case Pause(state):
                     self._running.clear()
                     self._run = None
                     self._end.status.state = state
                     logger.info("%s", state)
-                    await terminal.command("STOP")
+                    await receiver.stop()
                 case _:
                     for payload in self._distiller.on_message(message, raw):
                         self._channel.send(payload)
@@ -148,20 +208,24 @@ class _BobSession:
                 self._end.record(self._distiller.outcomes, running=self._run is not None)
                 self._end.vault.keys.prune(RETAINED_QUOTAS * self._end.config.store.quota_bits)
 
-    async def control(self, terminal: Terminal) -> None:
+    async def control(self, receiver: Receiver) -> None:
         """While a run lasts, keep the receiver's watchdog quiet and notice when it stopped by itself."""
         while True:
             await self._running.wait()
             await asyncio.sleep(CONTROLLER_CHECK_S)
-            if self._running.is_set() and "state=running" not in await terminal.command("STATUS?"):
+            if self._clock_fault:
+                raise TransientError(self._clock_fault)
+            if self._running.is_set() and not await receiver.running():
                 raise TransientError("the receiver stopped by itself")
-            self._end.status.frames_lost = terminal.frames_lost
+            self._end.status.frames_lost = receiver.frames_lost
 
-    async def _start(self, terminal: Terminal, run: int) -> None:
+    async def _start(self, receiver: Receiver, run: int) -> None:
         self._gathered.clear()
         self._distiller.restart_filling()
-        self._run = run
-        await terminal.command(f"START run={run:08x}")
+        self._monitor.forget()
+        self._run, self._aligned, self._overflow = run, False, 0
+        self._tag_slots = self._new_tag_slots()
+        await receiver.start(run)
         self._running.set()
         self._end.status.state = "running"
         self._channel.send(encode(RunReady(run)))

@@ -1,234 +1,345 @@
 """Cascade error correction: interactive, parities batched, every leaked bit counted.
 
-G. Brassard, L. Salvail, "Secret-key reconciliation by public discussion" (EUROCRYPT 1993), with block sizes and reuse
-of known sub-block parities after J. Martinez-Mateo et al., "Demystifying the information reconciliation protocol
-Cascade", Quantum Inf. Comput. 15 (2015). Sans-IO: the corrector (Bob) yields parity requests, the reference (Alice)
-answers them.
+G. Brassard, L. Salvail, "Secret-key reconciliation by public discussion" (EUROCRYPT 1993); reuse of known sub-block
+parities after J. Martinez-Mateo et al., "Demystifying the information reconciliation protocol Cascade", Quantum Inf.
+Comput. 15 (2015). Sans-IO: the corrector (Bob) yields questions, the reference (Alice) answers them.
 
-Leak: each answered parity is one bit about Alice's string. Bob's requests show where the errors are; that too is
+Two passes find nearly all errors: the first in blocks of about 1.3 expected errors, the second in blocks cut by what
+the first one taught both ends (`cascade_partition`). Parities of random subsets then show what is left; more passes
+follow when that is much, as after a misjudged error rate.
+
+Leak: each answered parity is one bit about Alice's string. Bob's questions show where the errors are; that too is
 given to an eavesdropper, following D. Tupkary and N. Lutkenhaus, "Using Cascade in quantum key distribution", Phys.
-Rev. Applied 20 (2023): the error pattern is treated as announced, after which only Alice's parities are charged. That
-the bound of `decoy` holds unchanged under this announcement is assumed, not proved here.
+Rev. Applied 20 (2023): the error pattern is treated as announced, after which only Alice's parities are charged.
+
+Exchanges against leak: a search that halves needs one exchange a level; one that divides twice between two exchanges
+is told three parities where it needs two. `exchange_cost_bits` says how many leaked bits one exchange saved is worth:
+few on a fast channel, many where a round trip takes longer than the key it costs.
 """
 
 import hashlib
 from dataclasses import dataclass
-from math import ceil, log2
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from qepa_qkd.errors import ProtocolError
+from qepa_qkd.cascade_partition import (
+    UNIT,
+    Array,
+    Partition,
+    divide,
+    open_first,
+    open_later,
+    total_weight,
+)
+from qepa_qkd.cascade_search import Doubt, compare, note_blocks, settle, take_queue
+from qepa_qkd.cascade_subsets import SUBSETS, RandomSubsets
+from qepa_qkd.errors import NoKey, ProtocolError
+from qepa_qkd.parity_questions import Bits, Divisions, Indices, Opening, Question, SubsetRanges
+from qepa_qkd.shuffling import shuffle
+from qepa_qkd.workspace import borrow
 
-Bits = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.int64]
-Order = npt.NDArray[np.int32]
-
-PASSES: Final = 12
-_LARGEST_MIDDLE_BLOCK: Final = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Ranges:
-    """A batch of questions: the parity of positions [starts, ends) in the order of pass `pass_index`."""
-
-    pass_index: int
-    starts: Indices
-    ends: Indices
-
-
-def block_sizes(bit_count: int, error_rate: float) -> tuple[int, ...]:
-    """Block size of each pass: about one error per block first, then larger, then halves that catch leftovers."""
-    alpha = log2(1 / min(0.25, max(error_rate, 1 / bit_count))) - 0.5
-    first, second = 2 ** ceil(alpha), 2 ** ceil((alpha + 12) / 2)
-    half = max(1, ceil(bit_count / 2))
-    wanted = [first, max(2 * first, second), max(4 * first, _LARGEST_MIDDLE_BLOCK)] + [half] * (PASSES - 3)
-    return tuple(min(size, half) for size in wanted)
+PASSES: Final = 6
+MOST_LEVELS: Final = 4
+LARGEST_BLOCK_BITS: Final = 1 << 28
+_ERRORS_PER_BLOCK: Final = (1.28, 1.15)
+"""Of the first and the second pass: larger blocks leak less and take more exchanges."""
+_SMALLEST_RATE: Final = 1e-4
+_LATE_BLOCKS: Final = 64
+_LATE_SEARCHES: Final = 3
+"""Errors to find by subsets one after the other before another pass finds many at once."""
 
 
-def pass_order(seed: bytes, pass_index: int, bit_count: int) -> Order:
-    """Pseudo-random order of the bits in one pass, the same on every machine: argsort of a SHAKE-256 stream."""
-    stream = hashlib.shake_256(b"cascade" + bytes([pass_index]) + seed).digest(8 * bit_count)
-    return np.argsort(np.frombuffer(stream, "<u8"), kind="stable").astype(np.int32)
+def first_block_size(bit_count: int, error_rate: float) -> int:
+    """Bits in a block of the first pass."""
+    return max(1, min(round(_ERRORS_PER_BLOCK[0] / _clip(error_rate)), bit_count // 2))
 
 
-class CascadeReference:
-    """Alice's side: answers parity requests about `bits` and counts what that gives away."""
+def _clip(error_rate: float) -> float:
+    return min(0.25, max(error_rate, _SMALLEST_RATE))
 
-    def __init__(self, bits: Bits, seed: bytes) -> None:
-        self._bits = bits
-        self._seed = seed
-        self._prefix: dict[int, Bits] = {}
+
+class _End:
+    """What both ends do alike: shuffle the bits, open passes."""
+
+    def __init__(self, bits: Bits, seed: bytes, error_rate: float, *, traces: bool) -> None:
+        n = len(bits)
+        if not 2 <= n <= LARGEST_BLOCK_BITS:
+            raise ValueError("a block for Cascade has at least 2 bits and at most 2^28")
+        stream = hashlib.shake_256(b"cascade" + seed).digest(20 * (PASSES + 1) + 8)
+        self._keys = np.frombuffer(stream[:-8], "<u4").reshape(PASSES + 1, 5).astype(np.uint32)
+        self._subset_key = stream[-8:]
+        self._capacity = _most_parities(n) + PASSES
+        self._memory = borrow(self)
+        self._partition = Partition.of(n, PASSES, _clip(error_rate), self._capacity, self._memory, traces=traces)
+        self._first_size = first_block_size(n, error_rate)
+        self._shuffled = self._memory.array("shuffled", n, np.uint8)
+        shuffle(self._keys[PASSES], bits, self._shuffled, False)
+        self._last_pass = -1
+        self._opened = 0
         self.leak_bits = 0
 
-    def answer(self, ranges: Ranges) -> Bits:
-        """Return one parity per range. Raises ProtocolError on ranges that no corrector would ask for."""
-        n = len(self._bits)
-        if not 0 <= ranges.pass_index < PASSES or len(ranges.starts) != len(ranges.ends):
-            raise ProtocolError("a parity request for a pass that does not exist")
-        if not len(ranges.starts) or ranges.starts.min() < 0 or ranges.ends.max() > n:
-            raise ProtocolError("a parity request outside the block")
-        if np.any(ranges.starts >= ranges.ends):
-            raise ProtocolError("a parity request for an empty range")
-        self.leak_bits += len(ranges.starts)
-        if self.leak_bits > n // 2 + 1024:
-            raise ProtocolError("far more parities asked for than correcting the block takes")
-        prefix = self._prefix.get(ranges.pass_index)
-        if prefix is None:
-            prefix = _prefix_parity(self._bits[pass_order(self._seed, ranges.pass_index, n)])
-            self._prefix[ranges.pass_index] = prefix
-        return prefix[ranges.starts] ^ prefix[ranges.ends]
+    def _open(self, bits: Bits, target: int) -> Bits:
+        """Open the next pass and return the parity of each of its blocks."""
+        p, state = self._opened, self._partition
+        self._opened += 1
+        self._last_pass = -1
+        if p == 0:
+            return _bits(open_first(state, bits, self._first_size))
+        return _bits(open_later(state, p, self._keys[p], bits, target))
+
+    def _divide(self, question: Divisions) -> Bits:
+        """Divide segments and return the parity of each left part."""
+        now, parities = divide(self._partition, question.segments, question.levels, self._last_pass)
+        if now == -2:
+            raise ProtocolError("a parity request for segments that do not exist")
+        self._last_pass = now
+        return _bits(parities)
 
 
-class _Pass:
-    """What is known in one pass: a partition of the positions into segments whose parity Alice has told."""
-
-    def __init__(self, order: Order, size: int) -> None:
-        self.order = order
-        self.position = np.empty_like(order)
-        self.position[order] = np.arange(len(order), dtype=np.int32)
-        self.starts: Indices = np.arange(0, len(order), size, dtype=np.int64)
-        self.parity: Bits = np.zeros(0, np.uint8)
-        self.odd: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
-
-    def ends(self) -> Indices:
-        return np.append(self.starts[1:], len(self.order))
-
-    def open(self, parity: Bits, prefix: Bits) -> None:
-        self.parity = parity
-        self.odd = (parity ^ prefix[self.starts] ^ prefix[self.ends()]).astype(np.bool_)
-
-    def flip(self, bits: Indices) -> None:
-        """Bits changed: the segments they lie in change their parity at Bob's end."""
-        segments = np.searchsorted(self.starts, self.position[bits], side="right") - 1
-        np.logical_xor.at(self.odd, segments, True)
-
-    def replace(self, old: Indices, starts: Indices, parity: Bits, odd: npt.NDArray[np.bool_]) -> None:
-        """Put finer segments in the place of segments `old`."""
-        keep = np.ones(len(self.starts), np.bool_)
-        keep[old] = False
-        all_starts = np.concatenate([self.starts[keep], starts])
-        order = np.argsort(all_starts)
-        self.starts = all_starts[order]
-        self.parity = np.concatenate([self.parity[keep], parity])[order]
-        self.odd = np.concatenate([self.odd[keep], odd])[order]
+def _most_parities(bit_count: int) -> int:
+    """More than correcting a block takes at the highest error rate that leaves a key."""
+    return 3 * bit_count // 4 + 1024
 
 
-class CascadeCorrector:
-    """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected.
+def _most_told(question: Question | None) -> int:
+    """Parities that the answer has at most; of an opening that is known only afterwards."""
+    match question:
+        case Divisions(levels, segments):
+            return len(segments) * ((1 << levels) - 1)
+        case SubsetRanges(subsets):
+            return len(subsets)
+        case _:
+            return 0
 
-    Raises ProtocolError when the answers contradict each other.
 
-    All odd segments of one pass are halved together, so a batch of n segments takes log2(size) exchanges, and two
-    searches never chase the same error.
-    """
+def _bits(array: Array) -> Bits:
+    return array
+
+
+class CascadeReference(_End):
+    """Alice's side: answers questions about `bits` and counts in `leak_bits` what that gives away."""
 
     def __init__(self, bits: Bits, seed: bytes, error_rate: float) -> None:
-        self.bits = bits.copy()
-        self.corrected = 0
-        self.leak_bits = 0
-        self._changed = np.zeros(len(bits), np.bool_)
-        self._seed = seed
-        self._sizes = block_sizes(len(bits), error_rate)
-        self._passes: list[_Pass] = []
-        self._prefix: Bits = np.zeros(0, np.uint8)
-        self._active: _Search | None = None
-        self._opening: _Pass | None = None
+        """`seed` is public and drawn after Bob's bits are fixed; both ends have the same `error_rate`."""
+        super().__init__(bits, seed, error_rate, traces=False)
+        self._subsets: RandomSubsets | None = None
 
-    def request(self) -> Ranges | None:
-        """Return the next batch of questions, or None when all passes are done."""
-        while True:
-            if self._active is not None:
-                if (ranges := self._active.request()) is not None:
-                    return ranges
-                self._finish_search()
-            searched = self._next_search()
-            if searched:
-                continue
-            if len(self._passes) == PASSES:
-                return None
-            index = len(self._passes)
-            order = pass_order(self._seed, index, len(self.bits))
-            self._opening = _Pass(order, self._sizes[index])
-            self._prefix = _prefix_parity(self.bits[order])
-            return Ranges(index, self._opening.starts, self._opening.ends())
+    def answer(self, question: Question) -> Bits:
+        """Return the parities asked for. Raises ProtocolError on questions that no corrector would ask."""
+        match question:
+            case Opening(target):
+                told = self._answer_opening(target)
+            case Divisions():
+                told = self._answer_divisions(question)
+            case SubsetRanges():
+                told = self._answer_subsets(question)
+            case _:
+                raise ProtocolError("a question that is not about Cascade")
+        self.leak_bits += len(told)
+        return told
 
-    def receive(self, ranges: Ranges, parities: Bits) -> None:
-        """Take the answers to `ranges`, the last request."""
-        if len(parities) != len(ranges.starts):
-            raise ProtocolError("a parity answer of the wrong length")
+    def _check_leak(self, more: int) -> None:
+        if self.leak_bits + more > _most_parities(len(self._shuffled)):
+            raise ProtocolError("far more parities asked for than correcting the block takes")
+
+    def _answer_opening(self, target: int) -> Bits:
+        if self._opened == PASSES or (self._opened and target < 1):
+            raise ProtocolError("a request for a pass that does not exist")
+        parities = self._open(self._shuffled, target)
+        told = parities if self._opened == 1 else parities[:-1]
+        self._check_leak(len(told))
+        return told
+
+    def _answer_divisions(self, question: Divisions) -> Bits:
+        if not 1 <= question.levels <= MOST_LEVELS or not len(question.segments):
+            raise ProtocolError("a parity request that makes no sense")
+        self._check_leak(_most_told(question))
+        return self._divide(question)
+
+    def _answer_subsets(self, question: SubsetRanges) -> Bits:
+        subsets, starts, ends = question.subsets, question.starts, question.ends
+        if not len(subsets) or not len(subsets) == len(starts) == len(ends) or subsets.max() >= SUBSETS:
+            raise ProtocolError("a parity request for a subset that does not exist")
+        if starts.min() < 0 or ends.max() > len(self._shuffled) or np.any(starts >= ends):
+            raise ProtocolError("a parity request for an empty range or outside the block")
+        self._check_leak(len(subsets))
+        if self._subsets is None:
+            self._subsets = RandomSubsets(self._shuffled, self._subset_key)
+        return self._subsets.parities(subsets, starts, ends)
+
+
+@dataclass(slots=True)
+class _LateSearch:
+    """What is left after the passes: which subsets are odd, and the search in one of them."""
+
+    subsets: RandomSubsets
+    told: Bits | None = None
+    """Alice's parity of each subset, over all bits."""
+    subset: int = 0
+    start: int = 0
+    end: int = 0
+    """Range of an odd subset that is being searched; empty when there is none."""
+    finished: int = 0
+    """Searches since the last pass."""
+
+
+class CascadeCorrector(_End):
+    """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected.
+
+    `corrected` counts changed bits, `leak_bits` parities, `exchanges` questions. Raises ProtocolError when answers
+    contradict each other.
+    """
+
+    def __init__(self, bits: Bits, seed: bytes, error_rate: float, exchange_cost_bits: float | None = None) -> None:
+        """`exchange_cost_bits`: what saving one exchange is worth, in leaked bits; None: 2e-5 of the block."""
+        super().__init__(bits, seed, error_rate, traces=True)
+        self._doubt = Doubt.of(self._shuffled, PASSES, self._capacity, self._memory)
+        self._rate = _clip(error_rate)
+        self._cost = 2e-5 * len(bits) if exchange_cost_bits is None else exchange_cost_bits
+        self._wave = 0
+        self._difference = 0
+        self._late: _LateSearch | None = None
+        self.exchanges = 0
+
+    @property
+    def bits(self) -> Bits:
+        """The bits as they are now, in the order they came in."""
+        out = np.empty_like(self._doubt.bits)
+        shuffle(self._keys[PASSES], self._doubt.bits, out, True)
+        return out
+
+    @property
+    def corrected(self) -> int:
+        """Bits changed so far."""
+        return int(np.count_nonzero(self._doubt.changed))
+
+    def request(self) -> Question | None:
+        """Return the next question, or None when nothing is left to ask. Raises NoKey on hopelessly many errors."""
+        question = self._next_question()
+        if self.leak_bits + _most_told(question) > _most_parities(len(self._shuffled)):
+            raise NoKey("error correction failed: far more errors than the error rate said")
+        return question
+
+    def _next_question(self) -> Question | None:
+        if self._opened == 0:
+            return Opening(0)
+        while self._doubt.waiting[-1]:
+            question = self._divisions()
+            if len(question.segments):
+                return question
+        if self._opened == 1:
+            return self._opening(self._errors_per_block())
+        return self._look_for_leftovers()
+
+    def receive(self, question: Question, parities: Bits) -> None:
+        """Take the answers to `question`, the last request."""
         self.leak_bits += len(parities)
-        if self._opening is not None:
-            self._opening.open(parities, self._prefix)
-            self._passes.append(self._opening)
-            self._opening = None
-        elif self._active is not None:
-            self._active.receive(parities)
+        self.exchanges += 1
+        match question:
+            case Opening(target):
+                self._receive_blocks(target, parities)
+            case Divisions():
+                mine = self._divide(question)
+                if len(parities) != len(mine):
+                    raise ProtocolError("a parity answer of the wrong length")
+                if not compare(self._partition, self._doubt, question.segments, parities, mine):
+                    raise _contradiction()
+            case SubsetRanges():
+                self._receive_subsets(question, parities)
+            case _:
+                raise ProtocolError("an answer to a question that was not asked")
 
-    def _next_search(self) -> bool:
-        for index, one in sorted(enumerate(self._passes), key=lambda entry: self._sizes[entry[0]]):
-            if one.odd.any():
-                self._active = _Search(index, one, _prefix_parity(self.bits[one.order]))
-                return True
-        return False
+    def _divisions(self) -> Divisions:
+        waiting = self._doubt.waiting
+        asked, only = int(waiting[-1]), -1
+        if asked > 2 * self._cost:
+            # One pass at a time: searches in two passes would chase the same error.
+            if not waiting[self._wave]:
+                self._wave = int(np.flatnonzero(waiting)[0])
+            only = self._wave
+            asked = int(waiting[only])
+        # Dividing twice between exchanges costs half a bit more a search and level, thrice 4/3, four times 11/4.
+        levels = 1 + sum(asked * extra <= self._cost for extra in (1, 3, 7))
+        return Divisions(levels, take_queue(self._partition, self._doubt, only))
 
-    def _finish_search(self) -> None:
-        if self._active is None:
+    def _errors_per_block(self) -> float:
+        """Target of the second pass: less, as errors turn out to be more than the error rate said."""
+        size = self._first_size
+        blocks = -(-len(self._shuffled) // size)
+        expected = (1 - (1 - 2 * self._rate) ** size) / 2
+        seen = min(0.49, self.corrected / blocks)
+        if abs(seen - expected) < 3 * (expected * (1 - expected) / blocks) ** 0.5:
+            return _ERRORS_PER_BLOCK[1]
+        rate = (1 - (1 - 2 * seen) ** (1 / size)) / 2
+        return _ERRORS_PER_BLOCK[1] * self._rate / float(max(rate, _SMALLEST_RATE))
+
+    def _opening(self, errors_per_block: float) -> Opening:
+        half = (total_weight(self._partition) + 1) // 2
+        return Opening(max(1, min(round(errors_per_block * UNIT), half)))
+
+    def _receive_blocks(self, target: int, told: Bits) -> None:
+        first = int(self._partition.now[1])
+        mine = self._open(self._doubt.bits, target)
+        later = self._opened > 1
+        if len(told) != max(0, len(mine) - later):
+            raise ProtocolError("a parity answer of the wrong length")
+        if not later:
+            self._difference = int(np.bitwise_xor.reduce(told ^ mine))
+        top = note_blocks(self._doubt, first, told, mine, self._difference ^ self.corrected & 1)
+        if not settle(self._partition, self._doubt, top, -1):
+            raise _contradiction()
+
+    def _look_for_leftovers(self) -> Question | None:
+        late = self._late
+        if late is None:
+            late = self._late = _LateSearch(RandomSubsets(self._doubt.bits, self._subset_key))
+        n = len(self._doubt.bits)
+        if late.told is None:
+            return _whole_subsets(n)
+        if late.start == late.end:
+            late.subsets.refresh()
+            odd = late.told ^ late.subsets.parities(*_columns(_whole_subsets(n)))
+            if not odd.any():
+                return None
+            if late.finished == _LATE_SEARCHES and self._opened < PASSES:
+                late.finished = 0
+                blocks = _LATE_BLOCKS << 2 * (self._opened - 2)
+                return self._opening(total_weight(self._partition) / UNIT / blocks)
+            late.subset, late.start, late.end = int(np.argmax(odd)), 0, n
+        levels = 1 + sum(extra <= self._cost / 2 for extra in (1, 3, 7))
+        bounds = np.unique(np.linspace(late.start, late.end, (1 << levels) + 1).astype(np.int64))
+        return SubsetRanges(np.full(len(bounds) - 2, late.subset, np.uint8), bounds[:-2], bounds[1:-1])
+
+    def _receive_subsets(self, question: SubsetRanges, told: Bits) -> None:
+        late = self._late
+        if late is None or len(told) != len(question.subsets):
+            raise ProtocolError("a parity answer of the wrong length")
+        if late.told is None:
+            late.told = told
             return
-        found = self._active.finish()
-        # With true parities every search ends at a true error, so no bit is ever changed twice.
-        if self._changed[found].any():
-            raise ProtocolError("the parities Alice tells contradict each other")
-        self._changed[found] = True
-        self.bits[found] ^= 1
-        self.corrected += len(found)
-        for one in self._passes:
-            one.flip(found)
-        self._active = None
+        wrong = told ^ late.subsets.parities(*_columns(question))
+        if wrong.any():
+            part = int(np.argmax(wrong))
+            late.start, late.end = int(question.starts[part]), int(question.ends[part])
+        else:
+            late.start = int(question.ends[-1])
+        if late.end - late.start == 1:
+            if not settle(self._partition, self._doubt, 0, late.start):
+                raise _contradiction()
+            late.start = late.end
+            late.finished += 1
 
 
-class _Search:
-    """Binary search in all odd segments of one pass at once; the bits do not change while it runs."""
-
-    def __init__(self, index: int, one: _Pass, prefix: Bits) -> None:
-        self._index, self._pass, self._prefix = index, one, prefix
-        self._segments = np.flatnonzero(one.odd)
-        self._starts = one.starts[self._segments]
-        self._ends = one.ends()[self._segments]
-        self._parity = one.parity[self._segments]
-        self._even_starts: list[Indices] = []
-        self._even_parity: list[Bits] = []
-
-    def request(self) -> Ranges | None:
-        wide = self._ends - self._starts > 1
-        if not wide.any():
-            return None
-        starts = self._starts[wide]
-        return Ranges(self._index, starts, (starts + self._ends[wide]) // 2)
-
-    def receive(self, parities: Bits) -> None:
-        wide = np.flatnonzero(self._ends - self._starts > 1)
-        starts, ends = self._starts[wide], self._ends[wide]
-        middles = (starts + ends) // 2
-        right = self._parity[wide] ^ parities
-        left_odd = (parities ^ self._prefix[starts] ^ self._prefix[middles]).astype(np.bool_)
-        self._even_starts.append(np.where(left_odd, middles, starts))
-        self._even_parity.append(np.where(left_odd, right, parities))
-        self._starts[wide] = np.where(left_odd, starts, middles)
-        self._ends[wide] = np.where(left_odd, middles, ends)
-        self._parity[wide] = np.where(left_odd, parities, right)
-
-    def finish(self) -> Indices:
-        """Store the finer segments and return the bits that are wrong."""
-        starts = np.concatenate([self._starts, *self._even_starts])
-        parity = np.concatenate([self._parity, *self._even_parity])
-        odd = np.zeros(len(starts), np.bool_)
-        odd[: len(self._starts)] = True
-        self._pass.replace(self._segments, starts, parity, odd)
-        return self._pass.order[self._starts].astype(np.int64)
+def _whole_subsets(bit_count: int) -> SubsetRanges:
+    """Each subset over all bits."""
+    rows = np.arange(SUBSETS, dtype=np.uint8)
+    return SubsetRanges(rows, np.zeros(SUBSETS, np.int64), np.full(SUBSETS, bit_count, np.int64))
 
 
-def _prefix_parity(bits: Bits) -> Bits:
-    """Parity of the first i bits, i from 0 to n."""
-    return np.concatenate([np.zeros(1, np.uint8), np.bitwise_xor.accumulate(bits)])
+def _columns(question: SubsetRanges) -> tuple[Bits, Indices, Indices]:
+    return question.subsets, question.starts, question.ends
+
+
+def _contradiction() -> ProtocolError:
+    return ProtocolError("the parities Alice tells contradict each other")

@@ -9,9 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from qepa_qkd.alarms import NORMAL_LIMITS, AlarmLimits
 from qepa_qkd.decoy import PROOFS, EpsilonBudget, SourceSettings
 from qepa_qkd.distillation import LinkSettings
 from qepa_qkd.errors import ConfigError
+from qepa_qkd.key_id import MOST_KEY_BYTES, MOST_SLAVES
 
 Role = Literal["alice", "bob"]
 
@@ -48,13 +50,15 @@ class ProtocolSection(_Section):
     qber_threshold: float = Field(default=0.08, gt=0, le=0.11)
     epsilon_correctness: float = Field(default=1e-15, gt=0, lt=1e-6)
     epsilon_secrecy: float = Field(default=1e-10, gt=0, lt=1e-6)
-    proof: str = "Lim2014"
+    proof: str = "Lim2014-chernoff"
+    reconciliation: Literal["cascade", "ldpc"] = "cascade"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        SourceSettings(self.intensities, self.intensity_probabilities)
+        source = SourceSettings(self.intensities, self.intensity_probabilities)
         if self.proof not in PROOFS:
             raise ValueError(f"proof is one of {', '.join(PROOFS)}")
+        PROOFS[self.proof].check(source)
         return self
 
 
@@ -75,10 +79,16 @@ class StoreSection(_Section):
 
 
 class SaePair(_Section):
-    """An application pair: the master takes keys at Alice's KME, the slave redeems them at Bob's."""
+    """An application pair: the master takes keys at Alice's KME, the slave redeems them at Bob's.
 
-    master: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    slave: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    `alert` and `quota_bits_per_hour` are the master's, as the first of its pairs says, and count at Alice.
+    """
+
+    master: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    slave: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")
+    alert: bool = False
+    """May use the stock that is reserved for alerts."""
+    quota_bits_per_hour: int | None = Field(default=None, ge=0)
 
 
 class KmeSection(_Section):
@@ -91,16 +101,73 @@ class KmeSection(_Section):
     private_key: FilePath
     client_ca: FilePath
     key_size_bits: int = Field(default=256, ge=64, multiple_of=8)
-    max_key_size_bits: int = Field(default=8192, ge=64, multiple_of=8)
+    max_key_size_bits: int = Field(default=8192, ge=64, le=8 * MOST_KEY_BYTES, multiple_of=8)
     max_keys_per_request: int = Field(default=128, ge=1, le=1024)
-    # One link serves one pair: an identifier says where key lies, not for whom; a second pair could redeem the first's.
-    sae: list[SaePair] = Field(min_length=1, max_length=1)
+    alert_reserve_bits: int = Field(default=0, ge=0)
+    """Stock that only masters of class alert may use."""
+    replay_window_s: float = Field(default=30.0, ge=0, le=300)
+    """How long the answer to a request is kept for its retry; 0 keeps none."""
+    hand_out_within_s: float = Field(default=30 * 86400.0, gt=0)
+    """Age at which key that nobody took is destroyed; the same at both ends."""
+    fetch_within_s: float = Field(default=7 * 86400.0, gt=0)
+    """How much longer Bob keeps key that was taken and not fetched."""
+    sae: list[SaePair] = Field(min_length=1, max_length=64)
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
         if self.key_size_bits > self.max_key_size_bits:
             raise ValueError("key_size_bits must not exceed max_key_size_bits")
+        if any(len(self.slaves_of(pair.master)) > MOST_SLAVES for pair in self.sae):
+            raise ValueError(f"a master has at most {MOST_SLAVES} slaves")
+        if len({(pair.master, pair.slave) for pair in self.sae}) < len(self.sae):
+            raise ValueError("a pair of SAEs is listed twice")
         return self
+
+    def slaves_of(self, master: str) -> tuple[str, ...]:
+        """Slaves of `master` in alphabetic order. Both ends must have the same: identifiers name slaves by number."""
+        return tuple(sorted({pair.slave for pair in self.sae if pair.master == master}))
+
+    def is_alert(self, master: str) -> bool:
+        """Whether `master` may use the alert reserve."""
+        return next((pair.alert for pair in self.sae if pair.master == master), False)
+
+    def quota_of(self, master: str) -> int | None:
+        """Bits that `master` may take in an hour; None: no limit."""
+        return next((pair.quota_bits_per_hour for pair in self.sae if pair.master == master), None)
+
+
+class ReceiverSection(_Section):
+    """Bob's detectors: our controller, which counts slots or sends time tags, or a bought tagger, which sends tags."""
+
+    device: Literal["controller", "tdc1"] = "controller"
+    detections: Literal["slots", "tags"] = "slots"
+    """What the controller reports; a TDC1 always sends tags."""
+    gate_ns: float = Field(default=100.0, gt=0)
+    """With tags: width of the window around each pulse in which a click counts."""
+    sync_every: int = Field(default=1000, ge=1, le=4096)
+    """With tags from the controller: slots between two sync pulses."""
+    threshold_v: float = Field(default=1.0, ge=-3.3, le=3.3)
+    """Of a TDC1's inputs."""
+
+    @property
+    def tags(self) -> bool:
+        """Whether detections come as time tags."""
+        return self.device == "tdc1" or self.detections == "tags"
+
+
+class AlarmSection(_Section):
+    """What this end tolerates before it raises an alarm; see `alarms`. The two ends may differ."""
+
+    rate_step: float = Field(default=NORMAL_LIMITS.rate_step, gt=0)
+    mismatch: float = Field(default=NORMAL_LIMITS.mismatch, gt=0, lt=1)
+    coincidences_low: float = Field(default=NORMAL_LIMITS.coincidences_low, ge=0, lt=1)
+    coincidences_high: float = Field(default=NORMAL_LIMITS.coincidences_high, gt=1)
+    splitting: float = Field(default=NORMAL_LIMITS.splitting, gt=0, lt=1)
+    bias: float = Field(default=NORMAL_LIMITS.bias, gt=0, lt=0.5)
+
+    def limits(self) -> AlarmLimits:
+        """The same as alarms take it."""
+        return AlarmLimits(**self.model_dump())
 
 
 class LinkConfig(_Section):
@@ -109,6 +176,8 @@ class LinkConfig(_Section):
     link: str = Field(min_length=1, max_length=64)
     serial_port: FilePath
     initial_secret: FilePath
+    authentication_origin: Literal["courier", "pqc"] = "courier"
+    """How it came: carried, or by the key exchange of `pqc_secret`, whose security is computational and shown so."""
     listen: Address | None = None
     """Alice: where Bob connects."""
     connect: Address | None = None
@@ -116,6 +185,8 @@ class LinkConfig(_Section):
     store: StoreSection
     kme: KmeSection
     protocol: ProtocolSection = ProtocolSection()
+    receiver: ReceiverSection = ReceiverSection()
+    alarms: AlarmSection = AlarmSection()
 
     def settings(self) -> LinkSettings:
         """The part that both ends compare."""
@@ -129,6 +200,7 @@ class LinkConfig(_Section):
             qber_threshold=p.qber_threshold,
             epsilon=EpsilonBudget(p.epsilon_correctness, p.epsilon_secrecy),
             proof=p.proof,
+            reconciliation=p.reconciliation,
         )
 
 

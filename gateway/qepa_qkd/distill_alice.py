@@ -5,14 +5,15 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
-from qepa_qkd.cascade import CascadeReference, Ranges
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Block,
     BlockOutcome,
     Environment,
     amplify,
+    check_alarms,
     check_error_rate,
+    check_prospects,
     final_length,
     make_passport,
 )
@@ -21,6 +22,7 @@ from qepa_qkd.key_id import BLOCK_ID_BITS
 from qepa_qkd.messages import (
     Abort,
     Amplify,
+    Bases,
     Corrected,
     Message,
     ParityReply,
@@ -34,6 +36,7 @@ from qepa_qkd.messages import (
     Verify,
     encode,
 )
+from qepa_qkd.reconciliation import METHODS, Reference
 from qepa_qkd.serial_protocol import Nibbles
 from qepa_qkd.sifting import judge
 from qepa_qkd.verification import KEY_BYTES, make_tag
@@ -41,16 +44,22 @@ from qepa_qkd.verification import KEY_BYTES, make_tag
 PAD_TARGET: Final = 200
 """Tags to keep in stock for each direction; below it every block renews more than it spends."""
 RENEWAL_BYTES: Final = 4 * TAG_BYTES
+_RUN_ENDED: Final = "the run ended before the block was full"
 
 
 class _AliceBlock(Block):
-    """Adds what only Alice holds; `expects` is the one message type that may come next."""
+    """Adds what only Alice holds; `expects` is the one message type that may come next once the block is closed."""
 
-    expects: type[Message] = ParityRequest
-    reference: CascadeReference | None = None
+    expects: type[Message] = Bases
+    reference: Reference | None = None
     bounds: KeyLength | None = None
     key = b""
     authentication_bytes = 0
+
+    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
+        super().__init__(number, settings_digest, own_hash_key, peer_hash_key)
+        self.states: list[Nibbles] = []
+        """Sent in the slots of each batch."""
 
 
 class AliceDistiller:
@@ -61,27 +70,31 @@ class AliceDistiller:
         self._settings = environment.settings
         self._secret = secret
         self._digest = environment.settings.digest()
-        self._next_number = 1
+        self._newest = 0
+        self._filling: _AliceBlock | None = None
         self._closed: dict[int, _AliceBlock] = {}
         self.outcomes: list[BlockOutcome] = []
-        self._filling = self._new_block()
 
     def restart_filling(self) -> None:
         """Forget the block that is filling; a new run begins at both ends."""
-        self._filling = self._new_block()
+        self._filling = None
 
-    def on_report(self, report: Report, raw: bytes, states: Nibbles) -> list[bytes]:
-        """Judge a report, given the states sent in its slots; close the block when it is full."""
+    def on_report(self, report: Report, raw: bytes, states: Nibbles) -> None:
+        """Keep the states sent in the slots of a report; the detections that fill a block close it.
+
+        Raises ProtocolError on reports out of order.
+        """
         block = self._filling
-        verdicts = judge(report.symbols, states)
+        if block is None:
+            block = self._filling = self._new_block(report.block)
+        if report.block != block.number or report.batch != len(block.states):
+            raise ProtocolError("reports out of order")
         block.heard.absorb(raw)
-        block.sifted.add((states & 1).astype(np.uint8), verdicts, report.symbols)
-        last = len(block.sifted) >= self._settings.block_bits
-        out = [block.say(Sift(report.batch, block.number, last, verdicts))]
-        if last:
-            self._filling = self._new_block()
-            out += self._close(block)
-        return out
+        block.states.append(states)
+        block.detections += len(states)
+        if block.detections >= self._settings.block_detections:
+            self._closed[block.number] = block
+            self._filling = None
 
     def on_message(self, message: Message, raw: bytes) -> list[bytes]:
         """Continue the block that `message` is about. Raises ProtocolError or SecurityError: drop the connection."""
@@ -90,8 +103,10 @@ class AliceDistiller:
             raise ProtocolError("a message that is about no block")
         block = self._closed.get(number)
         if block is None:
+            if isinstance(message, Bases) and self._filling is not None and number == self._filling.number:
+                raise ProtocolError("bases of a block that still fills")
             # Aborts cross: what Bob said before he heard of ours is of no interest any more.
-            return []
+            return [encode(Abort(number, _RUN_ENDED))] if isinstance(message, Bases) else []
         if isinstance(message, Abort):
             return self._end(block, message.reason)
         if not isinstance(message, block.expects) and not (
@@ -105,31 +120,44 @@ class AliceDistiller:
         except NoKey as reason:
             return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
 
-    def _new_block(self) -> _AliceBlock:
-        block = _AliceBlock(
-            self._next_number, self._digest, self._secret.hash_key_to_bob, self._secret.hash_key_to_alice
-        )
-        self._next_number += 1
-        return block
+    def _new_block(self, number: int) -> _AliceBlock:
+        if number <= self._newest:
+            raise ProtocolError("a report for a block of the past")
+        self._newest = number
+        return _AliceBlock(number, self._digest, self._secret.hash_key_to_bob, self._secret.hash_key_to_alice)
 
-    def _close(self, block: _AliceBlock) -> list[bytes]:
-        self._closed[block.number] = block
+    def _sift(self, block: _AliceBlock, batch: int, symbols: Nibbles) -> list[bytes]:
+        states = block.states[block.batches_sifted]
+        if batch != block.batches_sifted or len(symbols) != len(states):
+            raise ProtocolError("bases that belong to no batch")
+        verdicts = judge(symbols, states)
+        block.sifted.add((states & 1).astype(np.uint8), verdicts, symbols)
+        block.batches_sifted += 1
+        said = block.say(Sift(block.number, batch, verdicts))
+        return [said] if block.batches_sifted < len(block.states) else [said, *self._reconcile(block)]
+
+    def _reconcile(self, block: _AliceBlock) -> list[bytes]:
+        block.states.clear()
+        block.expects = ParityRequest
         try:
             check_error_rate(block.counts.qber_z, self._settings)
-            final_length(block, self._settings)
+            check_alarms(block, self._environment)
+            check_prospects(block, self._settings)
         except NoKey as reason:
             return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
         random = self._environment.random_bytes
         block.block_id = int.from_bytes(random(8), "little") >> (64 - BLOCK_ID_BITS)
         seed = random(16)
-        block.reference = CascadeReference(block.sifted.key_bits(), seed)
         error_rate = max(block.counts.qber_z, 1e-3)
+        block.reference = METHODS[self._settings.reconciliation].reference(block.sifted.key_bits(), seed, error_rate)
         return [block.say(Reconcile(block.number, block.block_id, seed, error_rate))]
 
     def _advance(self, block: _AliceBlock, message: Message) -> list[bytes]:
         match message:
-            case ParityRequest(_, pass_index, starts, ends) if block.reference is not None:
-                parities = block.reference.answer(Ranges(pass_index, starts, ends))
+            case Bases(_, batch, symbols):
+                return self._sift(block, batch, symbols)
+            case ParityRequest(_, question) if block.reference is not None:
+                parities = block.reference.answer(question)
                 return [block.say(ParityReply(block.number, parities))]
             case Corrected(_, errors, leak_bits) if block.reference is not None:
                 if leak_bits != block.reference.leak_bits:
@@ -172,11 +200,10 @@ class AliceDistiller:
         vault.store_block(block.block_id, block.key, block.authentication_bytes, passport, live=True)
         del self._closed[block.number]
         key_bits = 8 * (len(block.key) - block.authentication_bytes)
-        self.outcomes.append(BlockOutcome(block.number, block.qber_x, block.counts.qber_z, key_bits, None))
+        self.outcomes.append(block.outcome(key_bits, None))
         return [encode(Stored(block.number))]
 
     def _end(self, block: _AliceBlock, reason: str) -> list[bytes]:
         del self._closed[block.number]
-        qber_x = block.qber_x if block.errors else None
-        self.outcomes.append(BlockOutcome(block.number, qber_x, block.counts.qber_z, 0, reason))
+        self.outcomes.append(block.outcome(0, reason))
         return []

@@ -1,12 +1,12 @@
 """Bob's half of distillation: reports, error correction, checking what Alice decides."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from qepa_qkd.authentication import TAG_BYTES, InitialSecret
-from qepa_qkd.cascade import CascadeCorrector, Ranges
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Bits,
@@ -14,6 +14,7 @@ from qepa_qkd.distillation import (
     BlockOutcome,
     Environment,
     amplify,
+    check_alarms,
     check_error_rate,
     final_length,
     make_passport,
@@ -22,12 +23,14 @@ from qepa_qkd.errors import NoKey, ProtocolError, SecurityError
 from qepa_qkd.messages import (
     Abort,
     Amplify,
+    Bases,
     Corrected,
     Message,
     ParityReply,
     ParityRequest,
     Reconcile,
     Report,
+    Sample,
     Sift,
     Stored,
     Tag,
@@ -35,70 +38,96 @@ from qepa_qkd.messages import (
     Verify,
     encode,
 )
+from qepa_qkd.parity_questions import Question
+from qepa_qkd.reconciliation import METHODS, Corrector, Pace
 from qepa_qkd.serial_protocol import Nibbles, Slots
 from qepa_qkd.sifting import report_symbols, squash
+from qepa_qkd.slot_alignment import SAMPLE_EVENTS
 from qepa_qkd.verification import VerificationTag
 
 _MOST_AUTHENTICATION_BYTES: Final = 4096
-MOST_UNANSWERED_REPORTS: Final = 64
+MOST_UNSIFTED_BLOCKS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class _SentReport:
-    raw: bytes
+class _Batch:
     values: Nibbles
     symbols: Nibbles
 
 
 class _BobBlock(Block):
-    """Adds what only Bob holds; `expects` is the one message type that may come next."""
+    """Adds what only Bob holds; `expects` is the one message type that may come next once the block is closed."""
 
-    expects: type[Message] = Reconcile
-    sifted_closed = False
-    corrector: CascadeCorrector | None = None
+    expects: type[Message] = Sift
+    corrector: Corrector | None = None
     corrected: Bits | None = None
-    asked: Ranges | None = None
+    asked: Question | None = None
     bounds: KeyLength | None = None
     key = b""
     authentication_bytes = 0
+
+    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
+        super().__init__(number, settings_digest, own_hash_key, peer_hash_key)
+        self.batches: list[_Batch] = []
+        self.alarm: str | None = None
 
 
 class BobDistiller:
     """All blocks of one connection at Bob's end. `outcomes` collects how blocks ended, for the caller to take."""
 
-    def __init__(self, environment: Environment, secret: InitialSecret, rng: np.random.Generator) -> None:
-        """`rng` settles double clicks; it is seeded from the operating system."""
+    def __init__(
+        self,
+        environment: Environment,
+        secret: InitialSecret,
+        rng: np.random.Generator,
+        alarm: Callable[[bool], str | None] = lambda _: None,
+    ) -> None:
+        """`rng` settles double clicks; it is seeded from the operating system.
+
+        `alarm` is asked with each report what is wrong with the detections so far, if anything, and told whether they
+        close a block. A block with an alarm in its time ends when it is full, before a basis of it is named.
+        """
+        self._alarm = alarm
         self._environment = environment
         self._settings = environment.settings
         self._secret = secret
         self._rng = rng
         self._digest = environment.settings.digest()
-        self._reports: dict[int, _SentReport] = {}
-        self._next_batch = 1
+        self._newest = 0
+        self._filling: _BobBlock | None = None
         self._blocks: dict[int, _BobBlock] = {}
+        self._pace = Pace()
         self.outcomes: list[BlockOutcome] = []
 
     def restart_filling(self) -> None:
-        """Forget reports and the block that is filling; a new run begins at both ends."""
-        self._reports.clear()
-        self._blocks = {n: b for n, b in self._blocks.items() if b.block_id or b.sifted_closed}
+        """Forget the block that is filling; a new run begins at both ends."""
+        self._filling = None
 
-    def report(self, run: int, slots: Slots, detectors: Nibbles) -> bytes | None:
-        """Return the report of detections (slots not decreasing), or None while Alice is too far behind."""
-        if len(self._reports) >= MOST_UNANSWERED_REPORTS:
-            return None
+    def sample(self, run: int, slots: Slots, detectors: Nibbles) -> bytes:
+        """Return detections with their symbols, for Alice to align slots; they are in no block."""
         slots, detectors = squash(slots, detectors, self._rng)
-        symbols = report_symbols(detectors)
-        raw = encode(Report(run, self._next_batch, slots, symbols))
-        self._reports[self._next_batch] = _SentReport(raw, (detectors & 1).astype(np.uint8), symbols)
-        self._next_batch += 1
-        return raw
+        return encode(Sample(run, slots[:SAMPLE_EVENTS], report_symbols(detectors[:SAMPLE_EVENTS])))
+
+    def report(self, run: int, slots: Slots, detectors: Nibbles) -> list[bytes]:
+        """Return the report of detections (slots not decreasing), and all the block's bases when these fill it.
+
+        Nothing is said, and the detections are lost, while Alice is too far behind.
+        """
+        if sum(block.expects is Sift for block in self._blocks.values()) >= MOST_UNSIFTED_BLOCKS:
+            return []
+        block = self._filling
+        if block is None:
+            block = self._filling = self._new_block()
+        slots, detectors = squash(slots, detectors, self._rng)
+        said = block.say(Report(run, block.number, len(block.batches), slots))
+        block.batches.append(_Batch((detectors & 1).astype(np.uint8), report_symbols(detectors)))
+        block.detections += len(slots)
+        full = block.detections >= self._settings.block_detections
+        block.alarm = self._alarm(full) or block.alarm
+        return [said, *self._close(block)] if full else [said]
 
     def on_message(self, message: Message, raw: bytes) -> list[bytes]:
         """Continue the block that `message` is about. Raises ProtocolError or SecurityError: drop the connection."""
-        if isinstance(message, Sift):
-            self._on_sift(message, raw)
-            return []
         number = getattr(message, "block", None)
         if number is None:
             raise ProtocolError("a message that is about no block")
@@ -118,32 +147,41 @@ class BobDistiller:
         except NoKey as reason:
             return [*self._end(block, str(reason)), encode(Abort(block.number, str(reason)))]
 
-    def _on_sift(self, sift: Sift, raw: bytes) -> None:
-        sent = self._reports.pop(sift.batch, None)
-        if sent is None or len(sent.symbols) != len(sift.verdicts):
-            raise ProtocolError("a sift that answers no report")
-        expected_basis = np.where(sift.verdicts >= 4, 1, 0)
-        if np.any((sift.verdicts > 0) & (expected_basis != sent.symbols >> 1)):
-            raise ProtocolError("a sift that keeps detections of the other basis")
-        block = self._blocks.get(sift.block)
-        if block is None:
-            block = _BobBlock(sift.block, self._digest, self._secret.hash_key_to_alice, self._secret.hash_key_to_bob)
-            self._blocks[sift.block] = block
-        if block.sifted_closed:
-            raise ProtocolError("a sift for a block that is closed")
-        block.said.absorb(sent.raw)
-        block.heard.absorb(raw)
-        block.sifted.add(sent.values, sift.verdicts, sent.symbols)
-        block.sifted_closed = sift.last
+    def _new_block(self) -> _BobBlock:
+        self._newest += 1
+        return _BobBlock(self._newest, self._digest, self._secret.hash_key_to_alice, self._secret.hash_key_to_bob)
 
-    def _advance(self, block: _BobBlock, message: Message) -> list[bytes]:
+    def _close(self, block: _BobBlock) -> list[bytes]:
+        self._blocks[block.number] = block
+        self._filling = None
+        if block.alarm:
+            return [*self._end(block, block.alarm), encode(Abort(block.number, block.alarm))]
+        return [block.say(Bases(block.number, i, batch.symbols)) for i, batch in enumerate(block.batches)]
+
+    def _sift(self, block: _BobBlock, index: int, verdicts: Nibbles) -> None:
+        batch = block.batches[block.batches_sifted]
+        if index != block.batches_sifted or len(verdicts) != len(batch.symbols):
+            raise ProtocolError("a sift that answers no batch")
+        if np.any((verdicts > 0) & ((verdicts >= 4) != (batch.symbols >> 1))):
+            raise ProtocolError("a sift that keeps detections of the other basis")
+        block.sifted.add(batch.values, verdicts, batch.symbols)
+        block.batches_sifted += 1
+        if block.batches_sifted == len(block.batches):
+            block.batches.clear()
+            block.expects = Reconcile
+
+    def _advance(self, block: _BobBlock, message: Message) -> list[bytes]:  # noqa: PLR0911 (one case a message)
         match message:
+            case Sift(_, batch, verdicts):
+                self._sift(block, batch, verdicts)
+                return []
             case Reconcile(_, block_id, seed, error_rate):
-                if not block.sifted_closed or len(block.sifted) < self._settings.block_bits:
-                    raise ProtocolError("error correction of a block that is not full")
                 check_error_rate(block.counts.qber_z, self._settings)
+                check_alarms(block, self._environment)
                 block.block_id = block_id
-                block.corrector = CascadeCorrector(block.sifted.key_bits(), seed, error_rate)
+                bits = block.sifted.key_bits()
+                cost = self._pace.begin(self._environment.unix_time_s(), len(bits))
+                block.corrector = METHODS[self._settings.reconciliation].corrector(bits, seed, error_rate, cost)
                 block.expects = ParityReply
                 return [self._ask(block, block.corrector)]
             case ParityReply(_, parities) if block.corrector is not None and block.asked is not None:
@@ -164,12 +202,13 @@ class BobDistiller:
             case _:
                 raise ProtocolError(f"a {type(message).__name__} message out of turn")
 
-    def _ask(self, block: _BobBlock, corrector: CascadeCorrector) -> bytes:
+    def _ask(self, block: _BobBlock, corrector: Corrector) -> bytes:
         block.asked = corrector.request()
         if block.asked is not None:
-            ranges = block.asked
-            return block.say(ParityRequest(block.number, ranges.pass_index, ranges.starts, ranges.ends))
-        block.leak_bits, block.errors = corrector.leak_bits, corrector.corrected
+            return block.say(ParityRequest(block.number, block.asked))
+        self._pace.end(self._environment.unix_time_s())
+        block.leak_bits = corrector.leak_bits
+        block.errors = block.sifted.by_intensity(corrector.bits != block.sifted.key_bits())
         block.corrected, block.corrector = corrector.bits, None
         block.expects = Verify
         return block.say(Corrected(block.number, block.errors, block.leak_bits))
@@ -210,11 +249,10 @@ class BobDistiller:
         self._environment.vault.settle(block.block_id, live=True)
         del self._blocks[block.number]
         key_bits = 8 * (len(block.key) - block.authentication_bytes)
-        self.outcomes.append(BlockOutcome(block.number, block.qber_x, block.counts.qber_z, key_bits, None))
+        self.outcomes.append(block.outcome(key_bits, None))
         return []
 
     def _end(self, block: _BobBlock, reason: str) -> list[bytes]:
         del self._blocks[block.number]
-        qber_x = block.qber_x if block.errors else None
-        self.outcomes.append(BlockOutcome(block.number, qber_x, block.counts.qber_z, 0, reason))
+        self.outcomes.append(block.outcome(0, reason))
         return []

@@ -1,15 +1,20 @@
 """Distillation of blocks: what both ends share. `distill_alice` and `distill_bob` hold the two halves.
 
-Sans-IO: messages in, messages out, randomness and clock passed in. Messages about a block are hashed as they are said
-and heard; each end sends one Wegman-Carter tag over what it said, checked before key is kept. Checking late is sound
-here because a forger has to commit first: Bob's report holds his random basis choices before Alice shows any of hers,
-so who wants Alice's bases early must guess thousands of choices that Bob's authentic tag will contradict.
+Sans-IO: messages in, messages out, randomness and clock passed in. A block is closed by a number of detections that
+both ends know beforehand, and no basis of it is named before: nobody who follows the sampling can adapt to it while
+its pulses fly (Pfister et al., New J. Phys. 18, 053001, 2016). How many bits its sifting leaves is chance.
+
+Messages about a block are hashed as they are said and heard; each end sends one Wegman-Carter tag over what it said,
+checked before key is kept. Checking late is sound here because a forger has to commit first: Bob names his random
+bases before Alice shows any of hers, so who wants Alice's bases early must guess thousands of choices that Bob's
+authentic tag will contradict.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import ceil
 from typing import Final, Protocol
 
 import numpy as np
@@ -17,6 +22,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import __version__
+from qepa_qkd.alarms import NORMAL_LIMITS, AlarmLimits, judge_block, reason
 from qepa_qkd.authentication import PadLedger, Transcript
 from qepa_qkd.decoy import PROOFS, BlockCounts, EpsilonBudget, KeyLength, SourceSettings
 from qepa_qkd.errors import NoKey
@@ -28,7 +34,7 @@ from qepa_qkd.verification import TAG_BITS, failure_probability
 
 Bits = npt.NDArray[np.uint8]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 3
 _LEAST_KEY_BITS: Final = 512
 
 
@@ -41,9 +47,17 @@ class LinkSettings:
     pulse_rate_hz: float
     key_basis_probability: float
     block_bits: int
+    """Key bits a block is meant to have; see `block_detections`."""
     qber_threshold: float
     epsilon: EpsilonBudget
     proof: str
+    reconciliation: str = "cascade"
+    """A name in `reconciliation.METHODS`."""
+
+    @property
+    def block_detections(self) -> int:
+        """Detections that close a block: as many as leave `block_bits` when Bob divides his light as Alice does."""
+        return ceil(self.block_bits / self.key_basis_probability**2)
 
     def digest(self) -> bytes:
         """SHA-256 of the settings and the protocol version."""
@@ -60,6 +74,8 @@ class BlockOutcome:
     qber_z: float
     key_bits: int
     reason: str | None
+    sifted_bits: int
+    """0: the block ended before its bases were named, and has no error rates."""
 
 
 class BlockVault(Protocol):
@@ -89,13 +105,16 @@ class Environment:
     random_bytes: Callable[[int], bytes]
     """Cryptographically secure, `n` bytes."""
     unix_time_s: Callable[[], float]
+    alarm_limits: AlarmLimits = NORMAL_LIMITS
 
 
 class Block:
-    """A block at one end, from its first sifted batch to its last tag."""
+    """A block at one end, from its first batch of detections to its last tag."""
 
     def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
         self.number = number
+        self.detections = 0
+        self.batches_sifted = 0
         self.sifted = SiftedBlock.empty()
         self.said = Transcript(own_hash_key)
         self.heard = Transcript(peer_hash_key)
@@ -103,7 +122,8 @@ class Block:
             transcript.absorb(settings_digest)
         self.block_id = 0
         self.leak_bits = 0
-        self.errors = 0
+        self.errors: tuple[int, int, int] | None = None
+        """Bits corrected, by intensity; None until Bob has told."""
 
     def say(self, message: Message) -> bytes:
         """Encode a message about this block and count it as said."""
@@ -114,12 +134,17 @@ class Block:
     @property
     def counts(self) -> BlockCounts:
         """Counts both ends agree on."""
-        return self.sifted.counts
+        return replace(self.sifted.counts, m_x=self.errors)
 
     @property
     def qber_x(self) -> float:
         """Error rate of the key basis, known once errors are corrected."""
-        return self.errors / len(self.sifted)
+        return sum(self.errors or ()) / len(self.sifted)
+
+    def outcome(self, key_bits: int, reason: str | None) -> BlockOutcome:
+        """How the block ended, with what is known of it."""
+        qber_x = self.qber_x if self.errors else None
+        return BlockOutcome(self.number, qber_x, self.counts.qber_z, key_bits, reason, len(self.sifted))
 
 
 def check_error_rate(rate: float, settings: LinkSettings) -> None:
@@ -128,15 +153,31 @@ def check_error_rate(rate: float, settings: LinkSettings) -> None:
         raise NoKey(f"QBER {100 * rate:.1f} % is over the threshold of {100 * settings.qber_threshold:.1f} %")
 
 
+def check_alarms(block: Block, environment: Environment) -> None:
+    """Raise NoKey when a sifted block's counts, or this end's bits, give an alarm."""
+    source = environment.settings.source
+    verdicts = judge_block(block.counts, source, block.sifted.key_bits(), environment.alarm_limits)
+    for kind, sentence in verdicts.items():
+        if sentence is not None:
+            raise NoKey(reason(kind, sentence))
+
+
+def check_prospects(block: Block, settings: LinkSettings) -> None:
+    """Raise NoKey when a block could not give a key even if its correction found no errors and told nothing."""
+    _granted(replace(block.counts, m_x=(0, 0, 0)), 0, settings)
+
+
 def final_length(block: Block, settings: LinkSettings) -> KeyLength:
-    """What the proof grants this block. Raises NoKey when it is too little to be worth a key."""
-    if failure_probability(len(block.sifted)) > settings.epsilon.correctness:
+    """What the proof grants a corrected block. Raises NoKey when it is too little to be worth a key."""
+    return _granted(block.counts, block.leak_bits, settings)
+
+
+def _granted(counts: BlockCounts, leak_bits: int, settings: LinkSettings) -> KeyLength:
+    if failure_probability(sum(counts.n_x)) > settings.epsilon.correctness:
         raise NoKey("the verification hash is too short for the correctness asked for")
-    length = PROOFS[settings.proof].key_length(
-        block.counts, settings.source, settings.epsilon, block.leak_bits, TAG_BITS
-    )
+    length = PROOFS[settings.proof].key_length(counts, settings.source, settings.epsilon, leak_bits, TAG_BITS)
     if length.bits < _LEAST_KEY_BITS:
-        raise NoKey("the finite-key bound leaves no secret bits")
+        raise NoKey(length.reason or "the finite-key bound leaves too few secret bits")
     return length
 
 

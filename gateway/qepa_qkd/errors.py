@@ -21,6 +21,10 @@ class CorruptError(QkdError):
     """Stored data cannot be read: wrong key, damaged file, unknown schema."""
 
 
+class RestoredError(CorruptError):
+    """A store is an old copy of itself; what it would give out may have been given out before."""
+
+
 class ConfigError(QkdError):
     """The program cannot start as configured; the message is one sentence that says what to change."""
 

@@ -1,7 +1,7 @@
 """Key store of one end of a link: blocks of secret key, each bit given out exactly once.
 
-Alice takes keys (`take`), Bob redeems the identifiers she handed out (`redeem`). Either commits before it returns,
-and erases the given bytes in the same transaction: a crash between commit and use loses a key, it never repeats one.
+Alice takes keys (`take`), Bob redeems the places she names (`redeem`). Either commits before it returns, and erases
+the given bytes in the same transaction: a crash between commit and use loses a key, it never repeats one.
 """
 
 import json
@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
-from uuid import UUID
 
-from qepa_qkd.errors import KeyNotFound, StockTooLow
-from qepa_qkd.key_id import KeyLocation
+from qepa_qkd.errors import CorruptError, KeyNotFound, StockTooLow
+from qepa_qkd.key_id import BLOCK_ID_BITS, PREFIX_BITS, KeyLocation
 from qepa_qkd.store_database import StoreDatabase
 
 Intervals = list[tuple[int, int]]
@@ -20,9 +19,9 @@ Intervals = list[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoredKey:
-    """One key and its identifier."""
+    """One key and where it lay."""
 
-    key_id: UUID
+    location: KeyLocation
     value: bytes
 
 
@@ -45,18 +44,21 @@ class KeyStore:
         self._database = database
         self.on_change = on_change
 
-    def add_block(self, block_id: int, key: bytes, passport: str, *, live: bool) -> None:
+    def add_block(
+        self, block_id: int, key: bytes, passport: str, *, live: bool, created_s: float | None = None
+    ) -> None:
         """Store the key of a block, durably. Pending blocks wait for `settle`; their keys can only be redeemed."""
+        free = json.dumps([(0, len(key))])
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO blocks (id, state, created_s, free, free_bytes, sealed, passport) VALUES (?,?,?,?,?,?,?)",
                 (
                     block_id,
                     "live" if live else "pending",
-                    time.time(),
-                    json.dumps([(0, len(key))]),
+                    time.time() if created_s is None else created_s,
+                    free,
                     len(key),
-                    self._database.seal(key, _label(block_id)),
+                    self._database.seal(key, _label(block_id, free)),
                     passport,
                 ),
             )
@@ -89,15 +91,20 @@ class KeyStore:
         query = "SELECT 1 FROM blocks WHERE id = ? AND state != 'dropped'"
         return tuple(block_id for block_id in block_ids if self._database.read(query, block_id))
 
-    def take(self, number: int, size_bytes: int) -> list[StoredKey]:
+    def take(self, number: int, size_bytes: int, *, keep_bits: int = 0, newer_than_s: float = 0.0) -> list[StoredKey]:
         """Give out `number` fresh keys, oldest blocks first; all or none. Raises StockTooLow.
 
-        A key never spans two blocks: the tail of a block waits for a request that fits.
+        At least `keep_bits` stay in stock, and blocks stored before `newer_than_s` (Unix time) are not touched. A key
+        never spans two blocks: the tail of a block waits for a request that fits.
         """
         taken: list[StoredKey] = []
         with self._database.transaction() as connection:
+            if self.live_bits(newer_than_s) - 8 * number * size_bytes < keep_bits:
+                raise StockTooLow(f"the store does not hold {number} keys of {8 * size_bytes} bits for this request")
             rows = connection.execute(
-                "SELECT id, free FROM blocks WHERE state = 'live' AND free_bytes >= ? ORDER BY sequence", (size_bytes,)
+                "SELECT id, free FROM blocks WHERE state = 'live' AND free_bytes >= ? AND created_s >= ? "
+                "ORDER BY sequence",
+                (size_bytes, newer_than_s),
             )
             for block_id, free in rows.fetchall():
                 wanted = []
@@ -114,18 +121,35 @@ class KeyStore:
         self.on_change()
         return taken
 
-    def redeem(self, key_ids: Sequence[UUID]) -> list[StoredKey]:
-        """Give out the keys that the peer handed out under `key_ids`; all or none. Raises KeyNotFound."""
-        locations = [KeyLocation.from_uuid(key_id) for key_id in key_ids]
+    def redeem(self, locations: Sequence[KeyLocation]) -> list[StoredKey]:
+        """Give out the keys that the peer handed out at `locations`; all or none. Raises KeyNotFound."""
         by_block: dict[int, list[KeyLocation]] = {}
         for location in locations:
             by_block.setdefault(location.block_id, []).append(location)
-        found: dict[UUID, StoredKey] = {}
+        found: dict[KeyLocation, StoredKey] = {}
         with self._database.transaction():
             for block_id, wanted in by_block.items():
-                found |= {key.key_id: key for key in self._consume(block_id, wanted)}
+                found |= {key.location: key for key in self._consume(block_id, wanted)}
         self.on_change()
-        return [found[key_id] for key_id in key_ids]
+        return [found[location] for location in locations]
+
+    def blocks_named(self, prefix: int) -> tuple[int, ...]:
+        """Identifiers of the blocks, used up or not, that begin with these `PREFIX_BITS` bits; rarely more than one."""
+        shift = BLOCK_ID_BITS - PREFIX_BITS
+        first = prefix << shift
+        rows = self._database.read("SELECT id FROM blocks WHERE id BETWEEN ? AND ?", first, first + (1 << shift) - 1)
+        return tuple(cast(int, row[0]) for row in rows)
+
+    def expire(self, before_s: float) -> int:
+        """Destroy what is left of blocks stored before `before_s` (Unix time); returns the bits destroyed."""
+        query = "SELECT id, free_bytes FROM blocks WHERE free_bytes > 0 AND state = 'live' AND created_s < ?"
+        if not self._database.read(query, before_s):
+            return 0
+        with self._database.transaction():
+            old = cast("list[tuple[int, int]]", self._database.read(query, before_s))
+            destroyed = self._destroy(old)
+        self.on_change()
+        return destroyed
 
     def prune(self, most_bits: int) -> int:
         """Destroy the oldest blocks until at most `most_bits` remain; returns the bits destroyed."""
@@ -138,11 +162,7 @@ class KeyStore:
             for block_id, free_bytes in rows.fetchall():
                 if destroyed >= excess:
                     break
-                connection.execute(
-                    "UPDATE blocks SET free = '[]', free_bytes = 0, sealed = NULL WHERE id = ?", (block_id,)
-                )
-                destroyed += 8 * free_bytes
-            self._database.add_total("destroyed_bits", destroyed)
+                destroyed += self._destroy([(block_id, free_bytes)])
         self.on_change()
         return destroyed
 
@@ -150,9 +170,15 @@ class KeyStore:
         """Bits that can still be given out, pending blocks included."""
         return 8 * cast(int, self._database.read("SELECT coalesce(sum(free_bytes), 0) FROM blocks")[0][0])
 
-    def key_count(self, size_bytes: int) -> int:
-        """How many keys of `size_bytes` can be taken now."""
-        rows = self._database.read("SELECT free FROM blocks WHERE state = 'live' AND free_bytes > 0")
+    def live_bits(self, newer_than_s: float = 0.0) -> int:
+        """Bits that can be taken now, of blocks stored since `newer_than_s`."""
+        query = "SELECT coalesce(sum(free_bytes), 0) FROM blocks WHERE state = 'live' AND created_s >= ?"
+        return 8 * cast(int, self._database.read(query, newer_than_s)[0][0])
+
+    def key_count(self, size_bytes: int, newer_than_s: float = 0.0) -> int:
+        """How many keys of `size_bytes` can be taken now, from blocks stored since `newer_than_s`."""
+        query = "SELECT free FROM blocks WHERE state = 'live' AND free_bytes > 0 AND created_s >= ?"
+        rows = self._database.read(query, newer_than_s)
         return sum((end - start) // size_bytes for (free,) in rows for start, end in json.loads(cast(str, free)))
 
     def figures(self) -> StoreFigures:
@@ -171,25 +197,41 @@ class KeyStore:
         rows = self._database.read("SELECT passport FROM blocks ORDER BY sequence DESC LIMIT ?", newest)
         return [cast(str, row[0]) for row in rows]
 
+    def _destroy(self, blocks: Iterable[tuple[int, int]]) -> int:
+        """Destroy the rest of blocks, given with their free bytes, inside a transaction; returns the bits."""
+        bits = 0
+        for block_id, free_bytes in blocks:
+            self._database.write("UPDATE blocks SET free = '[]', free_bytes = 0, sealed = NULL WHERE id = ?", block_id)
+            bits += 8 * free_bytes
+        self._database.add_total("destroyed_bits", bits)
+        return bits
+
     def _consume(self, block_id: int, wanted: Sequence[KeyLocation]) -> list[StoredKey]:
         """Cut `wanted` out of one block, inside a transaction."""
         rows = self._database.read("SELECT free, sealed FROM blocks WHERE id = ? AND free_bytes > 0", block_id)
         if not rows:
             raise KeyNotFound("the block of a key_ID is unknown or used up")
         free: Intervals = [(start, end) for start, end in json.loads(cast(str, rows[0][0]))]
-        key = bytearray(self._database.unseal(cast(bytes, rows[0][1]), _label(block_id)))
+        key = bytearray(self._unseal(block_id, cast(str, rows[0][0]), cast(bytes, rows[0][1])))
         keys = []
         for location in wanted:
             start, end = location.offset, location.offset + location.size
             free = _cut(free, start, end, location)
-            keys.append(StoredKey(location.to_uuid(), bytes(key[start:end])))
+            keys.append(StoredKey(location, bytes(key[start:end])))
             key[start:end] = bytes(location.size)
-        free_bytes = sum(end - start for start, end in free)
-        sealed = self._database.seal(bytes(key), _label(block_id)) if free_bytes else None
-        with_key = (json.dumps(free), free_bytes, sealed, block_id)
+        free_bytes, rest = sum(end - start for start, end in free), json.dumps(free)
+        sealed = self._database.seal(bytes(key), _label(block_id, rest)) if free_bytes else None
+        with_key = (rest, free_bytes, sealed, block_id)
         self._database.write("UPDATE blocks SET free = ?, free_bytes = ?, sealed = ? WHERE id = ?", *with_key)
         self._database.add_total("consumed_bits", 8 * sum(location.size for location in wanted))
         return keys
+
+    def _unseal(self, block_id: int, free: str, sealed: bytes) -> bytes:
+        try:
+            return self._database.unseal(sealed, _label(block_id, free))
+        except CorruptError:
+            # Blocks stored by version 1 of the schema and not touched since.
+            return self._database.unseal(sealed, f"block {block_id}")
 
 
 def _cut(free: Intervals, start: int, end: int, location: KeyLocation) -> Intervals:
@@ -197,8 +239,9 @@ def _cut(free: Intervals, start: int, end: int, location: KeyLocation) -> Interv
         if first <= start and end <= last:
             rest = [(first, start), (end, last)]
             return free[:index] + [(a, b) for a, b in rest if a < b] + free[index + 1 :]
-    raise KeyNotFound(f"key_ID {location.to_uuid()} is unknown or was used before")
+    raise KeyNotFound(f"{location} is unknown or was used before")
 
 
-def _label(block_id: int) -> str:
-    return f"block {block_id}"
+def _label(block_id: int, free: str) -> str:
+    """Bind a sealed block to what is left of it: given bytes are zeros inside, and must never pass for key."""
+    return f"block {block_id} {free}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 
@@ -31,7 +31,8 @@ class KmeClient:
     """One KME as one SAE sees it. An async context manager; reuse it, a TLS handshake costs milliseconds.
 
     Every call raises TransientError when the KME cannot be reached, SecurityError when TLS or authorisation fails,
-    ProtocolError on an answer that makes no sense.
+    ProtocolError on an answer that makes no sense. A request for keys whose answer is lost is sent once more with the
+    same identifier, so that a KME of this project burns no key; pass `request_id` to go on doing so by yourself.
     """
 
     def __init__(self, url: str, *, ca: Path, certificate: Path, private_key: Path, timeout_s: float = 10.0) -> None:
@@ -46,17 +47,31 @@ class KmeClient:
             base_url=f"{url}/api/v1/keys", verify=context, timeout=timeout_s, trust_env=False
         )
 
-    async def enc_keys(self, slave: str, number: int = 1, size: int | None = None) -> list[QkdKey]:
-        """Take `number` fresh keys of `size` bits to share with `slave`. Raises StockTooLow; try again later."""
+    async def enc_keys(
+        self,
+        slave: str,
+        number: int = 1,
+        size: int | None = None,
+        *,
+        additional_slaves: Sequence[str] = (),
+        request_id: str | None = None,
+    ) -> list[QkdKey]:
+        """Take `number` fresh keys of `size` bits to share with `slave` and `additional_slaves`.
+
+        Raises StockTooLow; try again later.
+        """
         body: dict[str, Any] = {"number": number}
         if size is not None:
             body["size"] = size
-        return _keys(await self._call("POST", f"{quote(slave, safe='')}/enc_keys", body), number)
+        if additional_slaves:
+            body["additional_slave_SAE_IDs"] = list(additional_slaves)
+        return _keys(await self._call_for_keys(f"{quote(slave, safe='')}/enc_keys", body, request_id), number)
 
-    async def dec_keys(self, master: str, key_ids: Sequence[UUID]) -> list[QkdKey]:
+    async def dec_keys(self, master: str, key_ids: Sequence[UUID], *, request_id: str | None = None) -> list[QkdKey]:
         """Redeem keys that `master` took, in this order, all or none; this consumes them. Raises KeyNotFound."""
         body = {"key_IDs": [{"key_ID": str(key_id)} for key_id in key_ids]}
-        keys = _keys(await self._call("POST", f"{quote(master, safe='')}/dec_keys", body), len(key_ids))
+        document = await self._call_for_keys(f"{quote(master, safe='')}/dec_keys", body, request_id)
+        keys = _keys(document, len(key_ids))
         by_id = {key.key_id: key for key in keys}
         if set(by_id) != set(key_ids):
             raise ProtocolError("the KME answered with other keys than asked for")
@@ -80,9 +95,20 @@ class KmeClient:
         """Close on leaving."""
         await self.close()
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def _call_for_keys(self, path: str, body: dict[str, Any], request_id: str | None) -> dict[str, Any]:
+        headers = {"Idempotency-Key": request_id or uuid4().hex}
         try:
-            response = await self._http.request(method, path, json=body)
+            return await self._call("POST", path, body, headers)
+        except TransientError as error:
+            if not isinstance(error.__cause__, (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError)):
+                raise
+            return await self._call("POST", path, body, headers)
+
+    async def _call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        try:
+            response = await self._http.request(method, path, json=body, headers=headers)
         except httpx.TransportError as error:
             if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error) or "alert" in str(error):
                 raise SecurityError(f"TLS with the KME failed: {error}") from error

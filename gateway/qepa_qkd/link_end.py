@@ -16,17 +16,21 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import __version__
+from qepa_qkd.alarms import BLOCK_KINDS, KINDS, ClickMonitor, kind_of, sentence_of
 from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
+from qepa_qkd.drivers.receiver import OnEvents, Receiver
+from qepa_qkd.drivers.tdc1 import Tdc1
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
-from qepa_qkd.kme import Kme, KmeServer, make_app
+from qepa_qkd.history import History, behind_pseudo_terminal, history_path
+from qepa_qkd.kme import Kme
+from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.link_status import LinkStatus
 from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
-from qepa_qkd.serial_protocol import Detections
 from qepa_qkd.store_database import read_secret_file, write_secret_file
-from qepa_qkd.terminal import Terminal
 from qepa_qkd.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -48,32 +52,60 @@ class LinkEnd:
         self.secret = InitialSecret.parse(read_secret_file(config.initial_secret, "Initial secret"))
         self.vault = Vault(config.store.path, config.store.kek, self.secret, is_alice=role == "alice")
         self.status = LinkStatus()
+        if config.authentication_origin == "pqc":
+            self.status.authentication = "computational"
+        self.history = History(history_path(config.store.path))
+        self.click_monitor = ClickMonitor(self.settings.source, config.alarms.limits())
+        """Bob's: knows the rate of detections over all runs."""
         self.environment = Environment(
             settings=self.settings,
             vault=self.vault,
             signer=_signing_key(config.store.signing_key),
             random_bytes=secrets.token_bytes,
             unix_time_s=time.time,
+            alarm_limits=config.alarms.limits(),
         )
         kme = Kme(config.kme, role, self.vault, self.status, config.store.quota_bits)
-        self.kme_server = KmeServer(config.kme, make_app(kme))
+        self.kme_server = KmeServer(config.kme, kme)
 
     async def open_terminal_once(self) -> None:
         """Check that the controller answers before anything is promised. Raises ConfigError."""
         try:
-            (await Terminal.open(str(self.config.serial_port))).close()
+            (await self._open_device()).close()
         except (TransientError, ProtocolError) as error:
             raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
+        self.history.started(time.time(), simulated=behind_pseudo_terminal(self.config.serial_port))
 
-    async def wait_for_terminal(self, on_detections: Callable[[Detections], None] | None = None) -> Terminal:
+    async def wait_for_terminal(self, on_events: OnEvents | None = None) -> Terminal:
         """Return an open terminal; tries until there is one."""
         while True:
             try:
-                return await Terminal.open(str(self.config.serial_port), on_detections)
+                return await Terminal.open(str(self.config.serial_port), on_events)
             except (TransientError, ProtocolError) as error:
                 self.status.state = "no key: the optical controller does not answer"
                 logger.warning("%s", error)
                 await asyncio.sleep(RETRY_S)
+
+    async def wait_for_receiver(self, on_events: OnEvents) -> Receiver:
+        """Return Bob's open receiver, set as configured; tries until there is one."""
+        while True:
+            try:
+                return await self._open_device(on_events)
+            except (TransientError, ProtocolError) as error:
+                self.status.state = "no key: the receiver does not answer"
+                logger.warning("%s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _open_device(self, on_events: OnEvents | None = None) -> Receiver:
+        port, receiver = str(self.config.serial_port), self.config.receiver
+        if self.role == "bob" and receiver.device == "tdc1":
+            return await Tdc1.open(port, on_events, threshold_v=receiver.threshold_v)
+        terminal = await Terminal.open(port, on_events)
+        if on_events is not None and receiver.tags:
+            await terminal.command("STOP")
+            await terminal.command("SET report=tags")
+            await terminal.command(f"SET sync_every={receiver.sync_every}")
+        return terminal
 
     def hello(self) -> bytes:
         """This end's first message."""
@@ -103,8 +135,10 @@ class LinkEnd:
     def record(self, outcomes: list[BlockOutcome], *, running: bool) -> None:
         """Take finished blocks into the status and the log; empties the list. `running`: a run is under way."""
         for outcome in outcomes:
-            self.status.qber = outcome.qber_z if outcome.qber_x is None else outcome.qber_x
+            self._record_error_rates(outcome)
+            self._record_alarm(outcome)
             self.status.blocks += 1
+            self.history.block(time.time(), outcome, self.vault.keys.stock_bits())
             if outcome.reason is None:
                 logger.info("block %d: %d key bits, QBER %.4f", outcome.block, outcome.key_bits, self.status.qber)
             else:
@@ -115,6 +149,22 @@ class LinkEnd:
                 self.status.state = "running" if outcome.reason is None else f"no key: {outcome.reason}"
         outcomes.clear()
 
+    def _record_error_rates(self, outcome: BlockOutcome) -> None:
+        if outcome.sifted_bits:
+            self.status.qber_test = outcome.qber_z
+            if outcome.qber_x is not None:
+                self.status.qber_key = outcome.qber_x
+            self.status.qber = outcome.qber_z if outcome.qber_x is None else outcome.qber_x
+
+    def _record_alarm(self, outcome: BlockOutcome) -> None:
+        """A block's end raises or clears the alarms that are told from blocks; Alice hears of Bob's others so, too."""
+        kinds = BLOCK_KINDS if self.role == "bob" else KINDS
+        kind = kind_of(outcome.reason)
+        if kind is not None and kind in kinds:
+            self.status.alarms.update({kind: sentence_of(outcome.reason or "")})
+        elif kind is None and outcome.sifted_bits:
+            self.status.alarms.update(dict.fromkeys(kinds))
+
 
 async def keep_alive(channel: ClassicalChannel) -> None:
     """Say something every few seconds, so that the peer knows a dead connection from a quiet one."""
@@ -123,7 +173,7 @@ async def keep_alive(channel: ClassicalChannel) -> None:
         channel.send(encode(KeepAlive()))
 
 
-async def watch(terminal: Terminal) -> None:
+async def watch(terminal: Receiver) -> None:
     """Raise TransientError once the terminal is lost."""
     raise TransientError(await asyncio.shield(terminal.closed))
 

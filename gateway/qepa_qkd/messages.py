@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qepa_qkd.errors import ProtocolError
+from qepa_qkd.parity_questions import Question, decode_question, encode_question
 from qepa_qkd.serial_protocol import Nibbles, Slots
 from qepa_qkd.sifting import LAST_VERDICT
 
@@ -20,6 +21,7 @@ Indices = npt.NDArray[np.int64]
 
 MAX_MESSAGE: Final = 4 << 20
 _MOST_EVENTS: Final = 1 << 20
+_MOST_PARITIES: Final = 1 << 24
 _SKIP: Final = 0xFFFF
 
 
@@ -71,22 +73,46 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Bob's detections, one per slot, slots increasing; see `sifting.report_symbols`."""
+class Sample:
+    """Detections with their symbols that no block will hold: from them Alice finds which slot is which."""
 
     run: int
-    batch: int
     slots: Slots
     symbols: Nibbles
 
 
 @dataclass(frozen=True, slots=True)
-class Sift:
-    """Alice's verdicts on report `batch`, which belongs to block `block`; `last` closes the block."""
+class Aligned:
+    """Alice knows which of her slots are Bob's: blocks of `run` may begin."""
 
-    batch: int
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where Bob detected something, slots increasing: batch `batch` of block `block`, counted from 0. No bases yet."""
+
+    run: int
     block: int
-    last: bool
+    batch: int
+    slots: Slots
+
+
+@dataclass(frozen=True, slots=True)
+class Bases:
+    """What Bob says of a batch's detections once its block is closed; see `sifting.report_symbols`."""
+
+    block: int
+    batch: int
+    symbols: Nibbles
+
+
+@dataclass(frozen=True, slots=True)
+class Sift:
+    """Alice's verdicts on a batch whose bases she knows."""
+
+    block: int
+    batch: int
     verdicts: Nibbles
 
 
@@ -102,17 +128,15 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class ParityRequest:
-    """Bob asks for the parities of ranges in one Cascade pass."""
+    """Bob asks for parities."""
 
     block: int
-    pass_index: int
-    starts: Indices
-    ends: Indices
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
 class ParityReply:
-    """Alice's answer, one bit a range."""
+    """Alice's answer, one bit a parity."""
 
     block: int
     parities: Bits
@@ -120,10 +144,10 @@ class ParityReply:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """Bob is done: bits he changed and parities he was told."""
+    """Bob is done: bits he changed, by intensity, and parities he was told."""
 
     block: int
-    errors: int
+    errors: tuple[int, int, int]
     leak_bits: int
 
 
@@ -191,8 +215,8 @@ class Refuse:
 
 
 Message = (
-    Hello | Settle | RunStart | RunReady | Pause | Report | Sift | Reconcile | ParityRequest | ParityReply
-    | Corrected | Verify | Verified | Amplify | Tag | Stored | Abort | KeepAlive | Refuse
+    Hello | Settle | RunStart | RunReady | Pause | Sample | Aligned | Report | Bases | Sift | Reconcile
+    | ParityRequest | ParityReply | Corrected | Verify | Verified | Amplify | Tag | Stored | Abort | KeepAlive | Refuse
 )  # fmt: skip
 
 
@@ -233,6 +257,9 @@ class _Reader:
     def numbers(self, count: int, kind: str) -> Indices:
         return np.frombuffer(self.take(count * np.dtype(kind).itemsize), kind).astype(np.int64)
 
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._position)
+
     def end(self) -> None:
         if self._position != len(self._data):
             raise ProtocolError("a classical message with bytes left over")
@@ -254,23 +281,19 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911, PLR0912 (one case a mes
             return pack("<BI", 4, run)
         case Pause(reason):
             return b"\x05" + _text(reason)
-        case Report(run, batch, slots, symbols):
-            first = int(slots[0]) if len(slots) else 0
-            words = _slot_words(slots, first)
-            head = pack("<BIIQII", 6, run, batch, first, len(words), len(symbols))
-            return head + words.tobytes() + _pack_bits(np.stack([symbols & 1, symbols >> 1], axis=1).ravel())
-        case Sift(batch, block, last, verdicts):
+        case Report(run, block, batch, slots):
+            return pack("<BIII", 6, run, block, batch) + _pack_slots(slots)
+        case Sift(block, batch, verdicts):
             padded = np.append(verdicts, np.zeros(len(verdicts) & 1, np.uint8)).astype(np.uint8)
-            return pack("<BIIBI", 7, batch, block, last, len(verdicts)) + (padded[0::2] | padded[1::2] << 4).tobytes()
+            return pack("<BIII", 7, block, batch, len(verdicts)) + (padded[0::2] | padded[1::2] << 4).tobytes()
         case Reconcile(block, block_id, seed, error_rate):
             return pack("<BIQ16sd", 8, block, block_id, seed, error_rate)
-        case ParityRequest(block, pass_index, starts, ends):
-            head = pack("<BIBI", 9, block, pass_index, len(starts))
-            return head + starts.astype("<u4").tobytes() + ends.astype("<u4").tobytes()
+        case ParityRequest(block, question):
+            return pack("<BI", 9, block) + encode_question(question)
         case ParityReply(block, parities):
             return pack("<BII", 10, block, len(parities)) + _pack_bits(parities)
         case Corrected(block, errors, leak_bits):
-            return pack("<BIII", 11, block, errors, leak_bits)
+            return pack("<BIIIII", 11, block, *errors, leak_bits)
         case Verify(block, key, tag):
             return pack("<BI16s16s", 12, block, key, tag)
         case Verified(block):
@@ -287,6 +310,12 @@ def encode(message: Message) -> bytes:  # noqa: PLR0911, PLR0912 (one case a mes
             return b"\x12"
         case Refuse(reason):
             return b"\x13" + _text(reason)
+        case Sample(run, slots, symbols):
+            return pack("<BI", 20, run) + _pack_slots(slots) + _pack_symbols(symbols)
+        case Aligned(run):
+            return pack("<BI", 21, run)
+        case Bases(block, batch, symbols):
+            return pack("<BIII", 22, block, batch, len(symbols)) + _pack_symbols(symbols)
 
 
 def decode(data: bytes) -> Message:
@@ -318,13 +347,41 @@ def _bits(reader: _Reader, count: int) -> Bits:
     return np.unpackbits(raw, count=count, bitorder="little")
 
 
-def _slot_words(slots: Slots, first: int) -> npt.NDArray[np.uint16]:
-    """16-bit gaps; 65535 stands for that many slots without an event."""
-    gaps = np.diff(slots, prepend=first)
-    skips = gaps // _SKIP
-    words = np.full(len(gaps) + int(skips.sum()), _SKIP, np.int64)
-    words[np.cumsum(skips + 1) - 1] = gaps % _SKIP
-    return words.astype("<u2")
+def _pack_slots(slots: Slots) -> bytes:
+    """First slot, then 16-bit gaps; 65535 stands for that many slots without an event."""
+    first = int(slots[0]) if len(slots) else 0
+    words = gaps = np.diff(slots, prepend=first)
+    if gaps.max(initial=0) >= _SKIP:
+        skips = gaps // _SKIP
+        words = np.full(len(gaps) + int(skips.sum()), _SKIP, np.int64)
+        words[np.cumsum(skips + 1) - 1] = gaps % _SKIP
+    return struct.pack("<QII", first, len(words), len(slots)) + words.astype("<u2").tobytes()
+
+
+def _slots(reader: _Reader) -> Slots:
+    first = reader.number("Q")
+    word_count, count = reader.count(_MOST_EVENTS), reader.count(_MOST_EVENTS)
+    words = reader.numbers(word_count, "<u2")
+    if first >= 1 << 60:
+        raise ProtocolError("detections in slots beyond the last")
+    slots: Slots = first + np.cumsum(words)
+    if words.max(initial=0) == _SKIP:
+        slots = slots[words != _SKIP]
+    if len(slots) != count or np.any(np.diff(slots) <= 0):
+        raise ProtocolError("detections whose slots are impossible")
+    return slots
+
+
+def _pack_symbols(symbols: Nibbles) -> bytes:
+    return _pack_bits(np.stack([symbols & 1, symbols >> 1], axis=1).ravel())
+
+
+def _symbols(reader: _Reader, count: int) -> Nibbles:
+    halves = _bits(reader, 2 * count).reshape(count, 2)
+    symbols = (halves[:, 0] | halves[:, 1] << 1).astype(np.uint8)
+    if np.any(symbols == 1):
+        raise ProtocolError("detections whose symbols are impossible")
+    return symbols
 
 
 def _hello(reader: _Reader) -> Hello:
@@ -334,30 +391,31 @@ def _hello(reader: _Reader) -> Hello:
     return Hello(digest, software, positions, reader.fields(f"{pending}Q"))
 
 
+def _sample(reader: _Reader) -> Sample:
+    run, slots = reader.number(), _slots(reader)
+    return Sample(run, slots, _symbols(reader, len(slots)))
+
+
 def _report(reader: _Reader) -> Report:
-    run, batch, first = reader.fields("IIQ")
-    word_count, count = reader.count(_MOST_EVENTS), reader.count(_MOST_EVENTS)
-    words = reader.numbers(word_count, "<u2")
-    if first >= 1 << 60:
-        raise ProtocolError("a report of slots beyond the last")
-    slots = (first + np.cumsum(words))[words != _SKIP]
-    halves = _bits(reader, 2 * count).reshape(count, 2)
-    symbols = (halves[:, 0] | halves[:, 1] << 1).astype(np.uint8)
-    if len(slots) != count or np.any(np.diff(slots) <= 0) or np.any(symbols == 1):
-        raise ProtocolError("a report whose slots or symbols are impossible")
-    return Report(run, batch, slots, symbols)
+    run, block, batch = reader.fields("III")
+    return Report(run, block, batch, _slots(reader))
+
+
+def _bases(reader: _Reader) -> Bases:
+    block, batch = reader.fields("II")
+    return Bases(block, batch, _symbols(reader, reader.count(_MOST_EVENTS)))
 
 
 def _sift(reader: _Reader) -> Sift:
-    batch, block, last = reader.fields("IIB")
+    block, batch = reader.fields("II")
     count = reader.count(_MOST_EVENTS)
     packed = np.frombuffer(reader.take((count + 1) // 2), np.uint8)
     verdicts = np.empty(2 * len(packed), np.uint8)
     verdicts[0::2], verdicts[1::2] = packed & 15, packed >> 4
     verdicts = verdicts[:count]
-    if last > 1 or np.any(verdicts > LAST_VERDICT):
+    if np.any(verdicts > LAST_VERDICT):
         raise ProtocolError("a sift with verdicts that do not exist")
-    return Sift(batch, block, bool(last), verdicts)
+    return Sift(block, batch, verdicts)
 
 
 def _reconcile(reader: _Reader) -> Reconcile:
@@ -368,19 +426,22 @@ def _reconcile(reader: _Reader) -> Reconcile:
 
 
 def _parity_request(reader: _Reader) -> ParityRequest:
-    block, pass_index = reader.fields("IB")
-    count = reader.count(_MOST_EVENTS)
-    return ParityRequest(block, pass_index, reader.numbers(count, "<u4"), reader.numbers(count, "<u4"))
+    return ParityRequest(reader.number(), decode_question(reader.rest()))
 
 
 def _parity_reply(reader: _Reader) -> ParityReply:
-    block, count = reader.number(), reader.count(_MOST_EVENTS)
+    block, count = reader.number(), reader.count(_MOST_PARITIES)
     return ParityReply(block, _bits(reader, count))
 
 
 def _amplify(reader: _Reader) -> Amplify:
     block, key_bits, authentication_bytes = reader.fields("IIH")
     return Amplify(block, key_bits, authentication_bytes, reader.take(reader.count(MAX_MESSAGE)))
+
+
+def _corrected(reader: _Reader) -> Corrected:
+    block, first, second, third, leak_bits = reader.fields("IIIII")
+    return Corrected(block, (first, second, third), leak_bits)
 
 
 _PARSERS: dict[int, Callable[[_Reader], Message]] = {
@@ -394,7 +455,7 @@ _PARSERS: dict[int, Callable[[_Reader], Message]] = {
     8: _reconcile,
     9: _parity_request,
     10: _parity_reply,
-    11: lambda r: Corrected(*r.fields("III")),
+    11: _corrected,
     12: lambda r: Verify(*r.fields("I16s16s")),
     13: lambda r: Verified(r.number()),
     14: _amplify,
@@ -403,4 +464,7 @@ _PARSERS: dict[int, Callable[[_Reader], Message]] = {
     17: lambda r: Abort(r.number(), r.text()),
     18: lambda _: KeepAlive(),
     19: lambda r: Refuse(r.text()),
+    20: _sample,
+    21: lambda r: Aligned(r.number()),
+    22: _bases,
 }

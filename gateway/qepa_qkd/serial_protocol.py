@@ -7,7 +7,6 @@ covers, so that a lost frame is a known gap and never shifts the sift. hardware/
 
 import re
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,25 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from qepa_qkd.errors import ProtocolError
+from qepa_wire import link_frames as frames
+from qepa_wire.errors import WireError
 
 Slots = npt.NDArray[np.int64]
 Nibbles = npt.NDArray[np.uint8]
 
-MAX_PAYLOAD: Final = 4096
-"""Longest payload of one frame, bytes; a controller needs two such buffers."""
-
-STATE_GONE: Final = 0xF
+MAX_PAYLOAD: Final = frames.MAX_PAYLOAD
+"""Longest payload of one frame, bytes."""
+STATE_GONE: Final = frames.STATE_GONE
 """State nibble of a slot that the transmitter never sent or no longer remembers."""
+SYNC_CHANNEL: Final = frames.SYNC_CHANNEL
+"""Channel of a time tag that is a sync pulse; 0 to 3 are the detectors H, V, D, A."""
 
-_KIND_COMMAND, _KIND_REPLY, _KIND_DETECTIONS, _KIND_QUERY, _KIND_STATES = 0x01, 0x02, 0x10, 0x11, 0x12
-_HEAD = struct.Struct("<BH")
-_CRC = struct.Struct("<I")
-_DETECTIONS = struct.Struct("<IQQI")
-_QUERY = struct.Struct("<IHQ")
-_STATES = struct.Struct("<IHH")
-_MAX_FRAME: Final = MAX_PAYLOAD + _HEAD.size + _CRC.size + (MAX_PAYLOAD // 254) + 4
-_DETECTION_SKIP: Final = 0x3FFF
-_QUERY_SKIP: Final = 0xFFFF
+_DETECTIONS = struct.Struct(frames.DETECTIONS_HEAD)
+_QUERY = struct.Struct(frames.STATE_QUERY_HEAD)
+_STATES = struct.Struct(frames.STATES_HEAD)
+_TIME_TAGS = struct.Struct(frames.TIME_TAGS_HEAD)
+_LARGEST_TICK_PS: Final = 10**6
+_LARGEST_PS: Final = (1 << 63) - 1
 _TEXT = re.compile(rb"[\x20-\x7e]{1,1024}")
 
 QUERY_SLOTS: Final = 1500
@@ -47,7 +46,7 @@ class SerialProtocolError(ProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A text command to a controller: `*IDN?`, `SET name=value`, `START run=...`, `STOP`, `STATUS?`."""
+    """A text command to a controller; qepa_wire.link_commands has them all."""
 
     text: str
 
@@ -93,7 +92,24 @@ class States:
     states: Nibbles
 
 
-Message = Command | Reply | Detections | StateQuery | States
+@dataclass(frozen=True, slots=True)
+class TimeTags:
+    """Everything that run `run`'s tagger saw in [first_ps, end_ps): times in picoseconds on its own clock, since START.
+
+    `times_ps` do not decrease; `channels` are 0 H, 1 V, 2 D, 3 A, 4 sync. `tick_ps` is the resolution, and all times
+    are multiples of it. `overflow` counts events that were dropped since the run began.
+    """
+
+    run: int
+    first_ps: int
+    end_ps: int
+    overflow: int
+    tick_ps: int
+    times_ps: Slots
+    channels: Nibbles
+
+
+Message = Command | Reply | Detections | StateQuery | States | TimeTags
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,124 +129,87 @@ class FrameDamaged:
 Event = Message | FramesLost | FrameDamaged
 
 
-def cobs_encode(data: bytes) -> bytes:
-    """Return `data` without zero bytes (Cheshire and Baker 1999), no delimiter. Grows by 1 in 254, at least 1."""
-    out = bytearray()
-    pieces = data.split(b"\0")
-    for piece in pieces:
-        start = 0
-        while len(piece) - start >= 254:
-            out.append(255)
-            out += piece[start : start + 254]
-            start += 254
-        out.append(len(piece) - start + 1)
-        out += piece[start:]
-    return bytes(out)
-
-
-def cobs_decode(data: bytes) -> bytes:
-    """Invert `cobs_encode`. Raises SerialProtocolError on a zero byte or a code that points past the end."""
-    out = bytearray()
-    position, end = 0, len(data)
-    if end == 0 or 0 in data:
-        raise SerialProtocolError("an empty COBS frame or a zero byte inside one")
-    while position < end:
-        code = data[position]
-        following = position + code
-        if following > end:
-            raise SerialProtocolError("a COBS code that points outside its frame")
-        out += data[position + 1 : following]
-        if code < 255 and following < end:
-            out.append(0)
-        position = following
-    return bytes(out)
-
-
 class FrameEncoder:
     """Turns messages into frames and counts the sequence of one direction."""
 
     def __init__(self) -> None:
-        self._sequence = 0
+        self._writer = frames.FrameWriter()
 
     def encode(self, message: Message) -> bytes:
         """Return the frame of `message`, delimiter included. Raises ValueError when it does not fit."""
-        kind, payload = _pack(message)
-        if len(payload) > MAX_PAYLOAD:
-            raise ValueError(f"a payload of {len(payload)} bytes does not fit a frame of {MAX_PAYLOAD}")
-        body = _HEAD.pack(kind, self._sequence) + payload
-        self._sequence = (self._sequence + 1) & 0xFFFF
-        return cobs_encode(body + _CRC.pack(zlib.crc32(body))) + b"\0"
+        kind, payload = encode_message(message)
+        try:
+            return self._writer.frame(kind, payload)
+        except WireError as error:
+            raise ValueError(str(error)) from None
 
 
 class FrameDecoder:
     """Bytes in, events out. Damaged frames become events, never exceptions; memory is bounded by one frame."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._expected: int | None = None
-        self._skipping = False
-        self.frames_lost = 0
-        self.frames_damaged = 0
+        self._reader = frames.FrameReader()
+        self._payloads_damaged = 0
+
+    @property
+    def frames_lost(self) -> int:
+        """Frames missing by their sequence numbers."""
+        return self._reader.frames_lost
+
+    @property
+    def frames_damaged(self) -> int:
+        """Frames that arrived and could not be read."""
+        return self._reader.frames_damaged + self._payloads_damaged
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield what `data` completes, in order. All of it is consumed once the iterator is exhausted."""
-        self._buffer += data
-        while (end := self._buffer.find(0)) >= 0:
-            frame = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            if self._skipping:
-                self._skipping = False
-            elif frame:
-                yield from self._frame(frame)
-        if len(self._buffer) > _MAX_FRAME:
-            self._buffer.clear()
-            if not self._skipping:
-                self._skipping = True
-                self.frames_damaged += 1
-                yield FrameDamaged("no delimiter within the longest frame")
-
-    def _frame(self, frame: bytes) -> Iterator[Event]:
-        try:
-            sequence, message = decode_frame(frame)
-        except SerialProtocolError as error:
-            self.frames_damaged += 1
-            yield FrameDamaged(str(error))
-            return
-        gap = 0 if self._expected is None else (sequence - self._expected) & 0xFFFF
-        self._expected = (sequence + 1) & 0xFFFF
-        if gap:
-            self.frames_lost += gap
-            yield FramesLost(gap)
-        yield message
+        """Yield what `data` completes, in order. All of it is consumed at once."""
+        for kind, payload, count in self._reader.feed(data):
+            if kind == frames.LOST:
+                yield FramesLost(count)
+            elif kind == frames.DAMAGED:
+                yield FrameDamaged(payload.decode())
+            else:
+                try:
+                    yield decode_message(kind, payload)
+                except SerialProtocolError as error:
+                    self._payloads_damaged += 1
+                    yield FrameDamaged(str(error))
 
 
 def decode_frame(frame: bytes) -> tuple[int, Message]:
     """Return (sequence, message) of one frame without its delimiter. Raises SerialProtocolError, nothing else."""
-    if len(frame) > _MAX_FRAME:
-        raise SerialProtocolError("a frame longer than the protocol allows")
-    body = cobs_decode(frame)
-    if len(body) < _HEAD.size + _CRC.size:
-        raise SerialProtocolError("a frame shorter than its header")
-    body, (crc,) = body[: -_CRC.size], _CRC.unpack(body[-_CRC.size :])
-    if zlib.crc32(body) != crc:
-        raise SerialProtocolError("a frame whose CRC does not match")
-    kind, sequence = _HEAD.unpack_from(body)
+    try:
+        kind, sequence, payload = frames.parse(frame)
+    except WireError as error:
+        raise SerialProtocolError(str(error)) from None
+    return sequence, decode_message(kind, payload)
+
+
+def decode_message(kind: int, payload: bytes) -> Message:
+    """Return the message of one frame's payload. Raises SerialProtocolError, nothing else."""
     unpack = _UNPACK.get(kind)
     if unpack is None:
         raise SerialProtocolError(f"a frame of unknown kind {kind:#04x}")
     try:
-        return sequence, unpack(body[_HEAD.size :])
+        return unpack(payload)
     except struct.error as error:
         raise SerialProtocolError(f"a payload cut short: {error}") from None
 
 
 def detections_that_fit(slots: Slots, first_slot: int) -> int:
     """How many of `slots` go in one Detections frame that starts at `first_slot` (skip words counted)."""
-    if not len(slots):
-        return 0
-    gaps = np.diff(slots, prepend=first_slot)
-    words = np.cumsum(1 + gaps // _DETECTION_SKIP)
-    return int(np.searchsorted(words, (MAX_PAYLOAD - _DETECTIONS.size) // 2, side="right"))
+    return _events_that_fit(slots, first_slot, frames.DETECTION_SKIP, _DETECTIONS.size)
+
+
+def tags_that_fit(times_ps: Slots, first_ps: int, tick_ps: int) -> int:
+    """How many of `times_ps` go in one TimeTags frame that starts at `first_ps`."""
+    return _events_that_fit(times_ps // tick_ps, first_ps // tick_ps, frames.TAG_SKIP, _TIME_TAGS.size)
+
+
+def _events_that_fit(times: Slots, first: int, skip: int, head: int) -> int:
+    room = (MAX_PAYLOAD - head) // 2
+    words = np.cumsum(1 + np.diff(times[: room + 1], prepend=first) // skip)
+    return int(np.searchsorted(words, room, side="right"))
 
 
 def split_queries(run: int, first_tag: int, slots: Slots) -> Iterator[StateQuery]:
@@ -239,34 +218,41 @@ def split_queries(run: int, first_tag: int, slots: Slots) -> Iterator[StateQuery
     room = (MAX_PAYLOAD - _QUERY.size) // 2
     while position < len(slots):
         part = slots[position : position + QUERY_SLOTS]
-        words = np.cumsum(1 + np.diff(part, prepend=part[0]) // _QUERY_SKIP)
+        words = np.cumsum(1 + np.diff(part, prepend=part[0]) // frames.QUERY_SKIP)
         part = part[: max(1, int(np.searchsorted(words, room, side="right")))]
         yield StateQuery(run=run, tag=tag, slots=part)
         position += len(part)
         tag = (tag + 1) & 0xFFFF
 
 
-def _pack(message: Message) -> tuple[int, bytes]:
+def encode_message(message: Message) -> tuple[int, bytes]:
+    """Return (kind, payload). Raises ValueError on text that is no text."""
     match message:
         case Command(text) | Reply(text):
             encoded = text.encode("ascii")
             if not _TEXT.fullmatch(encoded):
                 raise ValueError("a command or reply is 1 to 1,024 printable ASCII characters")
-            return (_KIND_COMMAND if isinstance(message, Command) else _KIND_REPLY), encoded
+            return (frames.COMMAND if isinstance(message, Command) else frames.REPLY), encoded
         case Detections():
             head = _DETECTIONS.pack(message.run, message.first_slot, message.end_slot, message.overflow)
             gaps = np.diff(message.slots, prepend=message.first_slot)
-            words = _with_skips(gaps, _DETECTION_SKIP, message.detectors.astype(np.int64), 2)
-            return _KIND_DETECTIONS, head + words
+            words = _with_skips(gaps, frames.DETECTION_SKIP, message.detectors.astype(np.int64), 2)
+            return frames.DETECTIONS, head + words
+        case TimeTags():
+            tick_ps = message.tick_ps
+            first, end = message.first_ps // tick_ps, message.end_ps // tick_ps
+            head = _TIME_TAGS.pack(message.run, first, end, message.overflow, tick_ps)
+            gaps = np.diff(message.times_ps // tick_ps, prepend=first)
+            return frames.TIME_TAGS, head + _with_skips(gaps, frames.TAG_SKIP, message.channels.astype(np.int64), 3)
         case StateQuery():
             first = int(message.slots[0])
             gaps = np.diff(message.slots, prepend=first)
-            words = _with_skips(gaps, _QUERY_SKIP, np.zeros(len(gaps), np.int64), 0)
-            return _KIND_QUERY, _QUERY.pack(message.run, message.tag, first) + words
+            words = _with_skips(gaps, frames.QUERY_SKIP, np.zeros(len(gaps), np.int64), 0)
+            return frames.STATE_QUERY, _QUERY.pack(message.run, message.tag, first) + words
         case States():
             padded = np.append(message.states, np.zeros(len(message.states) & 1, np.uint8)).astype(np.uint8)
             packed = (padded[0::2] | padded[1::2] << 4).astype(np.uint8).tobytes()
-            return _KIND_STATES, _STATES.pack(message.run, message.tag, len(message.states)) + packed
+            return frames.STATES, _STATES.pack(message.run, message.tag, len(message.states)) + packed
 
 
 def _with_skips(gaps: Slots, skip: int, low_bits: Slots, shift: int) -> bytes:
@@ -291,23 +277,36 @@ def _unpack_words(payload: bytes) -> Slots:
 
 def _unpack_detections(payload: bytes) -> Detections:
     run, first_slot, end_slot, overflow = _DETECTIONS.unpack_from(payload)
-    if first_slot > end_slot or end_slot >= 1 << 62:
+    if first_slot > end_slot or end_slot >= frames.LARGEST_TIME:
         raise SerialProtocolError("detections whose slot range is not a range")
     words = _unpack_words(payload[_DETECTIONS.size :])
     slots = first_slot + np.cumsum(words >> 2)
-    events = (words >> 2) != _DETECTION_SKIP
+    events = (words >> 2) != frames.DETECTION_SKIP
     slots, detectors = slots[events], (words & 3)[events].astype(np.uint8)
     if len(slots) and slots[-1] >= end_slot:
         raise SerialProtocolError("a detection outside the slot range of its block")
     return Detections(run, first_slot, end_slot, overflow, slots, detectors)
 
 
+def _unpack_time_tags(payload: bytes) -> TimeTags:
+    run, first, end, overflow, tick_ps = _TIME_TAGS.unpack_from(payload)
+    if not 1 <= tick_ps <= _LARGEST_TICK_PS or first > end or end * tick_ps > _LARGEST_PS:
+        raise SerialProtocolError("time tags whose time range is not a range")
+    words = _unpack_words(payload[_TIME_TAGS.size :])
+    ticks = first + np.cumsum(words >> 3)
+    events = (words >> 3) != frames.TAG_SKIP
+    ticks, channels = ticks[events], (words & 7)[events].astype(np.uint8)
+    if len(ticks) and (ticks[-1] >= end or channels.max() > SYNC_CHANNEL):
+        raise SerialProtocolError("a time tag outside the range of its block, or of no channel")
+    return TimeTags(run, first * tick_ps, end * tick_ps, overflow, tick_ps, ticks * tick_ps, channels)
+
+
 def _unpack_query(payload: bytes) -> StateQuery:
     run, tag, first_slot = _QUERY.unpack_from(payload)
     words = _unpack_words(payload[_QUERY.size :])
-    if first_slot >= 1 << 62:
+    if first_slot >= frames.LARGEST_TIME:
         raise SerialProtocolError("a state query beyond the last slot")
-    slots = (first_slot + np.cumsum(words))[words != _QUERY_SKIP]
+    slots = (first_slot + np.cumsum(words))[words != frames.QUERY_SKIP]
     if not len(slots):
         raise SerialProtocolError("a state query for no slot")
     return StateQuery(run, tag, slots)
@@ -324,9 +323,10 @@ def _unpack_states(payload: bytes) -> States:
 
 
 _UNPACK: dict[int, Callable[[bytes], Message]] = {
-    _KIND_COMMAND: lambda payload: Command(_unpack_text(payload)),
-    _KIND_REPLY: lambda payload: Reply(_unpack_text(payload)),
-    _KIND_DETECTIONS: _unpack_detections,
-    _KIND_QUERY: _unpack_query,
-    _KIND_STATES: _unpack_states,
+    frames.COMMAND: lambda payload: Command(_unpack_text(payload)),
+    frames.REPLY: lambda payload: Reply(_unpack_text(payload)),
+    frames.DETECTIONS: _unpack_detections,
+    frames.STATE_QUERY: _unpack_query,
+    frames.STATES: _unpack_states,
+    frames.TIME_TAGS: _unpack_time_tags,
 }

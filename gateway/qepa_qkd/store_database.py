@@ -1,7 +1,8 @@
 """The encrypted SQLite file behind key store and pad ledger: opening, schema migrations, sealing of secrets.
 
 WAL with synchronous=FULL: what a committed transaction says survives a power cut. `secure_delete` overwrites what is
-deleted. Secrets are sealed with AES-256-GCM under a key-encryption key (KEK) from a file of its own.
+deleted. Secrets are sealed with AES-256-GCM under a key-encryption key (KEK) from a file of its own. A counter file
+beside the KEK tells a restored copy from the original (`commit_counter`).
 """
 
 import os
@@ -16,9 +17,11 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from qepa_qkd.commit_counter import STORE_ID_BYTES, CommitCounter
 from qepa_qkd.errors import ConfigError, CorruptError, TransientError
 
 _NONCE_BYTES: Final = 12
+_COMMITS: Final = "commits"
 
 MIGRATIONS: Final = (
     """
@@ -45,6 +48,23 @@ MIGRATIONS: Final = (
     );
     CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
     CREATE TABLE identity (name TEXT PRIMARY KEY, sealed BLOB NOT NULL);
+    """,
+    """
+    CREATE TABLE answers (
+        client TEXT NOT NULL,
+        request_id TEXT,
+        fingerprint BLOB NOT NULL,
+        sealed BLOB NOT NULL,
+        expires_s REAL NOT NULL,
+        UNIQUE (client, request_id)
+    );
+    CREATE TABLE shares (
+        key_id TEXT PRIMARY KEY,
+        waiting INTEGER NOT NULL,
+        sealed BLOB NOT NULL,
+        created_s REAL NOT NULL
+    );
+    CREATE TABLE usage (sae TEXT PRIMARY KEY, hour INTEGER NOT NULL, bits INTEGER NOT NULL);
     """,
 )
 """Schema changes in order; `PRAGMA user_version` counts how many a file has seen."""
@@ -76,7 +96,11 @@ class StoreDatabase:
     """One open store file. Not for sharing between threads or processes."""
 
     def __init__(self, path: Path, kek_path: Path) -> None:
-        """Open or create both files. ConfigError: they cannot be used; CorruptError: they do not belong together."""
+        """Open or create the files.
+
+        Raises ConfigError when they cannot be used, CorruptError when they are damaged or do not belong together,
+        RestoredError when the store is an old copy.
+        """
         if not kek_path.exists():
             if path.exists():
                 raise CorruptError(f"Key store {path} exists but its key file {kek_path} is missing.")
@@ -96,25 +120,30 @@ class StoreDatabase:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._migrate()
             self._check_kek()
+            self._counter = self._open_counter(kek_path.with_name(kek_path.name + ".counter"))
         except OSError as error:
             raise ConfigError(f"Key store {path} cannot be opened: {error.strerror}.") from None
         except sqlite3.DatabaseError as error:
             raise CorruptError(f"Key store {path} cannot be read: {error}.") from None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._connection.close()
+        self._counter.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable once the outermost block is left; exceptions roll back."""
+        """All or nothing, durable and counted once the outermost block is left; exceptions roll back."""
         if self._connection.in_transaction:
             yield self._connection
             return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             yield self._connection
+            self.add_total(_COMMITS, 1)
+            commits = self.total(_COMMITS)
             self._connection.execute("COMMIT")
+            self._counter.advance(commits)
         except sqlite3.OperationalError as error:  # disk full, locked by another process
             raise TransientError(f"the key store cannot be written: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -163,7 +192,7 @@ class StoreDatabase:
         return self.unseal(rows[0][0], name) if rows else None
 
     def put_sealed_value(self, name: str, secret: bytes) -> None:
-        """Set a named secret once, inside a transaction."""
+        """Set a named secret once."""
         self._connection.execute("INSERT INTO identity VALUES (?, ?)", (name, self.seal(secret, name)))
 
     def _migrate(self) -> None:
@@ -175,5 +204,17 @@ class StoreDatabase:
 
     def _check_kek(self) -> None:
         if self.sealed_value("kek check") is None:
-            with self.transaction():
-                self.put_sealed_value("kek check", b"qepa")
+            self.put_sealed_value("kek check", b"qepa")
+
+    def _open_counter(self, path: Path) -> CommitCounter:
+        store_id = self.sealed_value("store id")
+        if store_id is not None:
+            counter = CommitCounter(path, store_id)
+            counter.check(self.total(_COMMITS))
+            return counter
+        # File first: killed in between, the next start finds a store without identity and begins again.
+        store_id = secrets.token_bytes(STORE_ID_BYTES)
+        counter = CommitCounter(path, store_id)
+        counter.create()
+        self.put_sealed_value("store id", store_id)
+        return counter

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.universal_hash import PolynomialHash
+from qepa_qkd.universal_hash import PolynomialHash, collision_probability
 
 Bits = npt.NDArray[np.uint8]
 KEY_BYTES: Final = 16
@@ -37,7 +37,4 @@ def make_tag(key: bytes, bits: Bits) -> VerificationTag:
 
 def failure_probability(bit_count: int) -> float:
     """Upper bound that different strings of `bit_count` bits pass."""
-    hashed = PolynomialHash(bytes(16))
-    hashed.update(bytes(4))
-    hashed.update(bytes(-(-bit_count // 8)))
-    return hashed.collision_probability()
+    return collision_probability(4, -(-bit_count // 8))

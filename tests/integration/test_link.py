@@ -224,6 +224,46 @@ async def test_an_eavesdropper_leaves_no_key_and_the_reason_is_shown(link: Link)
     assert extension["secret_bits_produced"] == 0
 
 
+async def test_time_tags_on_a_drifting_clock_make_the_same_keys(link: Link) -> None:
+    with (link.directory / "bob.toml").open("a") as config:
+        config.write('\n[receiver]\ndetections = "tags"\ngate_ns = 20\n')
+    edit(link.directory / "bob.toml", 'link = "gw-1"', 'link = "gw-1"\nauthentication_origin = "pqc"')
+    link.start_all("--clock-offset-ppm", "37", "--clock-walk-ppb", "20")
+    extension = await link.until_blocks(1)
+    assert extension["authentication"] == "information-theoretic"
+    assert (await until_extension(link, "bob", lambda _: True))["authentication"] == "computational"
+    assert 0.005 < extension["qber"] < 0.03
+    async with link.client("alice", "dock") as dock, link.client("bob", "gw-1") as gateway:
+        mine = await dock.enc_keys("gw-1", 8)
+        theirs = await gateway.dec_keys("dock", [key.key_id for key in mine])
+        assert [k.value for k in mine] == [k.value for k in theirs]
+
+
+async def test_a_blinded_receiver_is_an_alarm_at_both_ends_and_ends_with_its_cause(link: Link) -> None:
+    link.start_all("--attack", "blinding until=8")
+    await until_extension(link, "bob", lambda e: "blinding" in e["alarms"] and e["threat_level"] == "high")
+    extension = await until_extension(link, "alice", lambda e: "blinding" in e["alarms"])
+    assert extension["link_state"].startswith("no key: blinding alarm")
+    assert extension["secret_bits_produced"] == 0
+    assert extension["rekey_s"] > 10  # nothing in stock
+    await link.until_blocks(1)
+    for role in ("alice", "bob"):
+        extension = await until_extension(link, role, lambda e: not e["alarms"])
+        assert extension["threat_level"] == "elevated"
+
+
+async def until_extension(link: Link, role: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    sae, peer = ("dock", "gw-1") if role == "alice" else ("gw-1", "dock")
+    end = time.monotonic() + 40
+    async with link.client(role, sae) as client:
+        while True:
+            extension: dict[str, Any] = (await client.status(peer))["status_extension"]
+            if condition(extension):
+                return extension
+            assert time.monotonic() < end, extension
+            await asyncio.sleep(0.2)
+
+
 def run_once(link: Link, role: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"qepa_qkd.{role}", "--config", str(link.directory / f"{role}.toml")]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

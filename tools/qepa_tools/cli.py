@@ -13,15 +13,17 @@ from rich.table import Table
 
 from .board.cli import app as board_app
 from .errors import ToolError
+from .kme.cli import app as kme_app
+from .link.cli import app as link_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
 server_app = typer.Typer(no_args_is_help=True, help="The hospital server.")
-link_app = typer.Typer(no_args_is_help=True, help="The optical QKD link.")
 app.add_typer(gateway_app, name="gateway")
 app.add_typer(server_app, name="server")
 app.add_typer(link_app, name="link")
 app.add_typer(board_app, name="board")
+app.add_typer(kme_app, name="kme")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
@@ -102,14 +104,6 @@ def server_run(config: ConfigOption) -> None:
     raise typer.Exit(run(config))
 
 
-@link_app.command("virtual", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def link_virtual(context: typer.Context) -> None:
-    """Run the virtual optical bench alone; it prints the paths of its two pseudo-terminals."""
-    from .bench.__main__ import main  # noqa: PLC0415
-
-    raise typer.Exit(main(context.args))
-
-
 @app.command()
 def doctor(
     data: Annotated[Path | None, typer.Option(help="Directory of WFDB records.")] = None, as_json: JsonOption = False
@@ -137,11 +131,12 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
-    from .benchmarks import board, lighthe  # noqa: PLC0415
+    from .benchmarks import board, lighthe, link  # noqa: PLC0415
 
     known: dict[Benchmark, Callable[[], dict[str, object]]] = {
         Benchmark.LIGHTHE: lighthe.run,
         Benchmark.BOARD: board.run,
+        Benchmark.LINK: link.run,
     }
     if name is not None and name not in known:
         _fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ SETTINGS = LinkSettings(
 class MemoryLink:
     """Both ends in one place. `wire` may change or drop what one end says to the other."""
 
-    def __init__(self, directory: Path, bench: BenchSettings, seed: int = 1) -> None:
+    def __init__(self, directory: Path, bench: BenchSettings, seed: int = 1, settings: LinkSettings = SETTINGS) -> None:
+        self.settings = settings
         self.optics = OpticalBench(bench, PulseSettings(), np.random.default_rng(seed))
         self.offset = bench.slot_offset
         self.secret = InitialSecret.parse(os.urandom(4096))
@@ -49,7 +51,7 @@ class MemoryLink:
 
     def connect(self) -> None:
         alice, bob = (
-            Environment(SETTINGS, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
+            Environment(self.settings, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
             for role in ("alice", "bob")
         )
         self.alice = AliceDistiller(alice, self.secret)
@@ -59,22 +61,24 @@ class MemoryLink:
         """Send pulses until a block has ended at both ends, or at one and the other waits for nothing any more."""
         while not (self.alice.outcomes or self.bob.outcomes):
             slots, detectors = self.optics.advance(200_000)
-            raw = self.bob.report(1, slots, detectors)
-            if raw is None or (arrived := self.wire("alice", raw)) is None:
+            if not self.deliver([("alice", m) for m in self.bob.report(1, slots, detectors)]):
                 return
-            report = decode(arrived)
-            assert isinstance(report, Report)
-            states = self.optics.states(np.maximum(report.slots - self.offset, 0))
-            self.deliver([("bob", m) for m in self.alice.on_report(report, arrived, states)])
 
-    def deliver(self, queue: list[tuple[str, bytes]]) -> None:
+    def deliver(self, queue: list[tuple[str, bytes]]) -> bool:
+        """Pass messages on until nobody has more to say; return whether all arrived."""
+        arrived = True
         while queue:
             receiver, sent = queue.pop(0)
             data = self.wire(receiver, sent)
             if data is None:
-                continue
-            end, other = (self.alice, "bob") if receiver == "alice" else (self.bob, "alice")
-            queue += [(other, answer) for answer in end.on_message(decode(data), data)]
+                arrived = False
+            elif isinstance(message := decode(data), Report):
+                states = self.optics.states(np.maximum(message.slots - self.offset, 0))
+                self.alice.on_report(message, data, states)
+            else:
+                end, other = (self.alice, "bob") if receiver == "alice" else (self.bob, "alice")
+                queue += [(other, answer) for answer in end.on_message(message, data)]
+        return arrived
 
     def close(self) -> None:
         for vault in self.vaults.values():
@@ -85,9 +89,10 @@ class MemoryLink:
 def make_link(tmp_path: Path) -> Iterator[Callable[..., MemoryLink]]:
     links: list[MemoryLink] = []
 
-    def make(**bench: float) -> MemoryLink:
+    def make(proof: str = SETTINGS.proof, reconciliation: str = "cascade", **bench: float) -> MemoryLink:
+        settings = replace(SETTINGS, proof=proof, reconciliation=reconciliation)
         directory = tmp_path / str(len(links))
-        links.append(MemoryLink(directory, BenchSettings(**bench)))  # type: ignore[arg-type]
+        links.append(MemoryLink(directory, BenchSettings(**bench), settings=settings))  # type: ignore[arg-type]
         return links[-1]
 
     yield make

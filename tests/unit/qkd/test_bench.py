@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
+from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import NoKey, ProtocolError, TransientError
 from qepa_qkd.serial_protocol import STATE_GONE, Detections, FrameDecoder
 from qepa_qkd.sifting import judge, report_symbols, squash, tally
 from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, find_offset
-from qepa_qkd.terminal import Terminal
 from qepa_tools.bench.__main__ import PseudoTerminal
 from qepa_tools.bench.controllers import HOST_SILENCE_LIMIT_S, Bench
 from qepa_tools.bench.physics import BenchSettings, OpticalBench, PulseSettings
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_light() -> None:
 
 
 def test_dead_time_and_order_hold_across_calls() -> None:
-    bench = optics(BenchSettings(dead_time_ns=5000, afterpulse_probability=0.3))
+    bench = optics(BenchSettings(dead_time_ns=5500, afterpulse_probability=0.3))
     parts = [bench.advance(997) for _ in range(200)]
     slots, detectors = (np.concatenate(x) for x in zip(*parts, strict=True))
     assert np.all(np.diff(slots) >= 0)
@@ -185,7 +185,7 @@ async def test_a_host_that_does_not_read_loses_events_and_is_told(rig: Rig) -> N
     rig.bench.start_optics(0.0)
     receiver.outgoing.clear()
     for tick in range(200):
-        receiver._heard_s = rig.bench.transmitter._heard_s = 0.05 * tick
+        receiver._heard_ms = rig.bench.transmitter._heard_ms = 50 * tick
         rig.bench.advance(0.05 * tick)
     assert sum(map(len, receiver.outgoing)) < receiver.queue_limit_bytes + 20_000
     decoder = FrameDecoder()

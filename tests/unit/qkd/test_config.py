@@ -57,7 +57,7 @@ def test_defaults_and_relative_paths(tmp_path: Path) -> None:
         ("[protocol]", "[protocol]\nintensities = [0.1, 0.2, 0.3]", "mu1 > mu2"),
         ("[protocol]", '[protocol]\nproof = "trust me"', "Lim2014"),
         ("[protocol]", "[protocol]\nunknown = 1", "unknown"),
-        ('slave = "gw-1" }]', 'slave = "gw-1" }, { master = "dock", slave = "gw-2" }]', "sae"),
+        ('slave = "gw-1" }]', 'slave = "gw-1" }, { master = "dock", slave = "gw-1" }]', "listed twice"),
         ("[store]", "[store]\nquota_bits = 50000\nlow_water_bits = 50000", "below quota_bits"),
         ("[kme]", "[kme]\nkey_size_bits = 100", "key_size_bits"),
     ],

@@ -10,10 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import messages as m
+from qepa_qkd.decoy import PROOFS
 from qepa_qkd.errors import ProtocolError, QkdError, SecurityError
+from qepa_qkd.parity_questions import Divisions, SyndromeBits
 from qepa_qkd.passport import verify_passport
 
-from .conftest import MemoryLink
+from .conftest import SETTINGS, MemoryLink
 
 MakeLink = Callable[..., MemoryLink]
 
@@ -31,9 +33,51 @@ def test_a_block_ends_in_the_same_key_at_both_ends(make_link: MakeLink) -> None:
     assert 0.005 < alice.qber_z < 0.025
     assert stocks(link) == (alice.key_bits, alice.key_bits)
     mine = link.vaults["alice"].keys.take(20, 32)
-    theirs = link.vaults["bob"].keys.redeem([key.key_id for key in mine])
+    theirs = link.vaults["bob"].keys.redeem([key.location for key in mine])
     assert [k.value for k in mine] == [k.value for k in theirs]
     assert len({k.value for k in mine}) == 20
+
+
+def test_no_basis_is_named_before_the_detections_of_its_block_are_closed(make_link: MakeLink) -> None:
+    link = make_link()
+    detections: dict[int, int] = {}
+    named: list[int] = []
+
+    def watch(receiver: str, data: bytes) -> bytes:
+        match m.decode(data):
+            case m.Report(block=block, slots=slots):
+                assert not named
+                detections[block] = detections.get(block, 0) + len(slots)
+            case m.Bases(block=block) | m.Sift(block=block):
+                # 120,000 bits where 0.7 of the light is in the key basis at either end.
+                assert detections[block] >= 120_000 / 0.49
+                named.append(block)
+        return data
+
+    link.wire = watch
+    link.run_block()
+    assert named
+    assert link.alice.outcomes[0].key_bits > 0
+
+
+def test_bases_before_their_time_are_refused(make_link: MakeLink) -> None:
+    link = make_link()
+    slots, detectors = link.optics.advance(200_000)
+    link.deliver([("alice", said) for said in link.bob.report(1, slots, detectors)])
+    with pytest.raises(ProtocolError, match="still fills"):
+        link.deliver([("alice", m.encode(m.Bases(1, 0, np.zeros(len(np.unique(slots)), np.uint8))))])
+
+
+def test_a_block_whose_run_ended_before_alice_closed_it_ends_at_bob_too(make_link: MakeLink) -> None:
+    link = make_link()
+    while len(said := link.bob.report(1, *link.optics.advance(200_000))) == 1:
+        link.deliver([("alice", said[0])])
+    link.alice.restart_filling()
+    link.deliver([("alice", data) for data in said[1:]])
+    assert "run ended" in str(link.bob.outcomes[0].reason)
+    link.bob.outcomes.clear()
+    link.run_block()
+    assert link.alice.outcomes[0].reason is None
 
 
 def test_the_authentication_ledger_is_spent_and_renewed(make_link: MakeLink) -> None:
@@ -128,7 +172,9 @@ def test_verification_catches_an_error_that_correction_left(make_link: MakeLink)
 def change(message: m.Message) -> m.Message | None:  # noqa: PLR0911 (one line a kind)
     """The smallest change of a message that still parses; None where there is nothing to change."""
     match message:
-        case m.Report(symbols=symbols) if (test := np.flatnonzero(symbols >= 2)).size:
+        case m.Report(slots=slots):
+            return replace(message, slots=np.append(slots[:-1], slots[-1] + 1))
+        case m.Bases(symbols=symbols) if (test := np.flatnonzero(symbols >= 2)).size:
             altered = symbols.copy()
             altered[test[0]] ^= 1
             return replace(message, symbols=altered)
@@ -138,16 +184,17 @@ def change(message: m.Message) -> m.Message | None:  # noqa: PLR0911 (one line a
             return replace(message, verdicts=altered)
         case m.Reconcile():
             return replace(message, block_id=message.block_id ^ 1)
-        case m.ParityRequest():
-            ends = message.ends.copy()
-            ends[-1] -= 1
-            return replace(message, ends=ends) if ends[-1] > message.starts[-1] else None
+        case m.ParityRequest(question=Divisions(segments=segments)):
+            altered = segments.copy()
+            altered[-1] -= 1
+            fits = altered[-1] >= 0 and (len(altered) == 1 or altered[-1] > altered[-2])
+            return replace(message, question=replace(message.question, segments=altered)) if fits else None
         case m.ParityReply():
             parities = message.parities.copy()
             parities[0] ^= 1
             return replace(message, parities=parities)
         case m.Corrected():
-            return replace(message, errors=message.errors + 1)
+            return replace(message, errors=(message.errors[0] + 1, *message.errors[1:]))
         case m.Verify():
             return replace(message, key=bytes(16))
         case m.Amplify():
@@ -160,7 +207,7 @@ def change(message: m.Message) -> m.Message | None:  # noqa: PLR0911 (one line a
 
 @pytest.mark.parametrize(
     "kind",
-    [m.Report, m.Sift, m.Reconcile, m.ParityRequest, m.ParityReply, m.Corrected, m.Verify, m.Amplify],
+    [m.Report, m.Bases, m.Sift, m.Reconcile, m.ParityRequest, m.ParityReply, m.Corrected, m.Verify, m.Amplify],
     ids=lambda kind: kind.__name__,
 )
 def test_one_changed_message_gives_no_live_key_anywhere(make_link: MakeLink, kind: type) -> None:
@@ -260,3 +307,31 @@ def test_messages_out_of_turn_are_protocol_errors(make_link: MakeLink) -> None:
     link.wire = early
     with pytest.raises(QkdError, match="out of turn"):
         link.run_block()
+
+
+def test_errors_corrected_by_syndromes_make_the_same_key_at_both_ends(make_link: MakeLink) -> None:
+    link = make_link(reconciliation="ldpc")
+    said = []
+    link.wire = lambda _, data: said.append(m.decode(data)) or data
+    link.run_block()
+    (alice,), (bob,) = link.alice.outcomes, link.bob.outcomes
+    assert alice == bob
+    assert stocks(link) == (alice.key_bits, alice.key_bits)
+    assert alice.key_bits > 0
+    requests = [message for message in said if isinstance(message, m.ParityRequest)]
+    assert len(requests) < 8
+    assert all(isinstance(request.question, SyndromeBits) for request in requests)
+
+
+def test_ends_that_correct_errors_differently_do_not_agree() -> None:
+    assert SETTINGS.digest() != replace(SETTINGS, reconciliation="ldpc").digest()
+
+
+@pytest.mark.parametrize("proof", PROOFS)
+def test_every_proof_makes_the_same_key_at_both_ends(make_link: MakeLink, proof: str) -> None:
+    link = make_link(proof=proof)
+    link.run_block()
+    (alice,), (bob,) = link.alice.outcomes, link.bob.outcomes
+    assert alice == bob
+    assert alice.key_bits > 0
+    assert stocks(link) == (alice.key_bits, alice.key_bits)

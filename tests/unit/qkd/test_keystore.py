@@ -7,11 +7,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.errors import ConfigError, CorruptError, KeyNotFound, NoKey, SecurityError, StockTooLow
@@ -40,25 +37,25 @@ def test_alice_takes_and_bob_redeems_the_same_bytes_once(tmp_path: Path) -> None
     seen = b""
     for number, size in ((3, 32), (1, 500), (2, 8), (1, 1)):
         keys = alice.keys.take(number, size)
-        assert [k.value for k in bob.keys.redeem([k.key_id for k in reversed(keys)])] == [
+        assert [k.value for k in bob.keys.redeem([k.location for k in reversed(keys)])] == [
             k.value for k in reversed(keys)
         ]
         seen += b"".join(k.value for k in keys)
         with pytest.raises(KeyNotFound):
-            bob.keys.redeem([keys[0].key_id])
+            bob.keys.redeem([keys[0].location])
     assert BLOCK_KEY[64:].startswith(seen)
     assert alice.keys.figures().consumed_bits == bob.keys.figures().consumed_bits == 8 * len(seen)
 
 
 def test_overlapping_identifiers_cannot_give_a_byte_twice(vault: Vault) -> None:
     vault.store_block(5, BLOCK_KEY, 0, "{}", live=True)
-    vault.keys.redeem([KeyLocation(5, 100, 32).to_uuid()])
+    vault.keys.redeem([KeyLocation(5, 100, 32)])
     for offset, size in ((100, 32), (99, 2), (131, 1), (0, 1000), (990, 32)):
         with pytest.raises(KeyNotFound):
-            vault.keys.redeem([KeyLocation(5, offset, size).to_uuid()])
+            vault.keys.redeem([KeyLocation(5, offset, size)])
     with pytest.raises(KeyNotFound):
-        vault.keys.redeem([KeyLocation(5, 200, 8).to_uuid(), KeyLocation(5, 204, 8).to_uuid()])
-    assert len(vault.keys.redeem([KeyLocation(5, 200, 8).to_uuid()])) == 1  # all or none: the pair above took nothing
+        vault.keys.redeem([KeyLocation(5, 200, 8), KeyLocation(5, 204, 8)])
+    assert len(vault.keys.redeem([KeyLocation(5, 200, 8)])) == 1  # all or none: the pair above took nothing
 
 
 def test_too_large_a_request_takes_nothing(vault: Vault) -> None:
@@ -74,7 +71,7 @@ def test_pending_blocks_are_redeemed_but_not_handed_out(vault: Vault) -> None:
     with pytest.raises(StockTooLow):
         vault.keys.take(1, 32)
     assert vault.keys.pending() == (5,)
-    vault.keys.redeem([KeyLocation(5, 0, 32).to_uuid()])
+    vault.keys.redeem([KeyLocation(5, 0, 32)])
     vault.settle(5, live=True)
     assert len(vault.keys.take(1, 32)) == 1
     vault.settle(5, live=False)  # settled blocks stay as they are
@@ -89,22 +86,6 @@ def test_a_dropped_block_is_gone_with_its_pads(vault: Vault) -> None:
     assert vault.keys.known([5]) == ()
     assert vault.pads.pads_left() == pads
     assert vault.keys.figures().produced_bits == 0
-
-
-@given(st.integers(0, 2**60 - 1), st.integers(0, 2**31 - 1), st.integers(1, 2**31 - 1))
-def test_identifiers_say_where_the_key_is(block_id: int, offset: int, size: int) -> None:
-    location = KeyLocation(block_id, offset, size)
-    key_id = location.to_uuid()
-    assert key_id.version == 8
-    assert key_id.variant == "specified in RFC 4122"
-    assert KeyLocation.from_uuid(UUID(str(key_id))) == location
-
-
-def test_foreign_identifiers_are_not_found(vault: Vault) -> None:
-    vault.store_block(5, BLOCK_KEY, 0, "{}", live=True)
-    for key_id in (uuid4(), UUID(int=0), UUID(int=2**128 - 1), KeyLocation(6, 0, 32).to_uuid()):
-        with pytest.raises(KeyNotFound):
-            vault.keys.redeem([key_id])
 
 
 def test_keys_survive_kill_9_and_none_comes_twice(tmp_path: Path) -> None:
@@ -212,5 +193,5 @@ def test_pruning_destroys_the_oldest_first(vault: Vault) -> None:
         vault.store_block(block_id, BLOCK_KEY, 0, "{}", live=True)
     assert vault.keys.prune(17_000) == 8000
     with pytest.raises(KeyNotFound):
-        vault.keys.redeem([KeyLocation(1, 0, 32).to_uuid()])
-    assert vault.keys.redeem([KeyLocation(2, 0, 32).to_uuid()])
+        vault.keys.redeem([KeyLocation(1, 0, 32)])
+    assert vault.keys.redeem([KeyLocation(2, 0, 32)])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from qepa_qkd import privacy_amplification
 from qepa_qkd.errors import NoKey
-from qepa_qkd.privacy_amplification import seed_bits, toeplitz_hash
+from qepa_qkd.privacy_amplification import ROUNDING_GUARD, error_bound, seed_bits, toeplitz_hash
 
 
 def direct(bits: np.ndarray, seed: np.ndarray, length: int) -> np.ndarray:
@@ -23,6 +23,20 @@ def test_equals_the_direct_product(n: int, length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     bits, matrix = rng.integers(0, 2, n, dtype=np.uint8), rng.integers(0, 2, seed_bits(n, length), dtype=np.uint8)
     assert np.array_equal(toeplitz_hash(bits, matrix, length), direct(bits, matrix, length))
+
+
+@pytest.mark.parametrize(
+    ("n", "length"),
+    [(120_000, 30_000), (1_000_000, 300_000), pytest.param(10_000_000, 3_000_000, marks=pytest.mark.slow)],
+)
+def test_full_size_agrees_with_direct_rows(n: int, length: int) -> None:
+    rng = np.random.default_rng(n)
+    bits, matrix = rng.integers(0, 2, n, dtype=np.uint8), rng.integers(0, 2, seed_bits(n, length), dtype=np.uint8)
+    out = toeplitz_hash(bits, matrix, length)
+    backwards = bits[::-1]
+    for row in [0, 1, length - 1, *rng.integers(0, length, 40)]:
+        assert out[row] == np.count_nonzero(matrix[row : row + n] & backwards) % 2
+    assert abs(int(out.sum()) - length / 2) < 5 * length**0.5
 
 
 @pytest.mark.parametrize("n", [120_000, 1_000_000])
@@ -42,6 +56,11 @@ def test_is_linear() -> None:
     matrix = rng.integers(0, 2, seed_bits(5000, 700), dtype=np.uint8)
     both = toeplitz_hash(a ^ b, matrix, 700)
     assert np.array_equal(both, toeplitz_hash(a, matrix, 700) ^ toeplitz_hash(b, matrix, 700))
+
+
+def test_the_proven_error_is_far_below_the_guard() -> None:
+    assert error_bound(10_000_000, 10_000_000) < ROUNDING_GUARD / 10_000
+    assert error_bound(1_000_000, 300_000) < error_bound(10_000_000, 3_000_000)
 
 
 def test_the_rounding_guard_refuses_rather_than_guesses(monkeypatch: pytest.MonkeyPatch) -> None:

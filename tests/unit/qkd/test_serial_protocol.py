@@ -21,12 +21,13 @@ from qepa_qkd.serial_protocol import (
     SerialProtocolError,
     StateQuery,
     States,
-    cobs_decode,
-    cobs_encode,
+    TimeTags,
     decode_frame,
     detections_that_fit,
     split_queries,
+    tags_that_fit,
 )
+from qepa_wire import cobs
 
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80)
 words32 = st.integers(0, 2**32 - 1)
@@ -48,13 +49,23 @@ def queries(draw: st.DrawFn) -> StateQuery:
     return StateQuery(draw(words32), draw(st.integers(0, 65535)), slots)
 
 
+@st.composite
+def time_tags(draw: st.DrawFn) -> TimeTags:
+    tick_ps = draw(st.sampled_from([1, 2000, 16_000]))
+    first = draw(st.integers(0, 1 << 40))
+    ticks = first + np.cumsum(np.array(draw(gaps), np.int64))
+    end = (int(ticks[-1]) + 1 if len(ticks) else first) + draw(st.integers(0, 9))
+    channels = np.array(draw(st.lists(st.integers(0, 4), min_size=len(ticks), max_size=len(ticks))), np.uint8)
+    return TimeTags(draw(words32), first * tick_ps, end * tick_ps, draw(words32), tick_ps, ticks * tick_ps, channels)
+
+
 states = st.builds(
     States,
     words32,
     st.integers(0, 65535),
     st.lists(st.integers(0, 15), max_size=99).map(lambda x: np.array(x, np.uint8)),
 )
-messages = st.one_of(st.builds(Command, texts), st.builds(Reply, texts), detections(), queries(), states)
+messages = st.one_of(st.builds(Command, texts), st.builds(Reply, texts), detections(), queries(), time_tags(), states)
 
 
 def same(a: object, b: object) -> bool:
@@ -64,9 +75,9 @@ def same(a: object, b: object) -> bool:
 
 @given(st.binary(max_size=2000))
 def test_cobs_round_trip_has_no_zero(data: bytes) -> None:
-    encoded = cobs_encode(data)
+    encoded = cobs.encode(data)
     assert 0 not in encoded
-    assert cobs_decode(encoded) == data
+    assert cobs.decode(encoded) == data
 
 
 @pytest.mark.parametrize(
@@ -80,8 +91,8 @@ def test_cobs_round_trip_has_no_zero(data: bytes) -> None:
     ],
 )
 def test_cobs_published_examples(plain: bytes, encoded: bytes) -> None:
-    assert cobs_encode(plain) == encoded
-    assert cobs_decode(encoded) == plain
+    assert cobs.encode(plain) == encoded
+    assert cobs.decode(encoded) == plain
 
 
 @given(st.lists(messages, max_size=8), st.integers(1, 50))
@@ -124,11 +135,11 @@ def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
         decode_frame(data)
 
 
-@given(st.sampled_from([0x01, 0x02, 0x10, 0x11, 0x12, 0x55]), st.binary(max_size=200))
+@given(st.sampled_from([0x01, 0x02, 0x10, 0x11, 0x12, 0x13, 0x55]), st.binary(max_size=200))
 def test_any_payload_behind_a_good_crc_decodes_or_raises_the_one_error(kind: int, payload: bytes) -> None:
     body = bytes([kind, 0, 0]) + payload
     with contextlib.suppress(SerialProtocolError):
-        decode_frame(cobs_encode(body + zlib.crc32(body).to_bytes(4, "little")))
+        decode_frame(cobs.encode(body + zlib.crc32(body).to_bytes(4, "little")))
 
 
 def test_endless_bytes_without_delimiter_do_not_fill_memory() -> None:
@@ -150,3 +161,16 @@ def test_splitting_keeps_every_slot_and_fits_frames() -> None:
     assert 0 < fit < len(slots)
     full = Detections(1, 0, int(slots[fit - 1]) + 1, 0, slots[:fit], np.zeros(fit, np.uint8))
     assert len(FrameEncoder().encode(full)) > MAX_PAYLOAD // 2
+
+
+def test_as_many_time_tags_as_fit_make_a_frame_and_one_more_does_not() -> None:
+    times = 2000 * np.cumsum(np.random.default_rng(8).integers(0, 20_000, 5000))
+    fit = tags_that_fit(times, 0, 2000)
+
+    def frame(count: int) -> bytes:
+        end = int(times[count - 1]) + 2000
+        return FrameEncoder().encode(TimeTags(1, 0, end, 0, 2000, times[:count], np.zeros(count, np.uint8)))
+
+    assert len(frame(fit)) > MAX_PAYLOAD - 10
+    with pytest.raises(ValueError, match="does not fit"):
+        frame(fit + 3)

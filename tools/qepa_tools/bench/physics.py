@@ -1,8 +1,7 @@
-"""Model of the light: weak coherent decoy pulses, a lossy rotated channel, four detectors, an eavesdropper.
+"""The light of one run: weak coherent decoy pulses, a lossy wandering channel, four detectors, two clocks, an attacker.
 
-Sans-IO and seeded: `advance(n)` moves `n` slots forward and returns the clicks. Photon numbers per pulse are Poisson,
-so after loss they still are, and the photons detected from all pulses of one intensity can be drawn at once: their
-number is Poisson(n_mu * eta * mu) and their slots are uniform. The cost is that of the clicks, not of the pulses.
+Sans-IO and seeded: `advance(n)` moves n slots forward and returns the clicks. The same seed, settings and changes give
+the same light, however it is cut into calls. The cost is that of the clicks, not of the pulses.
 """
 
 from dataclasses import dataclass
@@ -11,142 +10,179 @@ import numpy as np
 import numpy.typing as npt
 
 from qepa_qkd.serial_protocol import STATE_GONE
+from qepa_tools.bench import light as kernels
+from qepa_tools.bench.attackers import Blinding, no_attack
+from qepa_tools.bench.drift import Drift
+from qepa_tools.bench.scenario import Scenario
+from qepa_tools.bench.settings import BenchSettings, PulseSettings
+
+__all__ = ["BenchSettings", "Bytes", "Clicks", "OpticalBench", "PulseSettings", "Slots"]
 
 Slots = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
-
-@dataclass(frozen=True, slots=True)
-class BenchSettings:
-    """What the bench is made of. Defaults: a few metres of air, silicon avalanche diodes, fair alignment."""
-
-    channel_transmittance: float = 0.8
-    receiver_transmittance: float = 0.55
-    detector_efficiency: float = 0.5
-    dark_counts_hz: float = 300.0
-    """Of each of the four detectors."""
-    background_hz: float = 1000.0
-    """Stray light, all detectors together, after their efficiency."""
-    gate_ns: float = 100.0
-    """Only clicks this close to the expected arrival count; the rest of the slot is dark."""
-    dead_time_ns: float = 1200.0
-    afterpulse_probability: float = 0.006
-    misalignment: float = 0.008
-    """Probability that a photon goes to the wrong detector of the right basis."""
-    receiver_key_basis_probability: float = 0.7
-    """Splitting ratio of the passive basis choice."""
-    slot_offset: int = 3
-    """Slot number at the receiver minus slot number at the transmitter: cable and sync latency."""
-    intercept_fraction: float = 0.0
-    """Share of pulses that an eavesdropper measures in a random basis and sends on."""
+_ROOM = 1 << 16
+"""Clicks a kernel call returns at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class PulseSettings:
-    """What the transmitter was told to send."""
+class Clicks:
+    """Clicks in order of time."""
 
-    pulse_rate_hz: float = 1e6
-    intensities: tuple[float, float, float] = (0.5, 0.2, 0.002)
-    probabilities: tuple[float, float, float] = (0.4, 0.3, 0.3)
-    key_basis_probability: float = 0.7
-
-    def state_table(self) -> Bytes:
-        """Return 65,536 state nibbles (bit 0 value, bit 1 basis, bits 2-3 intensity), each as often as it is sent."""
-        weights = []
-        for intensity, p_intensity in enumerate(self.probabilities):
-            for basis, p_basis in enumerate((self.key_basis_probability, 1 - self.key_basis_probability)):
-                weights += [(intensity << 2 | basis << 1 | value, p_intensity * p_basis / 2) for value in (0, 1)]
-        edges = np.rint(np.cumsum([p for _, p in weights]) * 65536).astype(int)
-        return np.repeat(np.array([s for s, _ in weights], np.uint8), np.diff(edges, prepend=0))
+    slots: Slots
+    """As the receiver counts them."""
+    detectors: Bytes
+    """0 H, 1 V, 2 D, 3 A."""
+    phases_ps: npt.NDArray[np.int64]
+    """Since the slot began; a pulse arrives in its middle."""
+    times_ps: npt.NDArray[np.int64]
+    """By the receiver's own clock, which drifts; without drift slot s spans [s, s + 1) periods."""
 
 
 class OpticalBench:
-    """Pulses in, clicks out. `ring_slots` states are remembered for the transmitter's answers."""
+    """Pulses in, clicks out. `scenario` says what happens meanwhile; it outlives a run and keeps count of the light.
+
+    States are recomputed from the slot number when they are asked for, so nothing need be remembered; `ring_slots`
+    imitates a transmitter that forgets what is older.
+    """
 
     def __init__(
-        self, settings: BenchSettings, pulses: PulseSettings, rng: np.random.Generator, ring_slots: int = 1 << 23
+        self,
+        settings: BenchSettings,
+        pulses: PulseSettings,
+        rng: np.random.Generator,
+        ring_slots: int = 0,
+        scenario: Scenario | None = None,
     ) -> None:
-        self.settings = settings
         self.pulses = pulses
         self.slot = 0
-        self._rng = rng
+        self.scenario = scenario or Scenario(settings)
+        self._ring_slots = ring_slots
+        self._offset = settings.slot_offset
+        states, photons, others, drift = (int(seed) for seed in rng.integers(0, 1 << 63, 4))
+        self._key = np.uint64(states)
         self._table = pulses.state_table()
-        self._ring = np.full(ring_slots, STATE_GONE, np.uint8)
-        self._late_slots = np.empty(0, np.int64)
-        self._late_detectors = np.empty(0, np.uint8)
-        self._last_click = np.full(4, -(1 << 40), np.int64)
+        self._memory = kernels.new_memory(photons, others)
+        self._drift = Drift(pulses.pulse_rate_hz, drift)
+        self._version = -1
+        self._began_s = self.scenario.light_s
+        self._light = self._new_light()
+
+    @property
+    def settings(self) -> BenchSettings:
+        """The settings of the moment."""
+        return self.scenario.settings
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """Clicks by detector, detections lost to dead time, slots with several clicks, since the run began."""
+        return dict(
+            zip(("H", "V", "D", "A", "dead", "double"), self._memory.slots[kernels.TALLY :].tolist(), strict=True)
+        )
 
     def advance(self, pulses: int) -> tuple[Slots, Bytes]:
         """Send the next `pulses` pulses; return the clicks as (receiver slot, detector), sorted by slot."""
-        start, self.slot = self.slot, self.slot + pulses
-        states = self._table[self._rng.integers(0, 65536, pulses, np.uint16)]
-        self._ring[np.arange(start, self.slot) % len(self._ring)] = states
-        photon_slots, photon_detectors = self._photons(states)
-        noise_slots, noise_detectors = self._noise(pulses)
-        slots = np.concatenate([photon_slots + start, noise_slots + start, self._late_slots])
-        detectors = np.concatenate([photon_detectors, noise_detectors, self._late_detectors])
-        slots, detectors = self._afterpulses(slots, detectors)
-        slots, detectors = self._dead_time(slots, detectors)
-        return slots + self.settings.slot_offset, detectors
+        rows = self._rows(pulses)
+        return rows[:, 0] + self._offset, rows[:, 1].astype(np.uint8)
+
+    def advance_tagged(self, pulses: int) -> Clicks:
+        """Likewise, but return the clicks with their time tags."""
+        slots, detectors, offsets = self._rows(pulses).T
+        period_ps = 1e12 / self.pulses.pulse_rate_hz
+        phases = np.rint(period_ps / 2 + offsets).astype(np.int64)
+        received = slots + self._offset
+        # Whole seconds apart, so that a long run loses no picoseconds.
+        second = round(self.pulses.pulse_rate_hz)
+        times = received // second * round(second * period_ps) + np.rint(received % second * period_ps).astype(np.int64)
+        times += phases + np.rint(self._drift.clock_error_ps(slots)).astype(np.int64)
+        return Clicks(received, detectors.astype(np.uint8), phases, times)
+
+    def _rows(self, pulses: int) -> Slots:
+        """Advance; return (transmitter slot, detector, picoseconds from the middle of the slot), sorted."""
+        stop = self.slot + pulses
+        self._drift.reach(self.slot, stop, self.settings)
+        parts: list[Slots] = []
+        while True:
+            self.scenario.take_effect(self._now_s(self.slot))
+            until = self._next_change(stop)
+            self._stretch(until, parts)
+            self.slot = until
+            self.scenario.light_s = self._now_s(until)
+            if until == stop:
+                return np.concatenate(parts)
 
     def states(self, slots: Slots) -> Bytes:
-        """Return the state nibbles sent in transmitter slots `slots`; STATE_GONE outside the ring's memory."""
-        known = (slots < self.slot) & (slots >= max(0, self.slot - len(self._ring)))
-        return np.where(known, self._ring[slots % len(self._ring)], STATE_GONE).astype(np.uint8)
+        """Return the state nibbles sent in transmitter slots `slots`; STATE_GONE where none was or it is forgotten."""
+        states = np.empty(len(slots), np.uint8)
+        kernels.slot_states(self._key, self._table, np.ascontiguousarray(slots, np.int64), states)
+        oldest = max(0, self.slot - self._ring_slots) if self._ring_slots else 0
+        states[(slots >= self.slot) | (slots < oldest)] = STATE_GONE
+        return states
 
-    def _photons(self, states: Bytes) -> tuple[Slots, Bytes]:
-        s = self.settings
-        eta = s.channel_transmittance * s.receiver_transmittance * s.detector_efficiency
-        picked = []
-        for intensity, mu in enumerate(self.pulses.intensities):
-            slots = np.flatnonzero(states >> 2 == intensity)
-            if len(slots):
-                picked.append(slots[self._rng.integers(0, len(slots), self._rng.poisson(len(slots) * eta * mu))])
-        slots = np.concatenate(picked) if picked else np.empty(0, np.int64)
-        value, basis = self._after_eavesdropper(states, slots)
-        receiver_basis = self._rng.random(len(slots)) >= s.receiver_key_basis_probability
-        wrong = np.where(receiver_basis == basis, s.misalignment, 0.5)
-        value = value ^ (self._rng.random(len(slots)) < wrong)
-        return slots, (receiver_basis << 1 | value).astype(np.uint8)
+    def _now_s(self, slot: int) -> float:
+        return self._began_s + slot / self.pulses.pulse_rate_hz
 
-    def _after_eavesdropper(self, states: Bytes, slots: Slots) -> tuple[Bytes, Bytes]:
-        """Value and basis of each photon after intercept-resend; photons of one pulse share its fate."""
-        value, basis = states & 1, states >> 1 & 1
-        if self.settings.intercept_fraction:
-            attacked = self._rng.random(len(states)) < self.settings.intercept_fraction
-            eve_basis = self._rng.integers(0, 2, len(states), np.uint8)
-            guess = self._rng.integers(0, 2, len(states), np.uint8)
-            value = np.where(attacked & (eve_basis != basis), guess, value)
-            basis = np.where(attacked, eve_basis, basis)
-        return value[slots].astype(np.uint8), basis[slots].astype(np.uint8)
+    def _next_change(self, stop: int) -> int:
+        due_s = self.scenario.next_s()
+        if due_s is None:
+            return stop
+        # A change takes effect with the first slot that begins no earlier than it.
+        slot = self.slot
+        while slot < stop and self._now_s(slot) < due_s:
+            slot = max(slot + 1, min(stop, int((due_s - self._began_s) * self.pulses.pulse_rate_hz)))
+        return slot
 
-    def _noise(self, pulses: int) -> tuple[Slots, Bytes]:
-        s = self.settings
-        gate_s = min(s.gate_ns * 1e-9, 1 / self.pulses.pulse_rate_hz)
-        count = self._rng.poisson(pulses * gate_s * (4 * s.dark_counts_hz + s.background_hz))
-        return self._rng.integers(0, pulses, count), self._rng.integers(0, 4, count, np.uint8)
+    def _stretch(self, until: int, parts: list[Slots]) -> None:
+        """Advance to slot `until` under the scenario as it is."""
+        if self._version != self.scenario.version:
+            self._light = self._new_light()
+        while True:
+            out = np.empty((_ROOM, 3), np.int64)
+            tables = self._table, self._shares, self._efficiencies, self._drift.fading
+            count = kernels.clicks(self._light, *tables, self._drift.first, *self._memory, until, out)
+            parts.append(out[:count])
+            if count < _ROOM - kernels.CLICKS_OF_A_SLOT:
+                return
 
-    def _afterpulses(self, slots: Slots, detectors: Bytes) -> tuple[Slots, Bytes]:
-        again = self._rng.random(len(slots)) < self.settings.afterpulse_probability
-        # Trapped carriers are released over a few microseconds, after the dead time.
-        dead = int(self.settings.dead_time_ns * 1e-9 * self.pulses.pulse_rate_hz)
-        delay = dead + self._rng.geometric(0.3, int(again.sum()))
-        slots = np.concatenate([slots, slots[again] + delay])
-        detectors = np.concatenate([detectors, detectors[again]])
-        late = slots >= self.slot
-        self._late_slots, self._late_detectors = slots[late], detectors[late]
-        return slots[~late], detectors[~late]
+    def _new_light(self) -> kernels.Light:
+        """Put the scenario into numbers. Arrivals are drawn anew, which a process without memory does not notice."""
+        s, attack, rate = self.settings, self.scenario.attack, self.pulses.pulse_rate_hz
+        self._version = self.scenario.version
+        effect = attack.effect(s, self.pulses) if attack else no_attack(s)
+        brightest, best = max(self.pulses.intensities), max(s.detector_balance)
+        self._shares = np.array([*self.pulses.intensities, 0.0]) / (brightest or 1.0)
+        self._efficiencies = np.array(s.detector_balance, np.float64) / (best or 1.0)
+        gate_s = min(s.gate_ns * 1e-9, 1 / rate)
+        noise_hz = 0.0 if effect.kind == kernels.BLINDED else 4 * s.dark_counts_hz + s.background_hz
+        light = kernels.Light(
+            key=self._key,
+            photons=brightest * effect.sampled,
+            passing=effect.passing,
+            noise=noise_hz * gate_s,
+            period_ps=1e12 / rate,
+            gate_ps=gate_s * 1e12,
+            dead_ps=s.dead_time_ns * 1e3,
+            afterpulse=float(s.afterpulse_probability),
+            afterpulse_ps=s.afterpulse_ns * 1e3,
+            misalignment=float(s.misalignment),
+            key_basis=float(s.receiver_key_basis_probability),
+            jitter_ps=float(s.jitter_ps),
+            window_ps=float(s.efficiency_window_ps),
+            mismatch_ps=float(s.mismatch_ps),
+            attack=effect.kind,
+            fraction=float(effect.fraction),
+            first_number=float(effect.numbers[0]),
+            second_number=float(effect.numbers[1]),
+            fading_slots=self._drift.step_slots,
+        )
+        self._restart_arrivals(light)
+        if isinstance(attack, Blinding):
+            # Bright light makes every diode break down once.
+            self._memory.slots[kernels.PENDING : kernels.LAST] = self.slot
+        return light
 
-    def _dead_time(self, slots: Slots, detectors: Bytes) -> tuple[Slots, Bytes]:
-        """Drop clicks in the same slot or within the dead time of an earlier click of the same detector."""
-        dead = int(self.settings.dead_time_ns * 1e-9 * self.pulses.pulse_rate_hz)
-        order = np.argsort(slots, kind="stable")
-        slots, detectors = slots[order], detectors[order]
-        keep = np.zeros(len(slots), bool)
-        for detector in range(4):
-            mine = np.flatnonzero(detectors == detector)
-            if len(mine):
-                gaps = np.diff(slots[mine], prepend=self._last_click[detector])
-                keep[mine] = gaps > dead
-                self._last_click[detector] = slots[mine[-1]]
-        return slots[keep], detectors[keep]
+    def _restart_arrivals(self, light: kernels.Light) -> None:
+        random, slots, parts = self._memory
+        slots[kernels.NEXT : kernels.PENDING], parts[:2] = self.slot, 0.0
+        for kind, rate in ((kernels.PHOTON, light.photons), (kernels.NOISE, light.noise)):
+            kernels.arrive(random, slots, parts, kind, rate)

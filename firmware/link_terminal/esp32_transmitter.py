@@ -1,0 +1,110 @@
+"""ESP32 transmitter: RMT paces the pulses. For demonstration at low rates: a few thousand pulses a second.
+
+MicroPython's RMT drives one pin with a list of durations and cannot keep several channels in step, so a slot is: select
+source and intensity by GPIO, then let RMT make the strobe, whose width is exact to 12.5 ns. When each strobe starts is
+up to the processor and jitters by some microseconds: set sync_every=1, so that the receiver follows. RMT has no
+receiving side in MicroPython, so that there is no ESP32 receiver.
+
+Pins: GPIO 16-19 sources H V D A, 21-22 intensity, 23 sync, 25 strobe. Figures are estimates, not measured on silicon.
+"""
+
+import os
+import time
+
+import esp32
+from machine import Pin
+
+from qepa_wire import link_commands as commands
+
+from .controller import RefusedError
+
+_SYMBOL_PINS = (16, 17, 18, 19, 21, 22, 23)
+_STROBE_PIN = 25
+_RMT_HZ = 80_000_000
+_HIGHEST_RATE_HZ = 2_000
+_BLOCK_SLOTS = 64
+_RING_SLOTS = 1 << 15
+
+
+class Hardware:
+    """What transmitter.py expects of its hardware. Pulses go out in `fault`, which is asked between all else."""
+
+    block_slots = _BLOCK_SLOTS
+    ring_slots = _RING_SLOTS
+
+    def __init__(self):
+        self._pins = [Pin(number, Pin.OUT, value=0) for number in _SYMBOL_PINS]
+        self._strobe = esp32.RMT(0, pin=Pin(_STROBE_PIN, Pin.OUT), clock_div=1)
+        self._queue = []
+        self._at = self._sent = 0
+        self._width = 1
+        self._period_us = 0
+        self._due_us = 0
+        self._late = False
+
+    def start(self, settings):
+        """Get ready; the first block starts the light."""
+        rate = settings["pulse_rate_hz"][0]
+        if rate > _HIGHEST_RATE_HZ:
+            raise RefusedError(commands.NOT_HERE, "pulse_rate_hz is at most %d here" % _HIGHEST_RATE_HZ)
+        self._period_us = 1_000_000 // rate
+        self._width = max(1, settings["pulse_width_ns"][0] * (_RMT_HZ // 1_000_000) // 1000)
+        self._queue = []
+        self._at = self._sent = 0
+        self._late = False
+
+    def random(self, buffer):
+        """The hardware generator; ESP-IDF calls it true random while the radio or the ADC noise source is on."""
+        buffer[:] = os.urandom(len(buffer))
+        return True
+
+    def free(self):
+        """Two blocks at most."""
+        return 2 - len(self._queue)
+
+    def put(self, symbols):
+        """Take a block."""
+        self._queue.append(bytes(symbols))
+        if self._sent == 0 and len(self._queue) == 2:
+            self._due_us = time.ticks_us()
+
+    def sent(self):
+        """Slots that have begun."""
+        return self._sent
+
+    def fault(self):
+        """Send what is due. A pulse that is late by more than half a slot ends the run: slots would shift."""
+        while not self._late and self._queue and (self._sent or len(self._queue) == 2):
+            late_us = time.ticks_diff(time.ticks_us(), self._due_us)
+            if late_us < 0:
+                break
+            if late_us > self._period_us // 2:
+                self._late = True
+                break
+            self._pulse(self._queue[0][self._at])
+            self._due_us = time.ticks_add(self._due_us, self._period_us)
+            self._sent += 1
+            self._at += 1
+            if self._at == _BLOCK_SLOTS:
+                self._at = 0
+                self._queue.pop(0)
+        return "underrun" if self._late else ""
+
+    def stop(self):
+        """Dark."""
+        self._queue = []
+        for pin in self._pins:
+            pin.off()
+
+    def refuses(self, name, value):
+        """No reference clock."""
+        return "this board has no input for a reference clock" if name == "clock" and value != "internal" else ""
+
+    def self_test(self):
+        """Nothing to read back."""
+        return "ring_slots=%d" % _RING_SLOTS
+
+    def _pulse(self, symbol):
+        for bit, pin in enumerate(self._pins):
+            pin.value(symbol >> bit & 1)
+        self._strobe.write_pulses((self._width,), 1)

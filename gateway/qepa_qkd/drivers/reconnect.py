@@ -1,0 +1,37 @@
+"""Automatic reconnection: open a device that may be unplugged, be another one, or come back later."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from qepa_qkd.errors import ProtocolError, TransientError
+
+Device = TypeVar("Device")
+
+FIRST_RETRY_S: Final = 0.5
+LONGEST_RETRY_S: Final = 5.0
+
+
+async def open_when_there(
+    open_device: Callable[[], Awaitable[Device]],
+    *,
+    on_failure: Callable[[TransientError | ProtocolError], None] = lambda _: None,
+    first_retry_s: float = FIRST_RETRY_S,
+    longest_retry_s: float = LONGEST_RETRY_S,
+) -> Device:
+    """Return the open device; tries until there is one, ever more slowly.
+
+    A wrong device or version is waited out too, since somebody may change the plug. `on_failure` is told each new
+    reason once. A device that was lost is opened by calling this again; runs do not survive that, and because each run
+    has a number of its own, nothing of an old one is taken for the new.
+    """
+    delay_s, told = first_retry_s, ""
+    while True:
+        try:
+            return await open_device()
+        except (TransientError, ProtocolError) as error:
+            if str(error) != told:
+                told = str(error)
+                on_failure(error)
+        await asyncio.sleep(delay_s)
+        delay_s = min(longest_retry_s, 1.5 * delay_s)

@@ -1,0 +1,1 @@
+"""The `qepa link` commands."""
