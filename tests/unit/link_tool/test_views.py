@@ -18,6 +18,7 @@ from qepa_tools.link.big_digits import big
 from qepa_tools.link.live import link_view, sparkline
 from qepa_tools.link.monitor import BlockRecord, LinkView
 from qepa_tools.link.run import Ending
+from qepa_tools.link.summary import summary
 
 BLOCK = BlockRecord(1000.0, 0.01, 0.012, 120_000, 20_000, None, 20_000, 4.0, True)
 LOST = BlockRecord(1004.0, None, 0.25, 120_000, 0, "QBER 25.0 % is over the threshold of 8.0 %", 20_000, 4.0, True)
@@ -38,6 +39,7 @@ VIEW = LinkView(
     frames_lost=0,
     sifted_bps=30_000.0,
     key_bits_per_minute=300_000.0,
+    key_bits=20_000,
     made=[BLOCK, LOST],
 )
 
@@ -73,6 +75,13 @@ def test_a_real_bench_is_not_called_simulated_and_a_missing_figure_is_no_number(
     text = screen(replace(VIEW, simulated=False, qber_key=None))
     assert "Simulated" not in text
     assert "--" in text
+
+
+def test_a_summary_has_totals_of_the_watch_and_only_the_newest_blocks() -> None:
+    said = summary(replace(VIEW, blocks=5000, key_bits=10**8))
+    assert (said["blocks"], said["key_bits"], len(said["newest_blocks"])) == (5000, 10**8, 2)
+    assert said["newest_blocks"][1]["reason"] == LOST.reason
+    assert summary(None) == {"blocks": 0}
 
 
 def test_a_watch_ends_when_told_and_not_before() -> None:

@@ -79,6 +79,8 @@ class LinkView:
     frames_lost: int
     sifted_bps: float
     key_bits_per_minute: float
+    key_bits: int
+    """Made since the beginning of the watch."""
     made: list[BlockRecord] = field(default_factory=list)
     """Newest blocks since the beginning of the watch, oldest first."""
 
@@ -135,6 +137,7 @@ class Monitor:
             frames_lost=int(alice.get("serial_frames_lost", 0)) + int(bob.get("serial_frames_lost", 0)),
             sifted_bps=sum(record.sifted_bits for record in recent) / span_s,
             key_bits_per_minute=sum(record.key_bits for record in recent) * _MINUTE_S / span_s,
+            key_bits=sum(record.key_bits for record in records),
             made=list(records)[-_SHOWN_BLOCKS:],
         )
 

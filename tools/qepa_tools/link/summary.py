@@ -12,4 +12,4 @@ def summary(view: LinkView | None) -> dict[str, Any]:
         return {"blocks": 0}
     document = asdict(view)
     made = document.pop("made")
-    return {**document, "key_bits": sum(block["key_bits"] for block in made), "newest_blocks": made}
+    return {**document, "newest_blocks": made}
