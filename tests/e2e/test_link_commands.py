@@ -50,7 +50,9 @@ def test_a_report_verifies_the_passports_of_a_run(ran: tuple[Path, dict[str, Any
     folder, said = ran
     for end in (folder, folder / "bob.toml"):
         numbers = document("report", end, "-o", tmp_path / "page.html")
-        assert numbers["passports_verified"] == said["blocks"] - said["blocks_without_key"]
+        with_key = said["blocks"] - said["blocks_without_key"]
+        # A block may still end while the programs are told to.
+        assert with_key <= numbers["passports_verified"] <= with_key + 1
         assert numbers["passports_rejected"] == []
     assert (tmp_path / "page.html").read_text().count("<svg") >= 4
 
