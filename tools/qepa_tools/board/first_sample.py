@@ -18,9 +18,10 @@ a = getattr(sys.modules.get("qepa_board.app"), "App", None)
 a = getattr(a, "running", None)
 s = [] if a is None else [[f.driver.state, f.samples] for f in a.sensing.feeds]
 print(json.dumps({"running": a is not None, "sensors": s, "has_key": a is not None and a.can_send,
-    "connected": a is not None and bool(a.connection and a.connection.ready)}))
+    "connected": a is not None and bool(a.connection and a.connection.ready),
+    "acknowledged": 0 if a is None or a.link is None else a.link.acknowledged}))
 """
-_NOTHING: dict[str, Any] = {"running": False, "sensors": [], "has_key": False, "connected": False}
+_NOTHING: dict[str, Any] = {"running": False, "sensors": [], "has_key": False, "connected": False, "acknowledged": 0}
 _SETTLED = tuple(
     f"qepa: {word}" for word in ("connected", "not connected", "no link key", "safe mode", "not provisioned")
 )
@@ -29,12 +30,16 @@ _FIRST_SAMPLES_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a board had reached. ``sensors``: state and samples of each; ``why``: what keeps it from running."""
+    """What a board had reached. ``sensors``: state and samples of each; ``why``: what keeps it from running.
+
+    ``acknowledged``: frames of this boot that the gateway holds, which it has authenticated under the link key.
+    """
 
     running: bool
     sensors: list[tuple[str, int]]
     has_key: bool
     connected: bool
+    acknowledged: int = 0
     why: str = ""
 
     @property
@@ -50,13 +55,14 @@ class Running:
         key = "holds a link key" if self.has_key else "has no link key: load pads with qepa board dock"
         link = "is connected" if self.connected else "is not connected to its gateway's broker"
         sensors = ", ".join(f"{state} with {samples:,} samples" for state, samples in self.sensors)
-        return f"its sensors: {sensors or 'none'}; it {key}, and {link}"
+        heard = f"; its gateway has taken {self.acknowledged} frames from it" if self.acknowledged else ""
+        return f"its sensors: {sensors or 'none'}; it {key}, and {link}{heard}"
 
 
 def watch_start(port: str, wait_s: float) -> Running:
     """Start the board, listen to it for at most ``wait_s``, ask it how it is, and start it again.
 
-    Only a gateway can say that a sample was decrypted; with a link key and a connection the board has what it takes.
+    Only a gateway can say that it opened what a board sealed: frames it has acknowledged it has authenticated.
     """
     with BoardSession(port) as session:
         session.restart(wait_s, until=lambda line: line.startswith(_SETTLED))

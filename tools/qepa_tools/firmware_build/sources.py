@@ -21,7 +21,7 @@ _DOCK = "qepa_board.system.dock"  # each of its public functions is called over 
 # What the loader starts, and what is asked on the console whether a board runs
 _ASKED_FOR = (
     *("run", "App", "running", "can_send", "connection", "ready", "IMPLEMENTATION"),
-    *("sensing", "feeds", "driver", "state", "samples"),
+    *("sensing", "feeds", "driver", "state", "samples", "link", "acknowledged"),
 )
 
 
