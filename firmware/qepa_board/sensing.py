@@ -196,8 +196,12 @@ class Sensing:
 
     @property
     def lead_off(self):
-        """Whether an electrode is off, or a sensor is not on the skin."""
-        return any(feed.driver.state == states.LEAD_OFF for feed in self.feeds)
+        """Whether an electrode of the ECG is off; on a board without an ECG, whether a sensor is not on the skin.
+
+        Nothing else may count where there is an ECG: while a lead is off nobody is told of asystole.
+        """
+        feeds = [feed for feed in self.feeds if "ecg" in feed.driver.channels] or self.feeds
+        return any(feed.driver.state == states.LEAD_OFF for feed in feeds)
 
     @property
     def states(self):

@@ -150,6 +150,20 @@ def test_an_electrode_that_is_off_hides_the_heart_rate_at_once(monkeypatch, hear
     assert rig.sensing.care(1, 0, rig.alerts).flags == payloads.CARE_LEAD_OFF
 
 
+def test_a_finger_that_left_the_optics_hides_neither_heart_rate_nor_asystole(monkeypatch, heart):
+    ecg, optics = FakeDriver(("ecg",), 360), FakeDriver(("red", "ir"), 100)
+    rig = Rig(monkeypatch, ecg, optics)
+    optics.state = states.LEAD_OFF
+    ecg.give(heart[: 20 * 360])
+    rig.run()
+    assert 40 < rig.measures()[m.HEART_RATE][1] < 130
+    ecg.give([0] * (10 * 360))
+    rig.run()
+    conditions = rig.conditions()
+    assert not conditions[payloads.ALERT_LEAD_OFF]
+    assert (payloads.ALERT_ASYSTOLE, 1) in rig.alerts.edges(rig.sensing.t_ms, conditions)
+
+
 def test_nothing_in_front_of_the_optics_is_no_pulse(monkeypatch):
     optics = FakeDriver(("red", "ir"), 100)
     rig = Rig(monkeypatch, optics)
