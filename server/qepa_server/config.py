@@ -5,6 +5,7 @@ from math import ceil
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qepa_uplink.messages import Name, StreamSpec
@@ -16,6 +17,8 @@ from qepa_wire.statistics import Q_MAX as STATISTICS_Q_MAX
 from qepa_wire.statistics import WORDS as STATISTICS_WORDS
 
 from .errors import ConfigError
+from .robust.aggregate import Aggregator
+from .robust.choice import Rule, aggregator
 from .rounds.plan import RoundPlan
 from .training.averaging import LearningRule
 
@@ -95,12 +98,24 @@ class LearningConfig(_Privacy):
     rate_denominator: int = Field(default=1, ge=1)
     decay: int = Field(default=16, ge=0, le=2**16)
     word_limit: int = Field(default=32767, ge=1, le=2**31 - 1)
-    trim_fraction: float = Field(default=0.2, ge=0, lt=0.5)
+    aggregator: Rule = Rule.TRIMMED_MEAN
+    trim_fraction: float = Field(default=0.2, ge=0, lt=0.5)  # hostile share of cells that the aggregator is set for
+    bucket: int = Field(default=1, ge=1, le=64)
 
     @property
     def n_words(self) -> int:
         """Words of the model: a weight for each input and a bias for each unit."""
         return model_words(HIDDEN if self.hidden else SOFTMAX, self.features, self.hidden, self.classes)
+
+    def join(self, rng: np.random.Generator) -> Aggregator:
+        """Return the configured aggregator of cell means in quantizer steps."""
+        return aggregator(
+            self.aggregator,
+            norm_bound=self.norm_bound * self.q_max / self.bound,
+            hostile_share=self.trim_fraction,
+            bucket=self.bucket,
+            rng=rng,
+        )
 
     @property
     def rule(self) -> LearningRule:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import insert, select
 
 from qepa_uplink.errors import UplinkError
@@ -37,7 +38,6 @@ from .enrolment.register import BoardRegister
 from .errors import RefusedError, ServerError
 from .registry.models import ModelRegistry
 from .registry.signer import HssSigner
-from .robust.aggregate import ClippedTrimmedMean
 from .rounds.conductor import Conductor
 from .rounds.ledger import RoundLedger
 from .sessions.hub import GatewayHub, Received
@@ -126,9 +126,7 @@ class Hospital:
             registry=self.registry,
             identity=identity,
             cohort_check_key=derive(cohort_key, COHORT_CHECK),
-            aggregator=ClippedTrimmedMean(
-                norm_bound=learning.norm_bound * learning.q_max / learning.bound, trim_fraction=learning.trim_fraction
-            ),
+            aggregator=learning.join(np.random.default_rng(int.from_bytes(random_bytes(16), "little"))),
             rule=learning.rule,
             ward=self,
             clock_ms=clock_ms,
