@@ -8,11 +8,13 @@ from qepa_wire.measures import (
     GLUCOSE,
     LEAD_OFF,
     NO_DATA,
+    RESP_RATE,
     SENSOR_FAULT,
     SPO2,
     UNKNOWN,
 )
 from qepa_wire.payloads import (
+    ALERT_APNOEA,
     ALERT_ASYSTOLE,
     ALERT_GLUCOSE_HIGH,
     ALERT_GLUCOSE_LOW,
@@ -39,9 +41,10 @@ _REASONS = {states.LEAD_OFF: LEAD_OFF, states.OFF: NO_DATA}
 
 
 class Feed:
-    """One sensor and the processors its samples go to: pairs of (processor, which of the sensor's buffers).
+    """One sensor and the processors its samples go to: (processor, which of the sensor's buffers, on a contact).
 
-    Samples while a lead is off go to ``always`` alone: it numbers beats by sample and knows a railed input itself.
+    Samples without a contact go to who needs none, and to ``always``: it numbers beats by sample and knows a railed
+    input itself.
     """
 
     def __init__(self, driver, sinks, always):
@@ -60,15 +63,16 @@ class Feed:
             self._state = state
             reason = SENSOR_FAULT if state in _FAULTS else _REASONS.get(state)
             if reason is not None:
-                for processor, _ in self._sinks:
-                    processor.fault(reason)
+                for processor, _, touches in self._sinks:
+                    if touches or state != states.LEAD_OFF:
+                        processor.fault(reason)
         if n:
             gap = driver.gap
             self.samples += n + gap
-            for processor, buffers in self._sinks:
+            for processor, buffers, touches in self._sinks:
                 if gap:
                     processor.gap(gap)
-                if state != states.LEAD_OFF or processor is self._always:
+                if state != states.LEAD_OFF or not touches or processor is self._always:
                     processor.push(*buffers, n)
         return n
 
@@ -87,6 +91,7 @@ class Sensing:
         self._optics = None
         self._motion = None
         self._glucose = None
+        self._chest = None
         self.ecg = None
         self.feeds = []
         for entry in board.get("sensors") or (DEMONSTRATION,):
@@ -108,7 +113,7 @@ class Sensing:
 
         def add(processor, *names):
             self._processors.append(processor)
-            sinks.append((processor, tuple([of[name] for name in names])))
+            sinks.append((processor, tuple([of[name] for name in names]), _touches(driver, names[0])))
             return processor
 
         if "ecg" in of and self.ecg is None:
@@ -120,7 +125,7 @@ class Sensing:
         if "resp" in of:
             from .signals.respiration import ThoracicRespiration  # noqa: PLC0415
 
-            add(ThoracicRespiration(driver.fs_hz), "resp")
+            self._chest = add(ThoracicRespiration(driver.fs_hz), "resp")
         if "ir" in of:
             from .signals.optics import Optics  # noqa: PLC0415
 
@@ -200,8 +205,10 @@ class Sensing:
 
         Nothing else may count where there is an ECG: while a lead is off nobody is told of asystole.
         """
-        feeds = [feed for feed in self.feeds if "ecg" in feed.driver.channels] or self.feeds
-        return any(feed.driver.state == states.LEAD_OFF for feed in feeds)
+        return any(
+            feed.driver.state == states.LEAD_OFF and (self.ecg is None or _touches(feed.driver, "ecg"))
+            for feed in self.feeds
+        )
 
     @property
     def states(self):
@@ -235,6 +242,8 @@ class Sensing:
         """Levels of all conditions of this board's sensors, as AlertEdges takes them."""
         conditions = self.urgent()
         conditions[ALERT_SENSOR_FAULT] = any(state in _TROUBLE for state in self.states)
+        if self._chest is not None:
+            conditions[ALERT_APNOEA] = self._chest.apnoea()
         if self._optics is not None:
             active = alerts.is_active(ALERT_LOW_SPO2)
             conditions[ALERT_LOW_SPO2] = falls_below(self._value(SPO2), LOW_SPO2_STARTS, LOW_SPO2_ENDS, active)
@@ -251,6 +260,8 @@ class Sensing:
         """The alert of an edge; its value is the measure that it is about, 0 for none."""
         if kind == ALERT_LOW_SPO2:
             value = self._value(SPO2)
+        elif kind == ALERT_APNOEA:
+            value = self._value(RESP_RATE)
         elif kind in (ALERT_GLUCOSE_LOW, ALERT_GLUCOSE_HIGH):
             value = self._value(GLUCOSE)
         elif kind in (ALERT_ASYSTOLE, ALERT_LEAD_OFF):
@@ -274,3 +285,8 @@ class Sensing:
             model & 0xFFFF,
             tuple(self._measures.values())[:MAX_MEASURES],
         )
+
+
+def _touches(driver, channel):
+    """Whether ``channel`` is worth nothing while the driver's state is LEAD_OFF."""
+    return channel in (driver.contact or driver.channels)

@@ -7,6 +7,7 @@ from qepa_uplink.messages import AlertReport
 from qepa_wire.frame import SUITE_OTP, Frame
 from qepa_wire.one_time import unmask_alert
 from qepa_wire.payloads import (
+    ALERT_APNOEA,
     ALERT_ASYSTOLE,
     ALERT_BATTERY_LOW,
     ALERT_GLUCOSE_HIGH,
@@ -31,6 +32,7 @@ KIND_NAMES = {
     ALERT_GLUCOSE_HIGH: "glucose_high",
     ALERT_BATTERY_LOW: "battery_low",
     ALERT_SENSOR_FAULT: "sensor_fault",
+    ALERT_APNOEA: "apnoea",
 }
 _ACTIVE = "active_alerts"
 

@@ -5,6 +5,8 @@ Every driver keeps one contract:
     fs_hz                       samples a second of each channel
     channels                    names, of "ecg", "resp", "red", "ir", "ax", "ay", "az", "gx", "gy", "gz",
                                 "temperature", "glucose"
+    contact                     those of them that LEAD_OFF is about, None for all: where the chip sees the contact of
+                                some only, nobody knows about the others
     buffers                     a preallocated array('i') for each channel
     start()                     configure the chip and begin; stop() ends it
     read() -> n                 drain what the chip holds, n samples into each buffer from index 0 on, oldest first;

@@ -64,6 +64,7 @@ class Cgm:
     """``period_min``: minutes from one reading to the next. Nothing raises for what a value holds: it is counted."""
 
     channels = ("glucose",)
+    contact = None
     fs_hz = 0  # slower than once a second
     bus_kind = None
 

@@ -1,6 +1,8 @@
 """MAX86150 photoplethysmogram and ECG (Maxim, 19-8402 rev. 2) over I2C: infrared, red, ECG in one FIFO.
 
-Its ECG has no lead-off detection: fingers that are off the optics are off the electrodes too.
+LEAD_OFF is about the optics alone: the ECG has no lead-off detection, and its electrodes need not be where the optics
+are. An electrode that has come off looks like whatever the open input gives: a rail is known as such
+(signals/quality.py), a flat line is told as asystole.
 """
 
 from .max30101 import MaximFifo
@@ -52,6 +54,7 @@ class Max86150(MaximFifo):
     """PPG and ECG at one rate, so that a frame of the FIFO is one moment."""
 
     channels = ("red", "ir", "ecg")
+    contact = ("red", "ir")
     rates = (200,)
     address = 0x5E
     frame_bytes = 9

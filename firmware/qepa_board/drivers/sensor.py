@@ -45,6 +45,7 @@ class Sensor:
 
     channels = ()
     rates = ()
+    contact = None  # channels that LEAD_OFF is about, None for all
     watermark = 0  # samples at which the chip interrupts
     silence_ms = 1000  # a chip that gives no sample for so long is configured anew
     period_ms = 0  # a chip that cannot tell whether a sample is new is asked no more often than this

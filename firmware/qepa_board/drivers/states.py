@@ -2,7 +2,7 @@
 
 OFF = 0
 RUNNING = 1
-LEAD_OFF = 2  # an electrode is off, or nothing is in front of the optics
+LEAD_OFF = 2  # an electrode is off, or nothing is in front of the optics; which channels: the driver's contact
 OVERFLOW = 3  # samples were lost since the last read; running
 BUS_ERROR = 4  # the chip does not answer
 WRONG_CHIP = 5  # something else answers

@@ -16,6 +16,7 @@ from ..fixed_point import isqrt
 WINDOW_S = 32
 SETTLE_S = 20
 RATE_HZ = 8  # at least; what the window is filled with
+APNOEA_S = 20  # without a breath
 
 _SMOOTH_MS = 700
 _BASELINE_SHIFT = 5  # time constant of 32 samples, 4 s
@@ -26,6 +27,7 @@ _POINTS = 16  # of a breath
 _UNIT = 63
 _ALIKE_PERCENT = 80
 _FLAT_SHARE = 4  # of the usual breath; less is no breath
+_HEART_X10 = 400  # what moves a chest that stands still, faster than this, is its heart
 _LIMIT = (1 << 23) - 1
 _turns = array("i", bytes(8 * _TURNS))  # of the window that is being assessed: one at a time
 
@@ -46,13 +48,13 @@ class BreathWindow:
         self._breath = array("i", bytes(4 * _POINTS))
         self._mean = array("i", bytes(4 * _POINTS))
         self._high_first = False
-        self.usual = 0  # height of a usual breath in the window, 0 until it is known
+        self._usual = 0  # height of the latest breaths that gave a rate, 0 until there were some
         self.clear()
 
     def clear(self):
         """Forget everything."""
         self._n = 0
-        self.usual = 0
+        self._usual = 0
         self._base = 0
         self._sum1 = 0
         self._sum2 = 0
@@ -95,25 +97,28 @@ class BreathWindow:
         tops = [turns[2 * k + 1] for k in range(0 if self._high_first else 1, found, 2)]
         if len(tops) < _BREATHS_NEEDED:
             return self._too_few(), UNKNOWN
-        self.usual = usual
         if self._likeness(tops) < _ALIKE_PERCENT:
             return POOR_SIGNAL, UNKNOWN
-        return self._rate([tops[k + 1] - tops[k] for k in range(len(tops) - 1)])
+        quality, rate = self._rate([tops[k + 1] - tops[k] for k in range(len(tops) - 1)])
+        # Neither noise nor heart beats may become the usual breath of a chest that stands still.
+        if rate != UNKNOWN and (rate < _HEART_X10 or not self.is_flat()):
+            self._usual = usual
+        return quality, rate
 
     def _too_few(self):
         return SETTLING if self._n < self._size else POOR_SIGNAL
 
-    def is_flat(self, seconds):
-        """Whether the signal moved less than a quarter of its usual breath over the latest seconds."""
-        span = seconds * self._fs_hz // self._step
-        if not self.usual or self._n < span:
-            return False
+    def is_flat(self):
+        """Whether the signal moved less than a quarter of a usual breath for 20 s; None while that cannot be told."""
+        span = APNOEA_S * self._fs_hz // self._step
+        if not self._usual or self._n < span:
+            return None
         high = low = self._ring[(self._n - 1) % self._size]
         for i in range(self._n - span, self._n):
             value = self._ring[i % self._size]
             high = max(high, value)
             low = min(low, value)
-        return (high - low) * _FLAT_SHARE < self.usual
+        return (high - low) * _FLAT_SHARE < self._usual
 
     def _mean_size(self):
         """Mean absolute value of the window, which the filter centres on zero."""

@@ -12,8 +12,6 @@ from qepa_wire.measures import NO_DATA, POOR_SIGNAL, RESP_RATE, RESP_RATE_DERIVE
 
 from .breaths import RATE_HZ, BreathWindow
 
-APNOEA_S = 20  # without a breath
-
 _LONGEST_BEAT_S = 3
 _BEAT_BASELINE_SHIFT = 4  # 2 s: what beats carry wanders more
 _ALONE_PERCENT = 85  # regularity that a height or a distance needs when nothing confirms it
@@ -62,8 +60,8 @@ class ThoracicRespiration:
         out.append((RESP_RATE, quality, value))
 
     def apnoea(self):
-        """Whether the chest has stood still for 20 s, after breaths were seen, electrodes on and no sample lost."""
-        return self._reason == 0 and self._window.is_flat(APNOEA_S)
+        """Whether the chest has stood still for 20 s; None without a signal, or while no breaths were seen in it."""
+        return None if self._reason else self._window.is_flat()
 
 
 class DerivedRespiration:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from qepa_uplink.messages import AlertReport
 from qepa_wire.payloads import (
+    ALERT_APNOEA,
     ALERT_ASYSTOLE,
     ALERT_BATTERY_LOW,
     ALERT_GLUCOSE_HIGH,
@@ -34,6 +35,7 @@ KINDS = {
     ALERT_GLUCOSE_HIGH: ("glucose_high", MEDIUM),
     ALERT_BATTERY_LOW: ("battery_low", TECHNICAL),
     ALERT_SENSOR_FAULT: ("sensor_fault", TECHNICAL),
+    ALERT_APNOEA: ("apnoea", HIGH),
 }
 # Level 2 hypoglycaemia: Battelino et al., Diabetes Care 2019; 42(8): 1593-1603 (below 3.0 mmol/L)
 SEVERE_GLUCOSE_MG_DL = 54

@@ -231,6 +231,51 @@ tell(play(driver, 500, 40))
     assert again["faults"] == 0
 
 
+def test_a_finger_that_leaves_the_optics_of_a_max86150_leaves_its_ecg_alone(told):
+    """Its heart stops with no finger on the optics: that is told, and not taken for an electrode that is off."""
+    beating, stopped = told(
+        "max86150",
+        """
+from qepa_board import sensing
+from qepa_wire.measures import HEART_RATE, SPO2
+from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF
+class Identity:
+    fs_hz, mains_hz = 200, 50
+class Alerts:
+    def is_active(self, kind):
+        return False
+def heart(seconds, height):
+    codes = []
+    for k in range(200 * seconds):
+        at = k % 160
+        codes += [40000, 40000, height * (8 - abs(at - 8)) if at < 16 else 0]
+    return codes
+def live(hub, chip, codes):
+    chip.source = Frames(codes, 3)
+    for k in range(len(codes) // 24):
+        wiring.advance_us(40000)
+        while hub.poll():
+            pass
+        if k % 25 == 24:
+            hub.second()
+    conditions = hub.conditions(Alerts())
+    told = {code: (quality, value) for code, quality, value in hub.care(1, 0, Alerts()).measures}
+    return [told[HEART_RATE], told[SPO2], conditions[ALERT_LEAD_OFF], conditions[ALERT_ASYSTOLE], NAMES[hub.states[0]]]
+board = {"sensors": [{"chip": "max86150", "bus": BUSES["i2c"], "int": 21}]}
+hub = sensing.Sensing(board, flag, Identity(), wiring.ticks_ms)
+hub.start()
+chip.finger = False
+tell(live(hub, chip, heart(16, 1200)))
+tell(live(hub, chip, heart(8, 0)))
+""",
+    )
+    (_, rate), no_finger, lead_off, asystole, state = beating
+    assert 70 <= rate <= 80
+    assert (no_finger, state) == ([2, -32768], "lead_off")
+    assert (lead_off, asystole) == (False, False)
+    assert stopped[2:] == [False, True, "lead_off"]
+
+
 @pytest.mark.parametrize("chip", [chip for chip in FIFO if chip != "ads1292r"])
 def test_a_loose_contact_costs_only_what_it_must(told, chip):
     (got,) = told(

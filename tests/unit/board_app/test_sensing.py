@@ -23,8 +23,8 @@ IDENTITY = SimpleNamespace(fs_hz=360, mains_hz=50)
 class FakeDriver:
     """A driver whose reads are what `give` queued: (samples by channel, gap)."""
 
-    def __init__(self, channels, fs_hz):
-        self.channels, self.fs_hz = channels, fs_hz
+    def __init__(self, channels, fs_hz, contact=None):
+        self.channels, self.fs_hz, self.contact = channels, fs_hz, contact
         self.buffers = tuple(array("i", bytes(4 * 128)) for _ in channels)
         self.state, self.gap = states.OFF, 0
         self.minutes = array("i", bytes(4 * 128))
@@ -162,6 +162,84 @@ def test_a_finger_that_left_the_optics_hides_neither_heart_rate_nor_asystole(mon
     conditions = rig.conditions()
     assert not conditions[payloads.ALERT_LEAD_OFF]
     assert (payloads.ALERT_ASYSTOLE, 1) in rig.alerts.edges(rig.sensing.t_ms, conditions)
+
+
+def test_a_chip_that_knows_only_its_optics_contact_says_nothing_of_its_ecg(monkeypatch, heart):
+    chip = FakeDriver(("red", "ir", "ecg"), 360, contact=("red", "ir"))
+    rig = Rig(monkeypatch, chip)
+    chip.state = states.LEAD_OFF
+    seen = heart[: 20 * 360]
+    chip.give([300] * len(seen), [300] * len(seen), seen)
+    rig.run()
+    measured = rig.measures()
+    assert 40 < measured[m.HEART_RATE][1] < 130
+    assert measured[m.SPO2] == measured[m.PULSE_RATE] == (m.LEAD_OFF, m.UNKNOWN)
+    flat = [0] * (10 * 360)
+    chip.give([300] * len(flat), [300] * len(flat), flat)
+    rig.run()
+    conditions = rig.conditions()
+    assert not conditions[payloads.ALERT_LEAD_OFF]
+    assert (payloads.ALERT_ASYSTOLE, 1) in rig.alerts.edges(rig.sensing.t_ms, conditions)
+
+
+def breathing(seconds, per_minute=15, fs_hz=250, swing=4000, phase_s=0):
+    """Thoracic impedance, in counts."""
+    return [
+        3_000_000 + round(swing * math.sin(2 * math.pi * per_minute / 60 * (k / fs_hz + phase_s)))
+        for k in range(seconds * fs_hz)
+    ]
+
+
+def breathe(rig, chest, counts):
+    """Hand the counts over a second at a time, and return the alerts of each second: (second, kind, level)."""
+    told = []
+    for start in range(0, len(counts), 250):
+        chest.give([0] * 250, counts[start : start + 250])
+        rig.run()
+        rig.sensing.second()
+        for kind, level in rig.alerts.edges(rig.sensing.t_ms, rig.conditions()):
+            rig.alerts.confirm(kind, level)
+            told.append((start // 250, kind, level))
+    return [each for each in told if each[1] == payloads.ALERT_APNOEA]
+
+
+def test_a_chest_that_stands_still_calls_once_and_breaths_end_it(monkeypatch):
+    chest = FakeDriver(("ecg", "resp"), 250)
+    rig = Rig(monkeypatch, chest)
+    assert breathe(rig, chest, breathing(60)) == []
+    ((begun, _, level),) = breathe(rig, chest, breathing(40, swing=0))
+    assert 18 <= begun <= 26
+    assert level == 1
+    ((_, _, over),) = breathe(rig, chest, breathing(10))
+    assert over == 0
+
+
+def test_neither_noise_nor_the_heart_pass_for_the_breaths_of_a_chest_that_stands_still(monkeypatch):
+    chest = FakeDriver(("ecg", "resp"), 250)
+    rig = Rig(monkeypatch, chest)
+    breathe(rig, chest, breathing(60))
+    told = breathe(rig, chest, breathing(120, per_minute=70, swing=300))
+    assert [level for _, _, level in told] == [1], "it lasts as long as the chest stands still"
+
+
+def test_apnoea_cannot_be_told_without_electrodes_and_keeps_its_state(monkeypatch):
+    chest = FakeDriver(("ecg", "resp"), 250)
+    rig = Rig(monkeypatch, chest)
+    breathe(rig, chest, breathing(60))
+    breathe(rig, chest, breathing(40, swing=0))
+    chest.state = states.LEAD_OFF
+    assert breathe(rig, chest, breathing(30)) == []
+    assert rig.conditions()[payloads.ALERT_APNOEA] is None
+    assert rig.alerts.is_active(payloads.ALERT_APNOEA)
+    alert = rig.sensing.alert(1, payloads.ALERT_APNOEA, 1, 400)
+    assert (alert.kind, alert.value) == (payloads.ALERT_APNOEA, 0)
+    chest.state = states.RUNNING
+    assert [level for _, _, level in breathe(rig, chest, breathing(60))] == [0]
+
+
+def test_a_board_that_measures_no_breathing_tells_no_apnoea(monkeypatch, heart):
+    rig = Rig(monkeypatch, FakeDriver(("ecg",), 360))
+    assert payloads.ALERT_APNOEA not in rig.conditions()
 
 
 def test_nothing_in_front_of_the_optics_is_no_pulse(monkeypatch):

@@ -59,7 +59,12 @@ def test_whatever_the_board_will_import_is_there(profile: str, monkeypatch: pyte
 def _driver(channels: tuple[str, ...]) -> SimpleNamespace:
     buffers = tuple(array("i", bytes(128)) for _ in channels)
     return SimpleNamespace(
-        channels=channels, buffers=buffers, minutes=buffers[0], fs_hz=256 if "ecg" in channels else 100, state=0
+        channels=channels,
+        buffers=buffers,
+        minutes=buffers[0],
+        fs_hz=256 if "ecg" in channels else 100,
+        state=0,
+        contact=None,
     )
 
 

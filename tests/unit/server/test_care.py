@@ -251,6 +251,7 @@ def test_an_alarm_is_acknowledged_lasts_and_ends_by_its_own_report(rig):
         (payloads.ALERT_GLUCOSE_HIGH, 310, "glucose_high", "medium"),
         (payloads.ALERT_BATTERY_LOW, 90, "battery_low", "technical"),
         (payloads.ALERT_SENSOR_FAULT, 0, "sensor_fault", "technical"),
+        (payloads.ALERT_APNOEA, 0, "apnoea", "high"),
     ],
 )
 def test_each_kind_of_alert_has_its_name_and_priority(rig, kind, value, name, priority):
