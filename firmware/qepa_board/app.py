@@ -9,8 +9,8 @@ import sys
 import time
 
 from qepa_wire.errors import WireError
-from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, ROUND
-from qepa_wire.payloads import Hello, decode_round
+from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, REKEY, ROUND
+from qepa_wire.payloads import Hello, decode_rekey, decode_round
 
 from .console import say
 from .errors import BoardError, CountersLostError
@@ -36,7 +36,7 @@ from .transport.outbox import Outbox
 
 DOCK_POLL_MS = 1000
 RESTART_LONGEST_MS = 30000
-REKEY_PATIENCE = 4  # times rekey_s that unacknowledged frames may hold a rekey back
+REKEY_PATIENCE = 4  # times the age of a key that is due, for which unacknowledged frames may hold the next back
 ROUND_QUEUE = 4
 NO_KEY = "no link key: load pads at the dock"
 
@@ -67,6 +67,9 @@ class App:
         self._orders = []
         self._ordered = asyncio.Event()
         self._rekeyed_ms = 0
+        self._padded_ms = 0
+        self._step_ms = None  # age at which a key is ratcheted, and at which a pad is replaced: REKEY sets both
+        self._pad_ms = 1000 * identity.rekey_s
         self._said_disconnected = ""
         self._busy = False
 
@@ -95,11 +98,13 @@ class App:
         """Whether there are counters and a link key."""
         return self.link is not None and self.link.epoch is not None
 
-    def _next_epoch(self, must_change):
-        epoch = self.keyring.next_epoch(must_change)
+    def _next_epoch(self, step, pad=True):
+        epoch = self.keyring.next_epoch(step, pad)
         if epoch is None:
             return
         self._rekeyed_ms = self.clock()
+        if not epoch.steps:
+            self._padded_ms = self._rekeyed_ms
         self.link.begin(epoch, self._hello)
         say(
             "board %08x boot %d epoch %d steps %d pads %d model %d"
@@ -135,7 +140,7 @@ class App:
         say("%s failed: %s: %s" % (what, type(error).__name__, error))
 
     async def keep_key(self):
-        """Wait for what the dock brings, then change the key when its time is over and a pad is there."""
+        """Wait for what the dock brings, then change the key when its time is over."""
         said = None
         while not self.can_send:
             reason = NO_KEY
@@ -154,17 +159,25 @@ class App:
         while True:
             await asyncio.sleep_ms(DOCK_POLL_MS)
             self.link.blocks.refresh()
-            if self._wants_key():
-                self._next_epoch(False)
+            step, pad = self._wants_key()
+            if step or pad:
+                self._next_epoch(step, pad)
 
     def _wants_key(self):
-        """Whether a new epoch is due: its time is over, or a pad can replace a ratcheted key."""
-        age_ms = self.clock() - self._rekeyed_ms
-        rekey_ms = 1000 * self.identity.rekey_s
-        if self._busy or not self.connection.ready or (age_ms < rekey_ms and not self.counters.steps):
-            return False
+        """(step, pad): whether a ratchet step is due now, and whether a pad is."""
+        now_ms = self.clock()
+        age_ms = now_ms - self._rekeyed_ms
+        step_ms = self._step_ms
+        step = step_ms is not None and age_ms >= step_ms
+        pad = now_ms - self._padded_ms >= self._pad_ms or (step_ms is None and self.counters.steps > 0)
         # The gateway forgets an epoch's key when the next begins: let it take what is under way first.
-        return self.link.is_settled() or age_ms >= REKEY_PATIENCE * rekey_ms
+        if (
+            self._busy
+            or not self.connection.ready
+            or not (self.link.is_settled() or age_ms >= REKEY_PATIENCE * (step_ms or self._pad_ms))
+        ):
+            return False, False
+        return step, pad
 
     async def connect(self):
         """Keep the connection to the broker."""
@@ -220,6 +233,8 @@ class App:
             if self.models.accept(frame.payload):
                 say("model %d" % self.models.version)
                 self.link.say_again()
+        elif frame.type == REKEY:
+            self._step_ms, self._pad_ms = [1000 * age_s for age_s in decode_rekey(frame.payload)]
         elif frame.type == CARE_GRANT:
             care.grant(frame.payload, self.sensing.t_ms)
         elif frame.type == CARE_REVOKE:

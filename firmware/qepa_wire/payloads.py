@@ -89,6 +89,9 @@ HELD_FORMAT = "<16sI"
 HeldBlock = namedtuple("HeldBlock", ("key_id", "used"))
 BLOCK_GONE = 0xFFFFFFFF  # for ``used``: the gateway will never hold this block
 
+REKEY_FORMAT = "<II"
+NO_REKEY = 0xFFFFFFFF  # seconds: longer than a board runs
+
 
 def _unpack(format_: str, data: bytes) -> "tuple[Any, ...]":
     if len(data) != struct.calcsize(format_):
@@ -343,3 +346,16 @@ def decode_held(data: bytes) -> "list[HeldBlock]":
     if len(data) % each or len(data) > MAX_BLOCKS * each:
         raise WireError("payload", "%d bytes of held blocks" % len(data))
     return [HeldBlock(*struct.unpack_from(HELD_FORMAT, data, i)) for i in range(0, len(data), each)]
+
+
+def encode_rekey(step_s: int, pad_s: int) -> bytes:
+    """How old a link key may grow before a ratchet step, and a pad before the next one replaces it, in seconds."""
+    return struct.pack(REKEY_FORMAT, step_s, pad_s)
+
+
+def decode_rekey(data: bytes) -> tuple[int, ...]:
+    """Inverse of :func:`encode_rekey`: (step_s, pad_s)."""
+    ages = _unpack(REKEY_FORMAT, data)
+    if 0 in ages:
+        raise WireError("payload", "a key that is always too old")
+    return ages

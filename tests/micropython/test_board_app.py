@@ -323,6 +323,21 @@ async def test_rekeys_with_fresh_pads(ward):
     assert not peer.refused
 
 
+async def test_the_gateway_sets_how_often_the_key_changes_and_pads_are_kept_for_later(ward):
+    peer = await ward.admit(BOARD, pads=2)
+    await ward.gateway.send(peer, wire.REKEY, payloads.encode_rekey(1, payloads.NO_REKEY))
+    await ward.gateway.until(lambda: len(peer.references) >= 4, "ratchet steps")
+    first = peer.references[0][0]
+    assert peer.references[:4] == [(first, 0), (first, 1), (first, 2), (first, 3)]
+    await ward.gateway.order(peer, 1, STATISTICS)
+    await ward.gateway.until(lambda: peer.vectors, "a vector in between")
+    await ward.gateway.send(peer, wire.REKEY, payloads.encode_rekey(payloads.NO_REKEY, 1))
+    await ward.gateway.until(lambda: peer.references[-1][0] != first, "the next pad")
+    assert peer.references[-1][1] == 0
+    assert {hello.boots for _, hello in peer.hellos} == {1}
+    assert not peer.refused
+
+
 async def test_a_ratcheted_key_gives_way_to_the_first_pad(ward):
     peer = await ward.admit(BOARD, pads=1)
     await ward.power_cycle(peer)

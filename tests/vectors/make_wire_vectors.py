@@ -240,6 +240,7 @@ def payloads() -> dict[str, dict]:
             "fields": [[key_id.hex(), used] for key_id, used in held],
             "bytes": b"".join(key_id + struct.pack("<I", used) for key_id, used in held).hex(),
         },
+        "rekey": {"type": 0x48, "fields": [30, 2**32 - 1], "bytes": struct.pack("<II", 30, 2**32 - 1).hex()},
     }
 
 
@@ -300,6 +301,9 @@ def refused_payloads() -> list[dict]:
         ("pads", b"".join(bytes([i]) * 16 for i in range(33))),
         ("held", bytes(19)),
         ("held", bytes(33 * 20)),
+        ("rekey", bytes(8)),
+        ("rekey", struct.pack("<II", 30, 0)),
+        ("rekey", struct.pack("<IIB", 30, 30, 0)),
     ]
     return [{"decoder": decoder, "bytes": data.hex()} for decoder, data in cases]
 

@@ -125,6 +125,7 @@ def _codecs(vectors, seq):
         ),
         "pads": (payloads.decode_pads, payloads.encode_pads),
         "held": (payloads.decode_held, payloads.encode_held),
+        "rekey": (payloads.decode_rekey, lambda ages: payloads.encode_rekey(*ages)),
     }
 
 
@@ -182,6 +183,7 @@ def check_refused_payloads(vectors):
         "revoke": payloads.decode_revoke,
         "pads": payloads.decode_pads,
         "held": payloads.decode_held,
+        "rekey": payloads.decode_rekey,
     }
     for case in vectors["refused_payloads"]:
         same(case, refusal(decoders[case["decoder"]], unhex(case["bytes"])), "payload")

@@ -110,19 +110,19 @@ class Keyring:
             self.pads.write(pads, used)
         return pads, used
 
-    def next_epoch(self, must_change):
-        """Start an epoch with the next pad and return it.
+    def next_epoch(self, step, pad=True):
+        """Start an epoch, with the next pad if ``pad`` and there is one, and return it.
 
-        Without a pad: one ratchet step on if ``must_change`` (a boot), else None. None too if there never was a key.
+        Else one ratchet step on if ``step`` (at a boot always), or None. None too if there never was a key.
         """
         counters = self._counters
         pads, used = self._unused()
-        if pads:
-            pad = pads[0]
-            counters.start_epoch(pad[:ID_BYTES], 0, pad[ID_BYTES:])
-            used.append(pad[:ID_BYTES])
+        if pads and pad:
+            first = pads[0]
+            counters.start_epoch(first[:ID_BYTES], 0, first[ID_BYTES:])
+            used.append(first[:ID_BYTES])
             self.pads.write(pads[1:], used)
-        elif must_change and counters.has_key:
+        elif step and counters.has_key:
             counters.start_epoch(counters.key_id, counters.steps + 1, ratchet(counters.key, 1))
         else:
             return None

@@ -60,7 +60,7 @@ class World:
 
 
 def one_life(flash, world, first_round, monkeypatch):
-    """A boot, two alerts, two rounds, a rekey, a third round."""
+    """A boot, two alerts, a ratchet step, two rounds, a pad, a third round."""
     counters = Counters.load(flash)
     next_seq = counters.next_seq
 
@@ -85,8 +85,8 @@ def one_life(flash, world, first_round, monkeypatch):
     monkeypatch.setattr(rounds_module, "seal", watched_seal)
     rounds = Rounds(IDENTITY, counters, link, MODELS, lambda: [1] * 16, lambda models: [2] * len(models.words))
 
-    def begin(must_change):
-        epoch = keyring.next_epoch(must_change)
+    def begin(step, pad=True):
+        epoch = keyring.next_epoch(step, pad)
         if epoch is not None:
             world.note_epoch(epoch)
             link.begin(epoch, lambda: Hello(epoch.key_id, epoch.steps, 1, 0, 0, 1, 0xFFFF, 0, 0))
@@ -108,6 +108,7 @@ def one_life(flash, world, first_round, monkeypatch):
     publish()
     link.send_alert(Alert(1, 1, 1, 1, 0))
     publish()
+    begin(True, pad=False)
     order(first_round)
     begin(False)
     order(first_round)
@@ -155,8 +156,9 @@ def test_a_queued_frame_survives_byte_for_byte(flash, monkeypatch):
     again = Outbox(flash)
     frames = [wire.parse(again.get(seq), wire.UP_TYPES) for seq in again.seqs()]
     assert [(frame.epoch, frame.type) for frame in frames] == [
-        (1, wire.HELLO), (1, wire.ALERT), (1, wire.VECTOR), (1, wire.VECTOR),
+        (1, wire.HELLO), (1, wire.ALERT),
         (2, wire.HELLO), (2, wire.VECTOR), (2, wire.VECTOR),
+        (3, wire.HELLO), (3, wire.VECTOR), (3, wire.VECTOR),
     ]  # fmt: skip
     assert all(world.frames[frame.seq] == again.get(frame.seq) for frame in frames)
 
