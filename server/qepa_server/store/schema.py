@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -39,6 +40,8 @@ boards = Table(
     Column("key_tag", LargeBinary, nullable=False, unique=True),
     Column("request_digest", LargeBinary, nullable=False),
     Column("enrolled_ms", BigInteger, nullable=False),
+    # How many boards the dock told this one that its patient wears.
+    Column("patient_boards", Integer, nullable=False, server_default="1"),
 )
 
 # Every request and key ever honoured: neither comes back by replay.
@@ -102,6 +105,29 @@ sums = Table(
     Column("last_frame_ms", BigInteger),
 )
 
+# What a running round may cost each patient; it moves into ``spendings`` as the round ends. Without noise rho is null.
+charges = Table(
+    "charges",
+    metadata,
+    Column("round", BigInteger, ForeignKey("rounds.number"), primary_key=True),
+    Column("stream", Integer, primary_key=True),
+    Column("patient", String(32), primary_key=True),
+    Column("period", BigInteger, nullable=False),
+    Column("rho", Float),
+    Column("received", Boolean, nullable=False),
+)
+
+spendings = Table(
+    "spendings",
+    metadata,
+    Column("patient", String(32), primary_key=True),
+    Column("purpose", String(16), primary_key=True),
+    Column("period", BigInteger, primary_key=True, autoincrement=False),
+    Column("rho", Float, nullable=False),
+    Column("rounds", BigInteger, nullable=False),
+    Column("unbounded", BigInteger, nullable=False),
+)
+
 models = Table(
     "models",
     metadata,
@@ -121,6 +147,7 @@ consents = Table(
     Column("not_before_s", BigInteger, nullable=False),
     Column("not_after_s", BigInteger, nullable=False),
     Column("withdrawn_ms", BigInteger),
+    Column("purpose", String(16), nullable=False, server_default="care"),
 )
 
 consent_boards = Table(

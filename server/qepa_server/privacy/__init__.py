@@ -1,0 +1,1 @@
+"""Differential privacy of patients: what a round costs, who has budget left, the durable account."""
