@@ -123,7 +123,7 @@ class _AliceSession:
     def __init__(self, end: LinkEnd, channel: ClassicalChannel, terminal: Terminal) -> None:
         self._end, self._channel, self._terminal = end, channel, terminal
         self._store = end.config.store
-        self._distiller = AliceDistiller(end.environment, end.secret)
+        self._distiller = AliceDistiller(end.environment)
         self._loop = asyncio.get_running_loop()
         self._run: int | None = None
         self._offset: int | None = None

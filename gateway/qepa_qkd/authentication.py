@@ -1,10 +1,10 @@
 """Wegman-Carter authentication of a block's classical messages, and the session keys that guard single frames.
 
-The tag of a transcript is its polynomial hash plus a one-time pad, in the field of p = 2^127 - 1: unforgeable
-whatever the attacker computes (Wegman and Carter 1981; reuse of the hash key under fresh pads: Portmann 2014). One
-tag in each direction covers all that was said about a block, and no key is kept before both are checked. Frames also
-carry an HMAC under session keys: it costs no quantum key and keeps strangers' bytes away from the parsers, no claim
-rests on it.
+The tag of a transcript is its polynomial hash plus a mask, in the field of p = 2^127 - 1: unforgeable whatever the
+attacker computes (Wegman and Carter 1981). Hash key and mask are a pad of 32 bytes that serves one tag: none outlives
+its tag, and once pads come from quantum key nothing of the initial secret is left in it. One tag in each direction
+covers all that was said about a block, and no key is kept before both are checked. Frames also carry an HMAC under
+session keys: it costs no quantum key and keeps strangers' bytes away from the parsers, no claim rests on it.
 """
 
 import hashlib
@@ -19,15 +19,19 @@ from qepa_qkd.errors import ConfigError
 from qepa_qkd.universal_hash import PRIME, PolynomialHash
 
 TAG_BYTES: Final = 16
+PAD_BYTES: Final = 32
+"""Of one tag: hash key and mask."""
 FRAME_MAC_BYTES: Final = 16
-_FIXED_BYTES: Final = 32 + 16 + 16
+_CHANNEL_KEY_BYTES: Final = 32
+_PADS_FROM: Final = 64
+"""Bytes between the channel key and the pads are reserved."""
 SECRET_BYTES: Final = 4096
-"""Size of a fresh initial secret: fixed keys and 126 tags in each direction."""
+"""Size of a fresh initial secret: the channel key and pads for 63 tags in each direction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pad:
-    """One-time pad of one tag; `segment` and `position` name it, and the store gives it out once."""
+    """Key of one tag, hash key and mask; `segment` and `position` name it, and the store gives it out once."""
 
     segment: int
     position: int
@@ -35,7 +39,7 @@ class Pad:
 
 
 class PadLedger(Protocol):
-    """Where pads come from: a durable store that never gives the same pad twice."""
+    """Where pads come from: a durable store that never gives the same pad twice. Segment 0 is the initial secret."""
 
     def pads_left(self) -> tuple[int, int]:
         """Tags that can still be made and tags that can still be checked."""
@@ -49,45 +53,47 @@ class PadLedger(Protocol):
         """Durably mark the pad of a received tag as used. Raises SecurityError when it was used or skipped before."""
         ...
 
+    def retire_initial(self) -> None:
+        """Durably skip and erase what is left of the initial secret's pads: the peer has gone over to quantum key."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class InitialSecret:
     """What both ends share before the first block, split by purpose."""
 
     channel_key: bytes
-    hash_key_to_bob: bytes
-    hash_key_to_alice: bytes
     pads_to_bob: bytes
     pads_to_alice: bytes
 
     @classmethod
     def parse(cls, data: bytes) -> "InitialSecret":
         """Split the bytes of a secret file. Raises ConfigError when they are too few."""
-        half = (len(data) - _FIXED_BYTES) // 2 // TAG_BYTES * TAG_BYTES
-        if half < TAG_BYTES:
-            raise ConfigError(
-                f"the initial secret has {len(data)} bytes; it needs at least {_FIXED_BYTES + 2 * TAG_BYTES}"
-            )
-        pads = data[_FIXED_BYTES : _FIXED_BYTES + 2 * half]
-        return cls(data[:32], data[32:48], data[48:64], pads[:half], pads[half:])
+        half = (len(data) - _PADS_FROM) // 2 // PAD_BYTES * PAD_BYTES
+        if half < PAD_BYTES:
+            least = _PADS_FROM + 2 * PAD_BYTES
+            raise ConfigError(f"the initial secret has {len(data)} bytes; it needs at least {least}")
+        pads = data[_PADS_FROM : _PADS_FROM + 2 * half]
+        return cls(data[:_CHANNEL_KEY_BYTES], pads[:half], pads[half:])
 
 
 class Transcript:
-    """What one side said about one block, hashed as it is said; its tag is made or checked once."""
+    """What one side said about one block; its tag is made or checked once, when it is known which pad serves it."""
 
-    def __init__(self, hash_key: bytes) -> None:
-        self._hash = PolynomialHash(hash_key)
-        self.bytes_covered = 0
+    def __init__(self) -> None:
+        self._messages: list[bytes] = []
 
     def absorb(self, message: bytes) -> None:
         """Append one message."""
-        self._hash.update(message)
-        self.bytes_covered += len(message)
+        self._messages.append(message)
 
     def tag(self, pad: Pad) -> bytes:
         """The Wegman-Carter tag under `pad`."""
-        # A pad of 128 uniform bits taken mod p is uniform up to 2^-126, which the epsilon of a tag absorbs.
-        value = (self._hash.value() + int.from_bytes(pad.value, "little")) % PRIME
+        hashed = PolynomialHash(pad.value[:16])
+        for message in self._messages:
+            hashed.update(message)
+        # 128 uniform bits taken mod p are uniform up to 2^-126, which the epsilon of a tag absorbs.
+        value = (hashed.value() + int.from_bytes(pad.value[16:], "little")) % PRIME
         return value.to_bytes(TAG_BYTES, "little")
 
     def verify(self, tag: bytes, pad: Pad) -> bool:

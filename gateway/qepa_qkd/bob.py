@@ -105,7 +105,7 @@ class _BobSession:
     def __init__(self, end: LinkEnd, channel: ClassicalChannel) -> None:
         self._end, self._channel = end, channel
         rng = np.random.default_rng(secrets.randbits(128))
-        self._distiller = BobDistiller(end.environment, end.secret, rng, self._alarm)
+        self._distiller = BobDistiller(end.environment, rng, self._alarm)
         self._monitor = end.click_monitor
         self._loop = asyncio.get_running_loop()
         self._run: int | None = None

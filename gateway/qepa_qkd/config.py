@@ -177,7 +177,7 @@ class LinkConfig(_Section):
     serial_port: FilePath
     initial_secret: FilePath
     authentication_origin: Literal["courier", "pqc"] = "courier"
-    """How it came: carried, or by the key exchange of `pqc_secret`, whose security is computational and shown so."""
+    """How it came: carried, or by the key exchange of `pqc_secret`; what follows from that is said there."""
     listen: Address | None = None
     """Alice: where Bob connects."""
     connect: Address | None = None

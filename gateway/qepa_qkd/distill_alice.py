@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from qepa_qkd.authentication import TAG_BYTES, InitialSecret
+from qepa_qkd.authentication import PAD_BYTES
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Block,
@@ -41,9 +41,11 @@ from qepa_qkd.serial_protocol import Nibbles
 from qepa_qkd.sifting import judge
 from qepa_qkd.verification import KEY_BYTES, make_tag
 
-PAD_TARGET: Final = 200
-"""Tags to keep in stock for each direction; below it every block renews more than it spends."""
-RENEWAL_BYTES: Final = 4 * TAG_BYTES
+PAD_TARGET: Final = 100
+"""Pads to keep in stock for each direction; below it every block renews more than it spends."""
+RENEWED_SHARE: Final = 1 / 16
+"""Of a block's key, while there are too few pads; at least two pads each way where the block has them."""
+MOST_RENEWED_PADS: Final = 64
 _RUN_ENDED: Final = "the run ended before the block was full"
 
 
@@ -56,8 +58,8 @@ class _AliceBlock(Block):
     key = b""
     authentication_bytes = 0
 
-    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
-        super().__init__(number, settings_digest, own_hash_key, peer_hash_key)
+    def __init__(self, number: int, settings_digest: bytes) -> None:
+        super().__init__(number, settings_digest)
         self.states: list[Nibbles] = []
         """Sent in the slots of each batch."""
 
@@ -65,10 +67,9 @@ class _AliceBlock(Block):
 class AliceDistiller:
     """All blocks of one connection at Alice's end. `outcomes` collects how blocks ended, for the caller to take."""
 
-    def __init__(self, environment: Environment, secret: InitialSecret) -> None:
+    def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._settings = environment.settings
-        self._secret = secret
         self._digest = environment.settings.digest()
         self._newest = 0
         self._filling: _AliceBlock | None = None
@@ -124,7 +125,7 @@ class AliceDistiller:
         if number <= self._newest:
             raise ProtocolError("a report for a block of the past")
         self._newest = number
-        return _AliceBlock(number, self._digest, self._secret.hash_key_to_bob, self._secret.hash_key_to_alice)
+        return _AliceBlock(number, self._digest)
 
     def _sift(self, block: _AliceBlock, batch: int, symbols: Nibbles) -> list[bytes]:
         states = block.states[block.batches_sifted]
@@ -177,11 +178,12 @@ class AliceDistiller:
     def _amplify(self, block: _AliceBlock) -> list[bytes]:
         pads = self._environment.vault.pads
         block.bounds = final_length(block, self._settings)
-        block.authentication_bytes = RENEWAL_BYTES if min(pads.pads_left()) < PAD_TARGET else 0
         key_bits = block.bounds.bits // 8 * 8
+        block.authentication_bytes = _renewal(key_bits // 8) if min(pads.pads_left()) < PAD_TARGET else 0
         bits = block.sifted.key_bits()
         seed = self._environment.random_bytes(-(-(len(bits) + key_bits - 1) // 8))
         pad = pads.spend_own_pad()
+        block.pad_segments.append(pad.segment)
         block.key = amplify(bits, seed, key_bits)
         block.expects = Tag
         said = block.say(Amplify(block.number, key_bits, block.authentication_bytes, seed))
@@ -191,13 +193,16 @@ class AliceDistiller:
         if block.bounds is None:
             raise ProtocolError("a tag before there is a key")
         vault = self._environment.vault
+        block.pad_segments.append(segment)
         if not block.heard.verify(value, vault.pads.spend_peer_pad(segment, position)):
             self._end(block, "authentication failed")
             raise SecurityError("Bob's tag does not fit what was heard from him")
         passport = make_passport(
             block, self._environment, "alice", block.bounds, 8 * len(block.key), block.authentication_bytes
         )
-        vault.store_block(block.block_id, block.key, block.authentication_bytes, passport, live=True)
+        vault.store_block(
+            block.block_id, block.key, block.authentication_bytes, passport, live=True, renewed=block.renewed
+        )
         del self._closed[block.number]
         key_bits = 8 * (len(block.key) - block.authentication_bytes)
         self.outcomes.append(block.outcome(key_bits, None))
@@ -207,3 +212,10 @@ class AliceDistiller:
         del self._closed[block.number]
         self.outcomes.append(block.outcome(0, reason))
         return []
+
+
+def _renewal(key_bytes: int) -> int:
+    """Bytes of a block's key that become pads, as many for either direction."""
+    both_ways = 2 * PAD_BYTES
+    pads = max(2, int(key_bytes * RENEWED_SHARE) // both_ways)
+    return both_ways * min(pads, MOST_RENEWED_PADS, key_bytes // both_ways)

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from qepa_qkd.authentication import TAG_BYTES, InitialSecret
+from qepa_qkd.authentication import PAD_BYTES
 from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Bits,
@@ -66,8 +66,8 @@ class _BobBlock(Block):
     key = b""
     authentication_bytes = 0
 
-    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
-        super().__init__(number, settings_digest, own_hash_key, peer_hash_key)
+    def __init__(self, number: int, settings_digest: bytes) -> None:
+        super().__init__(number, settings_digest)
         self.batches: list[_Batch] = []
         self.alarm: str | None = None
 
@@ -78,7 +78,6 @@ class BobDistiller:
     def __init__(
         self,
         environment: Environment,
-        secret: InitialSecret,
         rng: np.random.Generator,
         alarm: Callable[[bool], str | None] = lambda _: None,
     ) -> None:
@@ -90,7 +89,6 @@ class BobDistiller:
         self._alarm = alarm
         self._environment = environment
         self._settings = environment.settings
-        self._secret = secret
         self._rng = rng
         self._digest = environment.settings.digest()
         self._newest = 0
@@ -149,7 +147,7 @@ class BobDistiller:
 
     def _new_block(self) -> _BobBlock:
         self._newest += 1
-        return _BobBlock(self._newest, self._digest, self._secret.hash_key_to_alice, self._secret.hash_key_to_bob)
+        return _BobBlock(self._newest, self._digest)
 
     def _close(self, block: _BobBlock) -> list[bytes]:
         self._blocks[block.number] = block
@@ -221,7 +219,7 @@ class BobDistiller:
         if message.key_bits != block.bounds.bits // 8 * 8:
             raise ProtocolError("the two ends compute different key lengths")
         renewed = message.authentication_bytes
-        if renewed % (2 * TAG_BYTES) or renewed > min(_MOST_AUTHENTICATION_BYTES, message.key_bits // 8):
+        if renewed % (2 * PAD_BYTES) or renewed > min(_MOST_AUTHENTICATION_BYTES, message.key_bits // 8):
             raise ProtocolError("an impossible share of the key for authentication")
         try:
             block.key = amplify(block.corrected, message.seed, message.key_bits)
@@ -237,11 +235,16 @@ class BobDistiller:
         if not block.heard.verify(value, vault.pads.spend_peer_pad(segment, position)):
             self._end(block, "authentication failed")
             raise SecurityError("Alice's tag does not fit what was heard from her")
+        if segment:
+            vault.pads.retire_initial()
         pad = vault.pads.spend_own_pad()
+        block.pad_segments = [segment, pad.segment]
         passport = make_passport(
             block, self._environment, "bob", block.bounds, 8 * len(block.key), block.authentication_bytes
         )
-        vault.store_block(block.block_id, block.key, block.authentication_bytes, passport, live=False)
+        vault.store_block(
+            block.block_id, block.key, block.authentication_bytes, passport, live=False, renewed=block.renewed
+        )
         block.expects = Stored
         return [encode(Tag(block.number, pad.segment, pad.position, block.said.tag(pad)))]
 

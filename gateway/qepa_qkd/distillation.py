@@ -4,7 +4,7 @@ Sans-IO: messages in, messages out, randomness and clock passed in. A block is c
 both ends know beforehand, and no basis of it is named before: nobody who follows the sampling can adapt to it while
 its pulses fly (Pfister et al., New J. Phys. 18, 053001, 2016). How many bits its sifting leaves is chance.
 
-Messages about a block are hashed as they are said and heard; each end sends one Wegman-Carter tag over what it said,
+Messages about a block are kept as they are said and heard; each end sends one Wegman-Carter tag over what it said,
 checked before key is kept. Checking late is sound here because a forger has to commit first: Bob names his random
 bases before Alice shows any of hers, so who wants Alice's bases early must guess thousands of choices that Bob's
 authentic tag will contradict.
@@ -34,7 +34,7 @@ from qepa_qkd.verification import TAG_BITS, failure_probability
 
 Bits = npt.NDArray[np.uint8]
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 _LEAST_KEY_BITS: Final = 512
 
 
@@ -86,8 +86,10 @@ class BlockVault(Protocol):
         """The ledger of authentication key."""
         ...
 
-    def store_block(self, block_id: int, key: bytes, authentication_bytes: int, passport: str, *, live: bool) -> None:
-        """Store a block durably, keys and pads together."""
+    def store_block(
+        self, block_id: int, key: bytes, authentication_bytes: int, passport: str, *, live: bool, renewed: bool
+    ) -> None:
+        """Store a block durably, keys and pads together; `renewed`: its tags were made with quantum key."""
         ...
 
     def settle(self, block_id: int, *, live: bool) -> None:
@@ -111,25 +113,31 @@ class Environment:
 class Block:
     """A block at one end, from its first batch of detections to its last tag."""
 
-    def __init__(self, number: int, settings_digest: bytes, own_hash_key: bytes, peer_hash_key: bytes) -> None:
+    def __init__(self, number: int, settings_digest: bytes) -> None:
         self.number = number
         self.detections = 0
         self.batches_sifted = 0
         self.sifted = SiftedBlock.empty()
-        self.said = Transcript(own_hash_key)
-        self.heard = Transcript(peer_hash_key)
+        self.said, self.heard = Transcript(), Transcript()
         for transcript in (self.said, self.heard):
             transcript.absorb(settings_digest)
         self.block_id = 0
         self.leak_bits = 0
         self.errors: tuple[int, int, int] | None = None
         """Bits corrected, by intensity; None until Bob has told."""
+        self.pad_segments: list[int] = []
+        """Where the pads of this block's tags came from."""
 
     def say(self, message: Message) -> bytes:
         """Encode a message about this block and count it as said."""
         data = encode(message)
         self.said.absorb(data)
         return data
+
+    @property
+    def renewed(self) -> bool:
+        """Whether both tags were made with quantum key."""
+        return all(self.pad_segments)
 
     @property
     def counts(self) -> BlockCounts:
@@ -213,4 +221,5 @@ def make_passport(
         bounds=bounds,
         key_bits=key_bits,
         authentication_bits=8 * authentication_bytes,
+        tags_from="quantum key" if block.renewed else "initial secret",
     ).signed(environment.signer)

@@ -6,7 +6,9 @@ redeems their identifiers (`dec_keys`); `delivery` has the rules. Every answer o
 Beyond the standard: a request may carry a header `Idempotency-Key` (1 to 64 printable characters); repeated with it, it
 gets the same answer for a short time. `status_extension` of the status answer holds `link_state`, `qber`,
 `stock_bits`, `secret_bits_produced`, `secret_bits_consumed`, `last_block_unix_s`, `blocks`, `blocks_without_key`,
-`last_reason`, `authentication_bits_spent`, `authentication_bits_gained`, `serial_frames_lost`.
+`last_reason`, `authentication_bits_spent`, `authentication_bits_gained`, `serial_frames_lost`; `initial_secret`
+(courier or pqc), `authentication` (of keys made now) and `authentication_renewed_since_block`, the first block whose
+authentication took nothing from the initial secret, as its passport names it.
 """
 
 import base64
@@ -139,6 +141,7 @@ class Kme:
             master, slave = other, client
         figures = self._vault.keys.figures()
         spent, gained = self._vault.pads.spent_and_gained_bits()
+        renewed_since = self._vault.pads.renewed_since()
         size = config.key_size_bits
         stored = self.delivery.key_count(master, size // 8)
         return {
@@ -171,7 +174,9 @@ class Kme:
                 "qber_test_basis": self._status.qber_test,
                 "alarms": dict(self._status.alarms.active),
                 "alarms_raised": self._status.alarms.raised,
-                "authentication": self._status.authentication,
+                "initial_secret": self._status.authentication_origin,
+                "authentication": self._status.authentication(renewed_since),
+                "authentication_renewed_since_block": renewed_since,
                 "threat_level": self._status.threat_level(),
                 "rekey_s": self._status.rekey_interval_s(figures.stock_bits, self._capacity_bits),
             },

@@ -52,8 +52,7 @@ class LinkEnd:
         self.secret = InitialSecret.parse(read_secret_file(config.initial_secret, "Initial secret"))
         self.vault = Vault(config.store.path, config.store.kek, self.secret, is_alice=role == "alice")
         self.status = LinkStatus()
-        if config.authentication_origin == "pqc":
-            self.status.authentication = "computational"
+        self.status.authentication_origin = config.authentication_origin
         self.history = History(history_path(config.store.path))
         self.click_monitor = ClickMonitor(self.settings.source, config.alarms.limits())
         """Bob's: knows the rate of detections over all runs."""

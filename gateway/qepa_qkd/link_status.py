@@ -35,8 +35,8 @@ class LinkStatus:
     last_reason: str | None = None
     """Why the newest block without key ended so."""
     frames_lost: int = 0
-    authentication: Literal["information-theoretic", "computational"] = "information-theoretic"
-    """What the keys' authentication rests on, by the origin of the initial secret."""
+    authentication_origin: Literal["courier", "pqc"] = "courier"
+    """How the initial secret came."""
     now_s: Callable[[], float] = time.monotonic
     alarms: Alarms = field(init=False)
     """The program's own, and what the peer's blocks ended with."""
@@ -44,6 +44,14 @@ class LinkStatus:
     def __post_init__(self) -> None:
         """Begin without alarms."""
         self.alarms = Alarms(self.now_s)
+
+    def authentication(self, renewed_since: int | None) -> Literal["information-theoretic", "computational"]:
+        """What the newest keys' authentication rests on; `renewed_since`: as `PadStore` has it."""
+        return (
+            "computational"
+            if self.authentication_origin == "pqc" and renewed_since is None
+            else "information-theoretic"
+        )
 
     def threat_level(self) -> ThreatLevel:
         """High while an alarm stands that points to an attack, elevated during others and `REMEMBERED_S` after any."""

@@ -1,20 +1,27 @@
-"""Durable ledger of authentication key: one-time pads in segments, each pad used at most once in each direction.
+"""Durable ledger of authentication key: pads in segments, each pad used at most once in each direction.
 
 Segment 0 is the initial secret, every other one the head of a block and named like it. Tags name their pad, so a
 crash wastes pads but never shifts them, and the positions both ends exchange on connecting bring back an end whose
 store was lost.
+
+The initial secret is used until `RETIRE_AT` pads from blocks are in stock for each direction. Then what is left of it
+is erased, durably and before any other pad is used, and no tag is made or taken with it again: who learns it later,
+by breaking the exchange it came from or from the stick it came on, learns no hash key and no mask of a later tag.
+Alice decides when; Bob follows once he has checked a tag of hers under quantum key, or hears it when they connect.
 """
 
 import sqlite3
 from collections.abc import Iterable
-from typing import cast
+from typing import Final, cast
 
-from qepa_qkd.authentication import TAG_BYTES, InitialSecret, Pad
+from qepa_qkd.authentication import PAD_BYTES, InitialSecret, Pad
 from qepa_qkd.errors import NoKey, SecurityError
 from qepa_qkd.messages import PadPosition
 from qepa_qkd.store_database import StoreDatabase
 
-INITIAL_SEGMENT = 0
+INITIAL_SEGMENT: Final = 0
+RETIRE_AT: Final = 16
+_RENEWED_SINCE: Final = "authentication_renewed_since"
 
 
 class PadStore:
@@ -47,15 +54,25 @@ class PadStore:
             if live:
                 connection.execute("UPDATE segments SET live = 1 WHERE id = ?", (segment,))
             else:
+                query = "SELECT pads FROM segments WHERE id = ? AND live = 0"
+                for (pads,) in connection.execute(query, (segment,)).fetchall():
+                    self._database.add_total("authentication_gained_bits", -2 * 8 * PAD_BYTES * pads)
                 connection.execute("DELETE FROM segments WHERE id = ? AND live = 0", (segment,))
+                if self.renewed_since() == segment:
+                    self._database.add_total(_RENEWED_SINCE, -segment)
+
+    def note_renewed(self, block_id: int) -> None:
+        """Both tags of a block that is being stored were made with quantum key; the first one counts."""
+        if self.renewed_since() is None:
+            self._database.add_total(_RENEWED_SINCE, block_id)
+
+    def renewed_since(self) -> int | None:
+        """The first block that rests on nothing of the initial secret; None while there is none."""
+        return self._database.total(_RENEWED_SINCE) or None
 
     def pads_left(self) -> tuple[int, int]:
         """Tags that can still be made and tags that can still be checked."""
-        query = (
-            "SELECT coalesce(sum(pads - send_next), 0), coalesce(sum(pads - receive_next), 0) FROM segments WHERE live"
-        )
-        send, receive = self._database.read(query)[0]
-        return cast(int, send), cast(int, receive)
+        return self._left()
 
     def spent_and_gained_bits(self) -> tuple[int, int]:
         """The ledger: authentication key spent, and gained from blocks, since the store was made."""
@@ -65,6 +82,8 @@ class PadStore:
     def spend_own_pad(self) -> Pad:
         """Durably reserve the next pad for a tag to send. Raises NoKey when none is left."""
         with self._database.transaction() as connection:
+            if self._is_alice and min(self._left(without=INITIAL_SEGMENT)) >= RETIRE_AT:
+                self.retire_initial()
             rows = connection.execute(
                 "SELECT id, send_next, sealed_send FROM segments "
                 "WHERE live AND send_next < pads ORDER BY sequence LIMIT 1"
@@ -73,7 +92,8 @@ class PadStore:
                 raise NoKey("too little authentication key")
             segment, position, sealed = rows[0]
             connection.execute("UPDATE segments SET send_next = send_next + 1 WHERE id = ?", (segment,))
-            self._database.add_total("authentication_spent_bits", 8 * TAG_BYTES)
+            self._forget_spent(connection)
+            self._database.add_total("authentication_spent_bits", 8 * PAD_BYTES)
         return Pad(segment, position, self._pad(sealed, f"send {segment}", position))
 
     def spend_peer_pad(self, segment: int, position: int) -> Pad:
@@ -85,8 +105,18 @@ class PadStore:
             if not rows or not rows[0][0] <= position < rows[0][1]:
                 raise SecurityError("a tag names authentication key that is unknown or was used before")
             connection.execute("UPDATE segments SET receive_next = ? WHERE id = ?", (position + 1, segment))
-            self._database.add_total("authentication_spent_bits", 8 * TAG_BYTES)
+            self._forget_spent(connection)
+            self._database.add_total("authentication_spent_bits", 8 * PAD_BYTES)
         return Pad(segment, position, self._pad(rows[0][2], f"receive {segment}", position))
+
+    def retire_initial(self) -> None:
+        """Durably skip and erase what is left of the initial secret's pads."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE segments SET send_next = pads, receive_next = pads, sealed_send = NULL, sealed_receive = NULL "
+                "WHERE id = ? AND sealed_send IS NOT NULL",
+                (INITIAL_SEGMENT,),
+            )
 
     def positions(self) -> tuple[PadPosition, ...]:
         """How far each segment is spent, for the peer."""
@@ -94,14 +124,37 @@ class PadStore:
         return tuple(PadPosition(*cast("tuple[int, int, int]", row)) for row in rows)
 
     def advance(self, peer: Iterable[PadPosition]) -> None:
-        """Skip what the peer knows to be used: an end restored from an old copy must not use a pad again."""
+        """Skip what the peer knows to be used: an end restored from an old copy must not use a pad again.
+
+        A segment that the peer does not list is used up at its end, or was lost with its store.
+        """
+        listed = {position.segment: position for position in peer}
         with self._database.transaction() as connection:
-            for position in peer:
+            for (segment,) in connection.execute("SELECT id FROM segments WHERE live").fetchall():
+                if segment not in listed and segment != INITIAL_SEGMENT:
+                    connection.execute("DELETE FROM segments WHERE id = ?", (segment,))
+            for position in listed.values():
                 connection.execute(
                     "UPDATE segments SET send_next = min(pads, max(send_next, ?)), "
                     "receive_next = min(pads, max(receive_next, ?)) WHERE id = ?",
                     (position.receive, position.send, position.segment),
                 )
+            self._forget_spent(connection)
+
+    def _left(self, *, without: int = -1) -> tuple[int, int]:
+        query = (
+            "SELECT coalesce(sum(pads - send_next), 0), coalesce(sum(pads - receive_next), 0) FROM segments "
+            "WHERE live AND id != ?"
+        )
+        send, receive = self._database.read(query, without)[0]
+        return cast(int, send), cast(int, receive)
+
+    def _forget_spent(self, connection: sqlite3.Connection) -> None:
+        """Drop what is used up both ways; the initial secret's row stays, so that its pads are never taken in again."""
+        connection.execute(
+            "DELETE FROM segments WHERE live AND send_next >= pads AND receive_next >= pads AND id != ?",
+            (INITIAL_SEGMENT,),
+        )
 
     def _insert(
         self, connection: sqlite3.Connection, segment: int, to_bob: bytes, to_alice: bytes, *, live: bool
@@ -113,7 +166,7 @@ class PadStore:
             (
                 segment,
                 live,
-                len(send) // TAG_BYTES,
+                len(send) // PAD_BYTES,
                 self._database.seal(send, f"send {segment}"),
                 self._database.seal(receive, f"receive {segment}"),
             ),
@@ -121,4 +174,4 @@ class PadStore:
 
     def _pad(self, sealed: bytes, label: str, position: int) -> bytes:
         material = self._database.unseal(sealed, label)
-        return material[position * TAG_BYTES : (position + 1) * TAG_BYTES]
+        return material[position * PAD_BYTES : (position + 1) * PAD_BYTES]

@@ -38,6 +38,8 @@ class Passport:
     key_bits: int
     authentication_bits: int
     """Of `key_bits`, those that renew the authentication key."""
+    tags_from: str = "initial secret"
+    """What authenticated the block: that, wholly or in part, or "quantum key"."""
 
     def signed(self, key: MLDSA65PrivateKey) -> str:
         """Return the passport as JSON with its signature."""

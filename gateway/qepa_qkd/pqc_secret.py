@@ -5,8 +5,10 @@ Bob offers, Alice answers, both derive the same bytes; the two messages may trav
     secret = HKDF-SHA512(X25519 shared | ML-KEM shared, salt = SHA-512(offer | answer), info = link), 4,096 bytes
 
 It holds while either key exchange does, against one who could not forge ML-DSA at the time (FIPS 203, FIPS 204). That
-is computational security: what the secret authenticates is no more, although the pads in it are replaced by quantum
-key block by block, because its hash keys stay. A secret that a courier brings to the dock has no such limit.
+is computational security, and so is that of the first blocks, which the secret authenticates. Pads from these blocks
+replace it (`pads`): from the block that the status names on, nothing of it is left. So keys are secret for ever, from
+whoever breaks the exchange or the signatures after that block was made; who could break them before, and sat on the
+line then, can have stood in the middle from the start. A secret that a courier brings to the dock has no such limit.
 """
 
 import hashlib

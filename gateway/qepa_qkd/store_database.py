@@ -66,6 +66,11 @@ MIGRATIONS: Final = (
     );
     CREATE TABLE usage (sae TEXT PRIMARY KEY, hour INTEGER NOT NULL, bits INTEGER NOT NULL);
     """,
+    # A pad has 32 bytes where it had 16: two unused ones make one, a used one spends what it became part of.
+    """
+    UPDATE segments SET pads = pads / 2, send_next = min(pads / 2, (send_next + 1) / 2),
+        receive_next = min(pads / 2, (receive_next + 1) / 2);
+    """,
 )
 """Schema changes in order; `PRAGMA user_version` counts how many a file has seen."""
 

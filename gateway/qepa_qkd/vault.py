@@ -35,12 +35,18 @@ class Vault:
         passport: str,
         *,
         live: bool,
+        renewed: bool = False,
         created_s: float | None = None,
     ) -> None:
-        """Store a block durably; its first `authentication_bytes` become one-time pads. `created_s`: by default now."""
+        """Store a block durably; its first `authentication_bytes` become pads.
+
+        `renewed`: its tags were made with quantum key. `created_s`: by default now.
+        """
         with self._database.transaction():
             if authentication_bytes:
                 self.pads.add_segment(block_id, key[:authentication_bytes], live=live)
+            if renewed:
+                self.pads.note_renewed(block_id)
             self.keys.add_block(block_id, key[authentication_bytes:], passport, live=live, created_s=created_s)
 
     def settle(self, block_id: int, *, live: bool) -> None:

@@ -54,8 +54,8 @@ class MemoryLink:
             Environment(self.settings, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
             for role in ("alice", "bob")
         )
-        self.alice = AliceDistiller(alice, self.secret)
-        self.bob = BobDistiller(bob, self.secret, np.random.default_rng(5))
+        self.alice = AliceDistiller(alice)
+        self.bob = BobDistiller(bob, np.random.default_rng(5))
 
     def run_block(self) -> None:
         """Send pulses until a block has ended at both ends, or at one and the other waits for nothing any more."""

@@ -85,7 +85,7 @@ def test_the_authentication_ledger_is_spent_and_renewed(make_link: MakeLink) -> 
     before = link.vaults["alice"].pads.pads_left()
     link.run_block()
     for vault in link.vaults.values():
-        assert vault.pads.spent_and_gained_bits() == (2 * 128, 4 * 128)
+        assert vault.pads.spent_and_gained_bits() == (2 * 256, 4 * 256)
         assert vault.pads.pads_left() == (before[0] + 1, before[1] + 1)
 
 

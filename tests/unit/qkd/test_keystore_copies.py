@@ -156,5 +156,5 @@ def _first_version(directory: Path) -> Path:
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     (directory / "keys.kek.counter").unlink()
-    assert len(MIGRATIONS) == 2
+    assert len(MIGRATIONS) == 3
     return directory / "keys.db"

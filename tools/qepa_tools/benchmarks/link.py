@@ -149,8 +149,8 @@ def _pipeline() -> dict[str, Any]:
         environments = {
             role: Environment(_SETTINGS, vault, signer, os.urandom, time.time) for role, vault in vaults.items()
         }
-        alice = AliceDistiller(environments["alice"], secret)
-        bob = BobDistiller(environments["bob"], secret, np.random.default_rng())
+        alice = AliceDistiller(environments["alice"])
+        bob = BobDistiller(environments["bob"], np.random.default_rng())
         clock = _Clock()
         _fill(alice, bob, clock)
         for vault in vaults.values():
