@@ -29,6 +29,9 @@ class Board:
         self.hello_budget = TokenBucket(burst=_HELLO_BURST, refill_ms=_HELLO_REFILL_MS)
         self.acks: list[int] = []
         self.dirty = False
+        self.booted = True  # since it was last told how often to change its key; nobody knows what it was told before
+        self.starved = False  # its key was ratcheted because there was no pad
+        self.ratchets_by_plan = False
         self.next_seq = row.seq_down + 1
 
     @property
@@ -38,11 +41,16 @@ class Board:
 
     @property
     def key_source(self) -> str:
-        """``qkd``, ``ratchet`` or ``none``."""
+        """``qkd``; ``ratchet`` while its key is ratcheted because pads or the link are wanting; ``none``."""
         current = self.ring.current
         if current is None:
             return "none"
-        return "ratchet" if current.reference.steps else "qkd"
+        return "qkd" if self.ratchets_by_plan or not current.reference.steps else "ratchet"
+
+    @property
+    def key_steps(self) -> int:
+        """Ratchet steps from the last pad to the key in use."""
+        return self.ring.current.reference.steps if self.ring.current is not None else 0
 
     @property
     def exhausted(self) -> bool:

@@ -25,6 +25,7 @@ from .models import Models
 from .one_time import OneTimeBlocks
 from .pairs import PairKeys
 from .refusals import Refusals
+from .rekeying import BETWEEN_DOCKS_S, Rekeying
 from .server_link import ServerLink
 from .spool.blocks import BlockStore
 from .spool.boards import BoardStore
@@ -48,7 +49,15 @@ class Trusted:
 class Gateway:
     """One gateway over one spool. Not thread-safe: one event loop calls it."""
 
-    def __init__(self, trusted: Trusted, spool: Spool, clock: Clock, *, min_group: int) -> None:
+    def __init__(
+        self,
+        trusted: Trusted,
+        spool: Spool,
+        clock: Clock,
+        *,
+        min_group: int,
+        between_docks_s: int = BETWEEN_DOCKS_S,
+    ) -> None:
         self.name = trusted.identity.name
         self.refusals = Refusals()
         self.optical_link: LinkStatus | None = None
@@ -66,6 +75,7 @@ class Gateway:
             trusted.identity, trusted.server, trusted.root_key, spool, self._out.append, self.refusals, clock
         )
         self.models = Models(spool, self.boards, clock)
+        self.rekeying = Rekeying(self.boards, clock, between_docks_s=between_docks_s)
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
@@ -127,6 +137,8 @@ class Gateway:
                 self.last_frame_ms = self._clock()
         for message in messages:
             self.link.receive(message)
+        self.rekeying.advised_s = None if self.optical_link is None else self.optical_link.rekey_s
+        self.rekeying.tick()
         self.rounds.tick()
         self.care.tick()
         self.link.tick()
@@ -187,6 +199,7 @@ class Gateway:
             self.link.send_sealed(self.status())
 
     def _greet(self, board: Board, _keys: EpochKeys, _frame: Frame) -> None:
+        self.rekeying.greet(board)
         self.models.push(board)
         self.rounds.greet(board)
         self.care.greet(board)

@@ -139,6 +139,7 @@ class Intake:
     def _note_hello(self, board: Board, frame: Frame) -> None:
         hello = decode_hello(frame.payload)
         row = board.row
+        board.booted = board.booted or row.boots != hello.boots
         row.boots, row.model, row.pads = hello.boots, hello.model, hello.pads
         row.battery_permille = hello.battery_permille
         row.reset_cause, row.mode = hello.reset_cause, hello.mode

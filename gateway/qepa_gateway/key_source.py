@@ -7,6 +7,7 @@ from qepa_qkd.errors import KeyNotFound, QkdError
 from qepa_qkd.kme_client import KmeClient
 from qepa_uplink.messages import LinkStatus
 
+from .domain.rekeying import USUAL_S
 from .errors import KeyUnavailable
 
 
@@ -33,7 +34,8 @@ class KmeKeySource:
     async def fetch(self, key_id: bytes) -> bytes:
         """Redeem one key."""
         try:
-            (key,) = await self._client.dec_keys(self._master, [UUID(bytes=key_id)])
+            # The same request again gets the same answer for a while: a key whose answer was lost is not lost.
+            (key,) = await self._client.dec_keys(self._master, [UUID(bytes=key_id)], request_id=key_id.hex())
         except KeyNotFound as error:
             raise KeyUnavailable("key_unknown", str(error)) from error
         except QkdError as error:
@@ -65,6 +67,8 @@ def parse_link_status(document: dict[str, Any]) -> LinkStatus:
             stored_keys=document["stored_key_count"],
             bits_produced=extension.get("secret_bits_produced", 0),
             bits_consumed=extension.get("secret_bits_consumed", 0),
+            threat_level=extension.get("threat_level", "normal"),
+            rekey_s=extension.get("rekey_s", USUAL_S),
         )
     except (KeyError, ValueError) as error:
         raise KeyUnavailable("kme_down", "the KME's status has another shape") from error

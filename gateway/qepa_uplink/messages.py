@@ -13,6 +13,7 @@ RoundNumber = Annotated[int, Field(ge=1, lt=2**63)]
 TimeMs = Annotated[int, Field(ge=0, lt=2**53)]  # exact in every JSON reader, and fits a database's integer
 Amount = Annotated[int, Field(ge=0, lt=2**53)]
 StreamId = Annotated[int, Field(ge=1, le=2)]
+Purpose = Literal["care", "statistics", "learning"]
 CellId = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -39,10 +40,14 @@ class SessionUnknown(Message):
 
 
 class Adopted(Message):
-    """One enrolled board of a gateway; ``patient`` is a pseudonym."""
+    """One enrolled board of a gateway; ``patient`` is a pseudonym.
+
+    ``barred``: streams that it is not to be asked for, because its patient withdrew or has no privacy budget left.
+    """
 
     board: BoardId
     patient: Name
+    barred: tuple[StreamId, ...] = Field(default=(), max_length=4)
 
 
 class Welcome(Message):
@@ -186,11 +191,14 @@ class ModelRelease(Message):
 
 
 class Consent(Message):
-    """A patient's consent to live monitoring, signed by the consent desk (see :class:`SignedConsent`)."""
+    """A patient's consent, signed by the consent desk (see :class:`SignedConsent`).
+
+    ``care`` is live monitoring; ``statistics`` and ``learning`` are to be in the sums of that stream.
+    """
 
     consent_id: bytes = Field(min_length=16, max_length=16)
     patient: Name
-    purpose: Literal["care"] = "care"
+    purpose: Purpose = "care"
     boards: tuple[BoardId, ...] = Field(max_length=64)
     not_before_s: int = Field(ge=0, lt=2**43)
     not_after_s: int = Field(ge=0, lt=2**43)
@@ -260,13 +268,18 @@ class BoardStatus(Message):
 
 
 class LinkStatus(Message):
-    """The optical link as the gateway's key-management entity reports it."""
+    """The optical link as the gateway's key-management entity reports it.
+
+    ``rekey_s`` is the recommended time between two rekeyings, None while the entity does not answer.
+    """
 
     state: str = Field(max_length=200)
     qber: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     stored_keys: Amount
     bits_produced: Amount
     bits_consumed: Amount
+    threat_level: Literal["normal", "elevated", "high"] = "normal"
+    rekey_s: float | None = Field(default=None, gt=0, le=86_400, allow_inf_nan=False)
 
 
 class Status(Message):

@@ -105,6 +105,8 @@ class VirtualBoard:
         self.held: dict[bytes, int] = {}
         self.one_time = False  # vectors under one-time pads
         self.reset_cause, self.mode = 1, 0
+        self.pads_left = 5
+        self.rekey_ages: tuple[int, ...] | None = None  # what REKEY told it
 
     def _values(self, round_: int, stream: int, n_words: int) -> list[int]:
         return [((self.number * 7919 + round_ * 31 + stream * 17 + j * 13) % 2001) - 1000 for j in range(n_words)]
@@ -129,7 +131,8 @@ class VirtualBoard:
         return keys.derive(self.link, label)
 
     def hello(self) -> bytes:
-        record = payloads.Hello(self.key_id, self.steps, self.boots, self.model, 5, 1, 900, self.reset_cause, self.mode)
+        state = (self.boots, self.model, self.pads_left, 1, 900, self.reset_cause, self.mode)
+        record = payloads.Hello(self.key_id, self.steps, *state)
         return self.frame(frame.HELLO, payloads.encode_hello(record), keep=True)
 
     def frame(self, type_: int, payload: bytes, *, keep: bool = False) -> bytes:
@@ -211,6 +214,8 @@ class VirtualBoard:
             self.held = dict(payloads.decode_held(parsed.payload))
         elif parsed.type == frame.MODEL:
             self.model = int.from_bytes(parsed.payload[6:10], "little")
+        elif parsed.type == frame.REKEY:
+            self.rekey_ages = payloads.decode_rekey(parsed.payload)
         else:
             self._receive_care(parsed)
 

@@ -137,7 +137,7 @@ async def test_a_failed_spool_ends_the_daemon(ward):
     ],
 )
 async def test_what_the_kme_says_becomes_a_reason(failure, reason):
-    async def dec_keys(_master, _key_ids):
+    async def dec_keys(_master, _key_ids, **_):
         raise failure
 
     with pytest.raises(KeyUnavailable) as error:
@@ -148,8 +148,9 @@ async def test_what_the_kme_says_becomes_a_reason(failure, reason):
 async def test_a_key_id_is_the_kmes_uuid(ward):
     key_id, key = ward.kme.pad()
 
-    async def dec_keys(master, key_ids):
+    async def dec_keys(master, key_ids, *, request_id):
         assert (master, key_ids) == ("dock", [UUID(bytes=key_id)])
+        assert request_id == key_id.hex()  # whoever asks again for a key whose answer was lost gets it
         return [SimpleNamespace(value=key)]
 
     assert await KmeKeySource(SimpleNamespace(dec_keys=dec_keys), "dock").fetch(key_id) == key
