@@ -1,6 +1,7 @@
 """Enrolment: the key dock gives a board its end key and tells the server, under hybrid ML-KEM both ways.
 
-The dock makes the end key, puts it into the board over USB, seals it to the server and forgets it.
+The dock makes the end key, puts it into the board over USB, seals it to the server and forgets it. It also takes a
+board that is lost or broken out of the register: retirement.
 """
 
 from pydantic import Field
@@ -34,14 +35,40 @@ class EnrolmentReply(Message):
     model_root: bytes = Field(max_length=256)
 
 
+class RetirementRequest(Message):
+    """What the dock signs and posts to end a board. Who it is of is held against the register; ``nonce`` is random."""
+
+    board: BoardId
+    patient: Name
+    gateway: Name
+    nonce: bytes = Field(min_length=16, max_length=16)
+
+
+class SignedRetirement(Message):
+    """The exact bytes of a RetirementRequest with the dock's certificate and signature."""
+
+    body: bytes = Field(max_length=4096)
+    certificate: Certificate
+    signature: bytes = Field(max_length=4096)
+
+
+class RetirementReply(Message):
+    """The server's answer: that board is enrolled no more. ``request_digest`` is the SHA-256 of the request."""
+
+    board: BoardId
+    request_digest: bytes = Field(min_length=32, max_length=32)
+
+
 ENROLMENT_CONTEXT = b"qepa/1/enrolment"
 REPLY_CONTEXT = b"qepa/1/enrolment-reply"
+RETIREMENT_CONTEXT = b"qepa/1/retirement"
+RETIREMENT_REPLY_CONTEXT = b"qepa/1/retirement-reply"
 CONSENT_CONTEXT = b"qepa/1/consent"
 WITHDRAWAL_CONTEXT = b"qepa/1/withdrawal"
 
 
 class SignedReply(Message):
-    """The exact bytes of an EnrolmentReply with the server's signature."""
+    """The exact bytes of an EnrolmentReply or a RetirementReply with the server's signature."""
 
     body: bytes = Field(max_length=16384)
     signature: bytes = Field(max_length=4096)

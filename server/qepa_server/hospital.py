@@ -35,6 +35,7 @@ from .care.vitals import VitalsMonitor
 from .config import ServerConfig
 from .enrolment.desk import EnrolmentDesk
 from .enrolment.register import BoardRegister
+from .enrolment.retirement import RetirementDesk
 from .errors import RefusedError, ServerError
 from .registry.models import ModelRegistry
 from .registry.signer import HssSigner
@@ -50,6 +51,7 @@ from .training.initial import initial_model
 _LOG = logging.getLogger(__name__)
 _CARE_TICK_MS = 1000
 _MODEL_AGAIN_MS = 5000
+_WELCOME_AGAIN_MS = 10_000
 _COHORT_KEY = "cohort key"
 _UNASKED_RESETS = frozenset({"watchdog", "brown_out"})
 
@@ -91,6 +93,7 @@ class Hospital:
         self._send = send
         self._care_ticked_ms = 0
         self._model_again: dict[str, _Repetition] = {}
+        self._welcomed_ms: dict[str, int] = {}
         cohort_key = _cohort_key(store, vault, random_bytes)
         self._release_first_model()
         self.hub = GatewayHub(store=store, identity=identity, root_key=root_key, clock_ms=clock_ms, send=send)
@@ -110,6 +113,15 @@ class Hospital:
         )
         self.vitals = VitalsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
         self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
+        self.retirement = RetirementDesk(
+            store=store,
+            register=self.register,
+            identity=identity,
+            root_key=root_key,
+            clock_ms=clock_ms,
+            retired=self.alarms.end_all,
+            changed=self._welcome,
+        )
         self.care_keys = CareKeys(
             consents=self.consents,
             identity=identity,
@@ -199,6 +211,7 @@ class Hospital:
 
     def _welcome(self, gateway: str) -> None:
         boards = tuple(Adopted(board=b.board, patient=b.patient) for b in self.register.of_gateway(gateway))
+        self._welcomed_ms[gateway] = self.clock_ms()
         self.hub.seal(gateway, Welcome(boards=boards))
 
     def _consent_changed(self, consent_id: bytes) -> None:
@@ -208,6 +221,10 @@ class Hospital:
         now_ms = self.clock_ms()
         self._audit_health(gateway, status, now_ms)
         self.presence.note(gateway, status, now_ms)
+        wanted = {board.board for board in self.register.of_gateway(gateway)}
+        welcome_due = now_ms - self._welcomed_ms.get(gateway, 0) >= _WELCOME_AGAIN_MS
+        if welcome_due and wanted != {item.board for item in status.boards}:
+            self._welcome(gateway)  # the broker has lost the last one
         version = self.registry.current.version
         if not any(board.online and board.model_version < version for board in status.boards):
             return

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from qepa_uplink.enrolment import SignedEnrolment, SignedWithdrawal
+from qepa_uplink.enrolment import SignedEnrolment, SignedRetirement, SignedWithdrawal
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.messages import SignedConsent
 
@@ -99,6 +99,11 @@ def _add_desks(app: FastAPI, hospital: Hospital) -> None:
     @app.post("/v1/enrolments")
     async def enrol(request: Request) -> Response:
         reply = hospital.enrolment.enrol(await _body(request, SignedEnrolment))
+        return _json(reply.model_dump_json())
+
+    @app.post("/v1/retirements")
+    async def retire(request: Request) -> Response:
+        reply = hospital.retirement.retire(await _body(request, SignedRetirement))
         return _json(reply.model_dump_json())
 
     @app.post("/v1/consents")

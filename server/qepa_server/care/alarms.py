@@ -169,6 +169,14 @@ class AlarmLog:
     def _note(self, connection: Connection, event: str, number: int, report: AlertReport, kind: str) -> None:
         chain.append(connection, self._clock_ms(), event, alarm=number, board=report.board, kind=kind, report=report.id)
 
+    def end_all(self, connection: Connection, board: int) -> None:
+        """End what lasts of a board that is retired: no report of its can."""
+        now_ms = self._clock_ms()
+        lasting = (alarms.c.board == board) & alarms.c.ended_ms.is_(None)
+        for row in connection.execute(select(alarms.c.id, alarms.c.kind).where(lasting)).all():
+            connection.execute(update(alarms).where(alarms.c.id == row.id).values(ended_ms=now_ms))
+            chain.append(connection, now_ms, "alarm.ended", alarm=row.id, board=board, kind=row.kind, report="retired")
+
     def acknowledge(self, number: int) -> None:
         """Note that somebody saw the alarm; it lasts while its cause does. Raises RefusedError("alarm")."""
         with self._store.write() as connection:

@@ -1,1 +1,1 @@
-"""Which boards there are: enrolment by the key dock."""
+"""Which boards there are: enrolment and retirement by the key dock."""

@@ -55,6 +55,10 @@ class BoardRegister(Mapping[int, Board]):
         """Take in what the database now holds."""
         self._boards[board.board] = board
 
+    def drop(self, board: int) -> None:
+        """Forget a board that the database no longer holds."""
+        self._boards.pop(board, None)
+
     def of_gateway(self, gateway: str) -> list[Board]:
         """Boards of one gateway, by number."""
         return sorted((b for b in self._boards.values() if b.gateway == gateway), key=lambda b: b.board)

@@ -144,7 +144,7 @@ def replace_board(
 
     asyncio.run(retire())
     inventory.note(old.id, replaced_by=new)
-    screen.say(f"The end key of board {old.board:08x} is void: nothing that it still sends can be opened.")
+    screen.say(f"Board {old.board:08x} is retired: nothing that it still sends is taken.")
     return done
 
 

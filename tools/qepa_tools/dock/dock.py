@@ -8,29 +8,36 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from qepa_qkd.kme_client import QkdKey
 from qepa_uplink.enrolment import (
     ENROLMENT_CONTEXT,
     REPLY_CONTEXT,
+    RETIREMENT_CONTEXT,
+    RETIREMENT_REPLY_CONTEXT,
     EnrolmentReply,
     EnrolmentRequest,
+    RetirementReply,
+    RetirementRequest,
     SignedEnrolment,
     SignedReply,
+    SignedRetirement,
     cohort_info,
     enrolment_info,
 )
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Identity, Subject, verify_signature
 from qepa_uplink.sealing import seal_to
+from qepa_wire.primitives import sha256
 
 from ..errors import ToolError
 
 KEY_BITS = 256
+Reply = TypeVar("Reply", EnrolmentReply, RetirementReply)
 
 
 class Cradle(Protocol):
@@ -135,11 +142,18 @@ class Dock:
         return bool(answer["reset"])
 
     async def retire(self, *, board: int, patient: str, gateway: str) -> None:
-        """End what a lost or broken board can say: the server gets an end key for it that nobody has."""
-        sealed = seal_to(self._server.seal_key, os.urandom(32), enrolment_info(board, patient, gateway))
-        await self._post_enrolment(
-            EnrolmentRequest(board=board, patient=patient, gateway=gateway, sealed_end_key=sealed)
+        """Take a lost or broken board out of the server's register; one that is out already stays out."""
+        request = RetirementRequest(board=board, patient=patient, gateway=gateway, nonce=os.urandom(16))
+        body = request.model_dump_json().encode()
+        signed = SignedRetirement(
+            body=body,
+            certificate=self._identity.certificate,
+            signature=self._identity.sign(body, RETIREMENT_CONTEXT),
         )
+        answer = await self._post("/v1/retirements", signed, f"retire board {board:08x}", RETIREMENT_REPLY_CONTEXT)
+        reply = _parsed(RetirementReply, answer, board)
+        if reply.request_digest != sha256(body):
+            raise ToolError(f"the server answered another request about board {board:08x}")
 
     async def load(self, cradle: Cradle, gateway: str, pads: int) -> None:
         """Take ``pads`` keys for ``gateway`` from Alice's KME and write them to the board in the cradle."""
@@ -162,18 +176,30 @@ class Dock:
             certificate=self._identity.certificate,
             signature=self._identity.sign(body, ENROLMENT_CONTEXT),
         )
-        response = await self._http.post("/v1/enrolments", content=signed.model_dump_json())
+        answer = await self._post("/v1/enrolments", signed, f"enrol board {request.board:08x}", REPLY_CONTEXT)
+        return _parsed(EnrolmentReply, answer, request.board)
+
+    async def _post(self, path: str, signed: BaseModel, what: str, context: bytes) -> bytes:
+        """Post a signed request; returns the body of the server's reply, whose signature holds."""
+        response = await self._http.post(path, content=signed.model_dump_json())
         if response.status_code != httpx.codes.OK:
-            raise ToolError(f"the server refused to enrol board {request.board:08x}: {response.text[:200]}")
+            raise ToolError(f"the server refused to {what}: {response.text[:200]}")
         try:
             answer = SignedReply.model_validate_json(response.content)
-            verify_signature(self._server.sign_key, answer.signature, answer.body, REPLY_CONTEXT)
-            reply = EnrolmentReply.model_validate_json(answer.body)
+            verify_signature(self._server.sign_key, answer.signature, answer.body, context)
         except (ValidationError, UplinkError) as error:
-            raise ToolError(f"the answer to enrolling board {request.board:08x} is not the server's") from error
-        if reply.board != request.board:
-            raise ToolError(f"the server answered for board {reply.board:08x}, not {request.board:08x}")
-        return reply
+            raise ToolError(f"asked to {what}, the server sent an answer that is not its own") from error
+        return answer.body
+
+
+def _parsed(model: type[Reply], body: bytes, board: int) -> Reply:
+    try:
+        reply = model.model_validate_json(body)
+    except ValidationError as error:
+        raise ToolError(f"the server's answer about board {board:08x} has another shape") from error
+    if reply.board != board:
+        raise ToolError(f"the server answered for board {reply.board:08x}, not {board:08x}")
+    return reply
 
 
 async def _call(cradle: Cradle, call: str) -> dict[str, Any]:
