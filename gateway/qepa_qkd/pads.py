@@ -151,9 +151,10 @@ class PadStore:
 
     def _forget_spent(self, connection: sqlite3.Connection) -> None:
         """Drop what is used up both ways; the initial secret's row stays, so that its pads are never taken in again."""
+        spent = "live AND send_next >= pads AND receive_next >= pads"
+        connection.execute(f"DELETE FROM segments WHERE {spent} AND id != ?", (INITIAL_SEGMENT,))  # noqa: S608
         connection.execute(
-            "DELETE FROM segments WHERE live AND send_next >= pads AND receive_next >= pads AND id != ?",
-            (INITIAL_SEGMENT,),
+            f"UPDATE segments SET sealed_send = NULL, sealed_receive = NULL WHERE {spent} AND sealed_send IS NOT NULL"  # noqa: S608
         )
 
     def _insert(

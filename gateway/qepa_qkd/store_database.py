@@ -5,6 +5,7 @@ deleted. Secrets are sealed with AES-256-GCM under a key-encryption key (KEK) fr
 beside the KEK tells a restored copy from the original (`commit_counter`).
 """
 
+import errno
 import os
 import secrets
 import sqlite3
@@ -90,11 +91,18 @@ def read_secret_file(path: Path, what: str) -> bytes:
 def write_secret_file(path: Path, data: bytes) -> None:
     """Create `path` with mode 0600 and `data`, durably. Raises FileExistsError rather than overwrite."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # Under another name until it is whole: killed in between, the next start finds none rather than half a secret.
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    if path.exists():
+        unfinished.unlink()
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    unfinished.rename(path)
 
 
 class StoreDatabase:
