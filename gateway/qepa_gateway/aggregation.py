@@ -150,7 +150,7 @@ class Aggregation:
             if board.is_online(now_ms) and active.due(("order", number), now_ms, _ORDER_AGAIN_MS):
                 if board.row.model < state.spec.model_version:
                     self._models.push(board)
-                self._boards.send_down(board, ROUND, encode_round(_order_of(state, now_ms)))
+                self._boards.send_down(board, ROUND, encode_round(_order_of(state, number, now_ms)))
 
     def _count(self, active: _Active, key: ShareKey, share: Share) -> None:
         own = active.state.count_own(key)
@@ -241,7 +241,14 @@ class Aggregation:
         spec = _spec(message)
         check_spec(spec, floor=self._floor)
         nonce = os.urandom(_NONCE_BYTES)
-        state = Round(spec, self._name, nonce, self._boards.patients_online())
+        barred = self._barred(spec)
+        streams = {rule.stream for rule in spec.streams}
+        asked = {
+            number: patient
+            for number, patient in self._boards.patients_online().items()
+            if any((number, stream) not in barred for stream in streams)
+        }
+        state = Round(spec, self._name, nonce, asked, barred)
         ready = self._link.sign(
             Ready(
                 round=message.round,
@@ -258,6 +265,9 @@ class Aggregation:
                     self._close(number)  # the server never started it
         self._highest = message.round
         self._active[message.round] = _Active(state, message, ready, self._clock() + message.ready_within_ms)
+
+    def _barred(self, spec: RoundSpec) -> set[tuple[int, int]]:
+        return self._boards.barred(rule.stream for rule in spec.streams)
 
     def _take_start(self, message: RoundStart, _sender: str) -> None:
         active = self._active.get(message.round)
@@ -326,7 +336,8 @@ class Aggregation:
             if row.closed:
                 continue
             opened = RoundOpen.model_validate_json(row.opened)
-            state = Round(_spec(opened), self._name, row.nonce, row.patients)
+            spec = _spec(opened)
+            state = Round(spec, self._name, row.nonce, row.patients, self._barred(spec))
             active = _Active(state, opened, row.ready, self._clock() + opened.ready_within_ms)
             self._active[row.round] = active
             if row.started is None:
@@ -368,11 +379,11 @@ def _spec(message: RoundOpen) -> RoundSpec:
     )
 
 
-def _order_of(state: Round, now_ms: int) -> RoundOrder:
+def _order_of(state: Round, board: int, now_ms: int) -> RoundOrder:
     spec = state.spec
     streams = [
         StreamOrder(rule.stream, rule.n_words, rule.bound, rule.q_max, rule.rounding, rule.noise_q8, rule.clip_norm)
-        for rule in spec.streams
+        for rule in state.rules_for(board)
     ]
     left_ms = max(1, state.collect_until_ms - now_ms)
     return RoundOrder(spec.round, spec.model_version, left_ms, spec.n_max, streams)

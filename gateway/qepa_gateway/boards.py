@@ -1,6 +1,6 @@
 """The boards that the server adopted: presence, keys, windows, and frames down under a counter that never repeats."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from qepa_wire.frame import ACK, encode
 from qepa_wire.payloads import MAX_ACKS, encode_ack
@@ -64,7 +64,7 @@ class Board:
 
     def is_online(self, now_ms: int) -> bool:
         """Whether it has keys and was heard lately."""
-        return self.ring.current is not None and not self.exhausted and now_ms - self.row.last_seen_ms < ONLINE_MS
+        return self.ring.current is not None and not self.exhausted and abs(now_ms - self.row.last_seen_ms) < ONLINE_MS
 
 
 class Boards:
@@ -103,6 +103,19 @@ class Boards:
                 self._store.save(board.row)
                 changed.append(board.number)
         return changed
+
+    def bar(self, streams: Mapping[int, Collection[int]]) -> None:
+        """Ask the boards for all streams but these from the next round on. Runs inside the caller's transaction."""
+        for number, barred in streams.items():
+            row, bits = self._boards[number].row, sum(1 << stream for stream in set(barred))
+            if row.barred != bits:
+                row.barred = bits
+                self._store.save(row)
+
+    def barred(self, streams: Iterable[int]) -> set[tuple[int, int]]:
+        """(board, stream) of ``streams`` that are not to be asked for."""
+        served = self.served()
+        return {(board.number, stream) for stream in streams for board in served if board.row.barred >> stream & 1}
 
     def served(self) -> list[Board]:
         """Adopted boards, by number."""

@@ -150,7 +150,7 @@ class CareStreams:
         board = self._boards.get(message.board)
         if not consent.not_before_s <= now_s < consent.not_after_s:
             raise Refused("consent", "outside its time")
-        if message.board not in consent.boards or board.row.patient != consent.patient:
+        if consent.purpose != "care" or message.board not in consent.boards or board.row.patient != consent.patient:
             raise Refused("consent", "for another board or patient")
         if self._trust.has_ended(consent.consent_id):
             raise Refused("consent", "it was withdrawn")

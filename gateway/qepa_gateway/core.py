@@ -211,3 +211,4 @@ class Gateway:
         with self._spool.transaction():
             for number in self.boards.adopt(adopted):
                 self.care.forget(number)
+            self.boards.bar({each.board: each.barred for each in message.boards})

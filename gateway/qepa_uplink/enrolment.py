@@ -11,12 +11,16 @@ from .messages import BoardId, Message, Name
 
 
 class EnrolmentRequest(Message):
-    """What the dock signs and posts. ``sealed_end_key`` is sealed to the server with :func:`enrolment_info`."""
+    """What the dock signs and posts. ``sealed_end_key`` is sealed to the server with :func:`enrolment_info`.
+
+    ``patient_boards`` is how many boards the board was told its patient wears: it clips to that part of the bound.
+    """
 
     board: BoardId
     patient: Name
     gateway: Name
     sealed_end_key: bytes = Field(max_length=4096)
+    patient_boards: int = Field(default=1, ge=1, le=64)
 
 
 class SignedEnrolment(Message):

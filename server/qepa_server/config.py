@@ -1,7 +1,7 @@
 """The server's TOML configuration, checked as a whole before anything starts."""
 
 import tomllib
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,8 @@ from qepa_wire.statistics import Q_MAX as STATISTICS_Q_MAX
 from qepa_wire.statistics import WORDS as STATISTICS_WORDS
 
 from .errors import ConfigError
+from .privacy.accountant import cost, epsilon
+from .privacy.budget import PURPOSES, Budget
 from .robust.aggregate import Aggregator
 from .robust.choice import Rule, aggregator
 from .rounds.plan import RoundPlan
@@ -128,6 +130,36 @@ class LearningConfig(_Privacy):
         )
 
 
+class BudgetConfig(_Section):
+    """What one purpose may show of a patient; see docs/privacy.md. ``epsilon`` 0: counted, not limited.
+
+    The budget is renewed every ``period_days``; 0: never.
+    """
+
+    epsilon: float = Field(default=0, ge=0, le=100, allow_inf_nan=False)
+    delta: float = Field(default=1e-6, gt=0, le=1e-3)
+    period_days: float = Field(default=0, ge=0, le=36525, allow_inf_nan=False)
+
+    @property
+    def budget(self) -> Budget:
+        """The budget as rounds count it."""
+        return Budget(self.epsilon, self.delta, round(self.period_days * 86_400_000))
+
+
+class PrivacyConfig(_Section):
+    """Budgets of each patient. ``colluding_boards``: noise of so many boards of a cell is not counted on."""
+
+    colluding_boards: int = Field(default=0, ge=0, le=65535)
+    consent_required: bool = False
+    statistics: BudgetConfig = BudgetConfig()
+    learning: BudgetConfig = BudgetConfig()
+
+    @property
+    def budgets(self) -> dict[int, Budget]:
+        """The budget of each stream."""
+        return {STREAM_STATISTICS: self.statistics.budget, STREAM_UPDATE: self.learning.budget}
+
+
 class WardConfig(_Section):
     """What every screen has to say of where the data comes from."""
 
@@ -147,6 +179,7 @@ class ServerConfig(_Section):
     rounds: RoundsConfig = RoundsConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     learning: LearningConfig = LearningConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     ward: WardConfig = WardConfig()
 
     @property
@@ -168,6 +201,8 @@ class ServerConfig(_Section):
             ),
             _stream(STREAM_UPDATE, learning.n_words, learning.bound, learning.q_max, rounds.n_max, learning),
         )
+        for spec in streams:
+            _check_budget(spec, rounds.min_group - self.privacy.colluding_boards, self.privacy.budgets[spec.stream])
         return RoundPlan(
             streams=streams,
             n_max=rounds.n_max,
@@ -181,6 +216,26 @@ class ServerConfig(_Section):
             gateways_expected=rounds.gateways_expected,
             patients_expected=rounds.patients_expected or rounds.cell_target,
             first_within_ms=round(1000 * rounds.first_within_s),
+        )
+
+
+def _check_budget(spec: StreamSpec, shares: int, budget: Budget) -> None:
+    """Raise ConfigError for a budget that no round could keep to."""
+    purpose = PURPOSES[spec.stream]
+    if not budget.epsilon:
+        return
+    worst = cost(spec, [1], shares)
+    if worst == inf:
+        raise ConfigError(
+            "config",
+            f"privacy.{purpose}.epsilon needs a {purpose}.noise_variance of at least 0.25 and more boards in "
+            f"min_group than colluding_boards",
+        )
+    if worst > budget.rho:
+        raise ConfigError(
+            "config",
+            f"one round of {purpose} costs epsilon {epsilon(worst, budget.delta):.3g} at delta {budget.delta:g}, "
+            f"the budget is {budget.epsilon:g}: more noise_variance, less clip_norm or less q_max (qepa privacy plan)",
         )
 
 

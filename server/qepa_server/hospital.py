@@ -37,6 +37,8 @@ from .enrolment.desk import EnrolmentDesk
 from .enrolment.register import BoardRegister
 from .enrolment.retirement import RetirementDesk
 from .errors import RefusedError, ServerError
+from .privacy.ledger import BudgetLedger
+from .privacy.office import PrivacyOffice
 from .registry.models import ModelRegistry
 from .registry.signer import HssSigner
 from .rounds.conductor import Conductor
@@ -94,6 +96,7 @@ class Hospital:
         self._care_ticked_ms = 0
         self._model_again: dict[str, _Repetition] = {}
         self._welcomed_ms: dict[str, int] = {}
+        self._told: dict[str, tuple[Adopted, ...]] = {}
         cohort_key = _cohort_key(store, vault, random_bytes)
         self._release_first_model()
         self.hub = GatewayHub(store=store, identity=identity, root_key=root_key, clock_ms=clock_ms, send=send)
@@ -109,7 +112,22 @@ class Hospital:
             changed=self._welcome,
         )
         self.consents = ConsentDesk(
-            store=store, register=self.register, root_key=root_key, clock_ms=clock_ms, changed=self._consent_changed
+            store=store,
+            register=self.register,
+            root_key=root_key,
+            clock_ms=clock_ms,
+            changed=self._consent_changed,
+            consent_required=config.privacy.consent_required,
+        )
+        plan = config.plan
+        self.privacy = PrivacyOffice(
+            streams=plan.streams,
+            budgets=config.privacy.budgets,
+            min_group=plan.min_group,
+            colluding_boards=config.privacy.colluding_boards,
+            ledger=BudgetLedger(store),
+            register=self.register,
+            consents=self.consents,
         )
         self.vitals = VitalsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
         self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
@@ -132,10 +150,11 @@ class Hospital:
         )
         learning = config.learning
         self.rounds = Conductor(
-            plan=config.plan,
+            plan=plan,
             ledger=self.ledger,
             register=self.register,
             registry=self.registry,
+            privacy=self.privacy,
             identity=identity,
             cohort_check_key=derive(cohort_key, COHORT_CHECK),
             aggregator=learning.join(np.random.default_rng(int.from_bytes(random_bytes(16), "little"))),
@@ -210,12 +229,31 @@ class Hospital:
         self.hub.seal(gateway, Ack(ids=(message_id,)))
 
     def _welcome(self, gateway: str) -> None:
-        boards = tuple(Adopted(board=b.board, patient=b.patient) for b in self.register.of_gateway(gateway))
+        boards = self._adopted(gateway)
         self._welcomed_ms[gateway] = self.clock_ms()
-        self.hub.seal(gateway, Welcome(boards=boards))
+        if self.hub.seal(gateway, Welcome(boards=boards)):
+            self._told[gateway] = boards
+
+    def _adopted(self, gateway: str) -> tuple[Adopted, ...]:
+        now_ms = self.clock_ms()
+        return tuple(
+            Adopted(board=board.board, patient=board.patient, barred=self.privacy.barred(board, now_ms))
+            for board in self.register.of_gateway(gateway)
+        )
+
+    def tell_parts(self) -> None:
+        """Tell gateways which of their boards have no part in a stream; again where it is so already."""
+        for gateway in self.present():
+            boards = self._adopted(gateway)
+            if self._told.get(gateway) != boards or any(board.barred for board in boards):
+                self._welcome(gateway)
 
     def _consent_changed(self, consent_id: bytes) -> None:
-        self.care_keys.changed(consent_id)
+        consent = self.consents.find(consent_id)
+        if consent is not None and consent.purpose == "care":
+            self.care_keys.changed(consent_id)
+        else:
+            self.tell_parts()
 
     def _on_status(self, gateway: str, status: Status) -> None:
         now_ms = self.clock_ms()

@@ -3,7 +3,7 @@
 A *share* is what this gateway gives to one cell in one stream. Times are milliseconds of the caller's clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -120,14 +120,23 @@ ShareKey = tuple[int, int]  # cell, stream
 class Round:
     """Round ``spec.round``: who may contribute, what has arrived, which shares are frozen.
 
-    ``patients`` maps each board to its patient as of the Ready message; it does not change afterwards.
+    ``patients`` maps each board to its patient as of the Ready message; it does not change afterwards. ``barred`` are
+    (board, stream) that are not asked for.
     """
 
-    def __init__(self, spec: RoundSpec, gateway: str, nonce: bytes, patients: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        spec: RoundSpec,
+        gateway: str,
+        nonce: bytes,
+        patients: Mapping[int, str],
+        barred: Collection[tuple[int, int]] = (),
+    ) -> None:
         self.spec = spec
         self.gateway = gateway
         self.nonce = nonce
         self.patients = dict(patients)
+        self._barred = frozenset(barred)
         self.phase = Phase.READY
         self.shares: dict[ShareKey, Share] = {}
         self.collect_until_ms = 0
@@ -184,7 +193,8 @@ class Round:
         """Return the cell of a vector that is to be stored.
 
         Raises Refused: ``late`` (the share is frozen), ``round`` (not collecting, or the board has no part in it),
-        ``stream``, ``words``, ``model`` (an update against another model), ``vector`` (a second one).
+        ``stream``, ``barred`` (that board is not to be asked for it), ``words``, ``model`` (an update against another
+        model), ``vector`` (a second one).
         """
         cell = self._cell_of.get(board)
         if self.phase is not Phase.STARTED or cell is None:
@@ -192,6 +202,8 @@ class Round:
         share = self.shares.get((cell, stream))
         if share is None:
             raise Refused("stream", f"{stream} was not asked for")
+        if (board, stream) in self._barred:
+            raise Refused("barred", f"board {board:08x} is not asked for stream {stream}")
         if (board, stream) in self._arrived:
             raise Refused("vector", f"a second one of board {board:08x} in round {self.number}, stream {stream}")
         if share.phase is not Phase.COLLECTING:
@@ -210,10 +222,16 @@ class Round:
         """Whether vectors of ``board`` are asked for, not there, and would still be taken."""
         cell = self._cell_of.get(board)
         return cell is not None and any(
-            share.phase is Phase.COLLECTING and (board, stream) not in self._arrived
+            share.phase is Phase.COLLECTING
+            and (board, stream) not in self._arrived
+            and (board, stream) not in self._barred
             for (id_, stream), share in self.shares.items()
             if id_ == cell
         )
+
+    def rules_for(self, board: int) -> list[StreamRule]:
+        """What ``board`` is asked for."""
+        return [rule for rule in self.spec.streams if (board, rule.stream) not in self._barred]
 
     def to_freeze(self, now_ms: int) -> list[int]:
         """Cells whose vectors are all in, or whose time is over."""

@@ -26,6 +26,7 @@ class BoardRow:
     battery_permille: int = 65535
     reset_cause: int = 0
     mode: int = 0
+    barred: int = 0  # bit n: not to be asked for stream n
 
 
 class BoardStore:
@@ -38,7 +39,7 @@ class BoardStore:
         """All boards ever adopted."""
         columns = (
             "board, patient, adopted, epoch, seq_down, last_seen_ms, boots, model, pads, battery_permille, "
-            "reset_cause, mode"
+            "reset_cause, mode, barred"
         )
         return [
             BoardRow(row[0], row[1], bool(row[2]), *row[3:])
@@ -48,7 +49,7 @@ class BoardStore:
     def save(self, row: BoardRow) -> None:
         """Write all of ``row``."""
         self._spool.execute(
-            "INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.board,
                 row.patient,
@@ -62,6 +63,7 @@ class BoardStore:
                 row.battery_permille,
                 row.reset_cause,
                 row.mode,
+                row.barred,
             ),
         )
 

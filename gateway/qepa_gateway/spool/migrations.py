@@ -54,4 +54,5 @@ MIGRATIONS: tuple[str, ...] = (
         left INTEGER NOT NULL, listed_seq INTEGER NOT NULL, key BLOB NOT NULL
     ) WITHOUT ROWID;
     """,
+    "ALTER TABLE boards ADD COLUMN barred INTEGER NOT NULL DEFAULT 0;",
 )

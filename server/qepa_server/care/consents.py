@@ -1,4 +1,4 @@
-"""Consents: who may be watched live, from when to when, until withdrawn.
+"""Consents: who may be watched live or be in sums, from when to when, until withdrawn.
 
 The consent desk signs; the server stores the evidence and hands out care keys only inside the window. A consent covers
 a board at the gateway where it was when the consent came: after a move, care needs a new one (PROTOCOL.md, section 3).
@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 
 from qepa_uplink.enrolment import CONSENT_CONTEXT, WITHDRAWAL_CONTEXT, SignedWithdrawal, Withdrawal
 from qepa_uplink.identity import verify_certificate, verify_signature
-from qepa_uplink.messages import CareGrant, Consent, SignedConsent
+from qepa_uplink.messages import CareGrant, Consent, Purpose, SignedConsent
 from qepa_wire.keys import care_key
 
 from ..audit import chain
@@ -35,6 +35,7 @@ class StoredConsent:
     not_after_s: int
     withdrawn_ms: int | None
     gateways: dict[int, str]
+    purpose: Purpose = "care"
 
     def in_force(self, now_ms: int) -> bool:
         """Tell whether it may be used now."""
@@ -46,7 +47,10 @@ class StoredConsent:
 
 
 class ConsentDesk:
-    """All consents; ``changed(consent_id)`` is called when one came or was withdrawn."""
+    """All consents; ``changed(consent_id)`` is called when one came or was withdrawn.
+
+    ``consent_required``: nobody is in a sum without a consent for its purpose.
+    """
 
     def __init__(
         self,
@@ -56,26 +60,32 @@ class ConsentDesk:
         root_key: bytes,
         clock_ms: Callable[[], int],
         changed: Callable[[bytes], None],
+        consent_required: bool = False,
     ) -> None:
         self._store = store
+        self._consent_required = consent_required
         self._register = register
         self._root_key = root_key
         self._clock_ms = clock_ms
         self._changed = changed
         self._consents: dict[bytes, StoredConsent] = {}
+        self._signed: dict[tuple[str, str], set[bytes]] = {}  # by purpose and patient
         with store.read() as connection:
             for row in connection.execute(select(consents)):
                 covered = connection.execute(
                     select(consent_boards).where(consent_boards.c.consent_id == row.consent_id)
                 )
-                self._consents[row.consent_id] = StoredConsent(
-                    row.consent_id,
-                    row.patient,
-                    SignedConsent.model_validate_json(row.signed),
-                    row.not_before_s,
-                    row.not_after_s,
-                    row.withdrawn_ms,
-                    {item.board: item.gateway for item in covered},
+                self._keep(
+                    StoredConsent(
+                        row.consent_id,
+                        row.patient,
+                        SignedConsent.model_validate_json(row.signed),
+                        row.not_before_s,
+                        row.not_after_s,
+                        row.withdrawn_ms,
+                        {item.board: item.gateway for item in covered},
+                        row.purpose,
+                    )
                 )
 
     def find(self, consent_id: bytes) -> StoredConsent | None:
@@ -105,6 +115,7 @@ class ConsentDesk:
                     signed=signed.model_dump_json(),
                     not_before_s=stored.not_before_s,
                     not_after_s=stored.not_after_s,
+                    purpose=stored.purpose,
                 )
             )
             for board, gateway in stored.gateways.items():
@@ -117,12 +128,13 @@ class ConsentDesk:
                 "consent.given",
                 consent=stored.consent_id.hex(),
                 patient=stored.patient,
+                purpose=stored.purpose,
                 boards=len(stored.gateways),
                 not_before_s=stored.not_before_s,
                 not_after_s=stored.not_after_s,
                 desk=desk.name,
             )
-        self._consents[stored.consent_id] = stored
+        self._keep(stored)
         self._changed(stored.consent_id)
         return stored.consent_id
 
@@ -138,7 +150,14 @@ class ConsentDesk:
                 raise RefusedError("board", f"{number:08x} is no board of {consent.patient}")
             covered[number] = board.gateway
         return StoredConsent(
-            consent.consent_id, consent.patient, signed, consent.not_before_s, consent.not_after_s, None, covered
+            consent.consent_id,
+            consent.patient,
+            signed,
+            consent.not_before_s,
+            consent.not_after_s,
+            None,
+            covered,
+            consent.purpose,
         )
 
     def withdraw(self, signed: SignedWithdrawal) -> bytes:
@@ -164,9 +183,10 @@ class ConsentDesk:
                     "consent.withdrawn",
                     consent=consent_id.hex(),
                     patient=known.patient,
+                    purpose=known.purpose,
                     desk=desk.name,
                 )
-            self._consents[consent_id] = replace(known, withdrawn_ms=now_ms)
+            self._keep(replace(known, withdrawn_ms=now_ms))
             self._changed(consent_id)
         return consent_id
 
@@ -176,11 +196,30 @@ class ConsentDesk:
         record = self._register.get(board)
         return (
             consent is not None
+            and consent.purpose == "care"
             and record is not None
             and consent.in_force(now_ms)
             and consent.gateways.get(board) == record.gateway
             and consent.patient == record.patient
         )
+
+    def allows(self, purpose: Purpose, board: int, now_ms: int) -> bool:
+        """Tell whether ``board`` may be in sums of ``purpose`` now.
+
+        Enrolment allows it until the patient signs a consent for that purpose; from then on, only while one is in
+        force that covers the board. So a withdrawal, or the end of a consent, takes the patient out.
+        """
+        record = self._register.get(board)
+        if record is None:
+            return False
+        signed = [self._consents[consent_id] for consent_id in self._signed.get((purpose, record.patient), ())]
+        if not signed:
+            return not self._consent_required
+        return any(board in consent.gateways and consent.in_force(now_ms) for consent in signed)
+
+    def _keep(self, consent: StoredConsent) -> None:
+        self._consents[consent.consent_id] = consent
+        self._signed.setdefault((consent.purpose, consent.patient), set()).add(consent.consent_id)
 
     def watched(self, board: int, now_ms: int) -> bool:
         """Tell whether any consent covers ``board`` now."""
@@ -209,6 +248,7 @@ class ConsentDesk:
             consent.consent_id
             for consent in self._consents.values()
             if gateway in consent.gateways.values()
+            and consent.purpose == "care"
             and consent.withdrawn_ms is not None
             and now_ms < 1000 * consent.not_after_s + _KEPT_AFTER_END_MS
         ]

@@ -87,7 +87,7 @@ class EnrolmentDesk:
             # All boards of a patient are in one cell, and a cell assigns a gateway's patients as a whole.
             raise RefusedError("patient", f"{request.patient} has boards at {', '.join(sorted(elsewhere))}")
         tag = self._vault.tag(end_key)
-        board = Board(request.board, request.patient, request.gateway, end_key, digest)
+        board = Board(request.board, request.patient, request.gateway, end_key, digest, request.patient_boards)
         before = self._register.get(request.board)
         with self._store.write() as connection:
             if connection.execute(select(enrolments.c.board).where(enrolments.c.request_digest == digest)).first():
@@ -104,6 +104,7 @@ class EnrolmentDesk:
                     key_tag=tag,
                     request_digest=digest,
                     enrolled_ms=now_ms,
+                    patient_boards=request.patient_boards,
                 )
             )
             connection.execute(

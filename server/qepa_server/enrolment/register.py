@@ -27,6 +27,7 @@ class Board:
     gateway: str
     end_key: bytes
     request_digest: bytes
+    patient_boards: int = 1  # how many boards the dock told it that its patient wears
 
     def __repr__(self) -> str:
         return f"Board({self.board:08x} of {self.patient} at {self.gateway})"
@@ -40,7 +41,9 @@ class BoardRegister(Mapping[int, Board]):
         with store.read() as connection:
             for row in connection.execute(select(boards).order_by(boards.c.board)):
                 key = vault.open_sealed(row.end_key, end_key_purpose(row.board))
-                self._boards[row.board] = Board(row.board, row.patient, row.gateway, key, row.request_digest)
+                self._boards[row.board] = Board(
+                    row.board, row.patient, row.gateway, key, row.request_digest, row.patient_boards
+                )
 
     def __getitem__(self, board: int) -> Board:
         return self._boards[board]

@@ -22,6 +22,8 @@ from qepa_wire.primitives import equal, sha256
 from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError, UnmaskError
+from ..privacy.ledger import Costs
+from ..privacy.office import PrivacyOffice
 from ..registry.models import ModelRegistry
 from ..robust.aggregate import Aggregator
 from ..training.averaging import LearningRule
@@ -47,6 +49,10 @@ class Ward(Protocol):
         """(gateways with online boards, patients with an online board)."""
         ...
 
+    def tell_parts(self) -> None:
+        """Tell gateways which of their boards have no part in a stream, where that changed."""
+        ...
+
 
 @dataclass(slots=True)
 class RunningRound:
@@ -63,6 +69,7 @@ class RunningRound:
     cells: tuple[Cell, ...] = ()
     partials: dict[Slot, dict[str, Partial]] = field(default_factory=dict)
     sums: dict[Slot, SumRecord] = field(default_factory=dict)
+    charged: dict[int, Costs] = field(default_factory=dict)  # rho of each patient, by stream
 
     @property
     def number(self) -> int:
@@ -119,6 +126,7 @@ class Conductor:
         ledger: RoundLedger,
         register: BoardRegister,
         registry: ModelRegistry,
+        privacy: PrivacyOffice,
         identity: Identity,
         cohort_check_key: bytes,
         aggregator: Aggregator,
@@ -132,6 +140,7 @@ class Conductor:
         self._ledger = ledger
         self._register = register
         self._registry = registry
+        self._privacy = privacy
         self._identity = identity
         self._check_key = cohort_check_key
         self._aggregator = aggregator
@@ -144,6 +153,8 @@ class Conductor:
         self._repeated_ms = 0
         self._waiting_since_ms: int | None = None
         self._conflicts: set[tuple[int, int, int, str]] = set()
+        self.refusals: tuple[str, ...] = ()  # streams that were left out of the newest round, or would be, and why
+        self._refused_ms: int | None = None
         self._last = ledger.last()
         self.running = self._resume()
 
@@ -161,6 +172,7 @@ class Conductor:
             raise UplinkError("schema", "a stored opening is something else")
         running = RunningRound(opening, last.server_nonce, last.open_envelope, last.expected, last.opened_ms)
         running.readies = self._ledger.readies(last.number)
+        running.charged = self._privacy.ledger.announced(last.number)
         if last.state == COLLECT:
             running.start_envelope, running.started_ms = last.start_envelope, last.started_ms or last.opened_ms
             running.cells = running.draw()
@@ -222,24 +234,40 @@ class Conductor:
         # A clock that was set back must not hold rounds up, so only an age from 0 to a period waits.
         if self.finished or (self._last and 0 <= now_ms - self._last.opened_ms < self._plan.period_ms):
             return
+        if self._refused_ms is not None and 0 <= now_ms - self._refused_ms < self._plan.period_ms:
+            return
         present = self._ward.present()
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
         if not present or not self._worth_opening(now_ms - self._waiting_since_ms):
             return
         self._waiting_since_ms = None
+        offer = self._privacy.offer(present, now_ms)
+        self._note_refusals(offer.refused, now_ms)
+        self._refused_ms = None if offer.streams else now_ms
+        if not offer.streams:
+            return
+        self._ward.tell_parts()
         number = self._ledger.next_number()
         nonce = self._random_bytes(32)
-        opening = self._plan.opening(number, sha256(nonce), self._registry.current.version)
+        opening = self._plan.opening(number, sha256(nonce), self._registry.current.version, offer.streams)
         envelope = sign(self._identity, opening)
         with self._ledger.store.write() as connection:
             self._ledger.open_round(connection, number, nonce, envelope, present, now_ms)
+            self._privacy.ledger.announce(connection, number, offer.costs, offer.periods)
             chain.append(connection, now_ms, "round.opened", round=number, gateways=len(present))
-        self.running = RunningRound(opening, nonce, envelope, tuple(sorted(present)), now_ms)
+        self.running = RunningRound(opening, nonce, envelope, tuple(sorted(present)), now_ms, charged=dict(offer.costs))
         self._opened_here += 1
         self._repeated_ms = now_ms
         _LOG.info("round %d opens for %s", number, ", ".join(sorted(present)))
         self._repeat(self.running)
+
+    def _note_refusals(self, refusals: tuple[str, ...], now_ms: int) -> None:
+        for refusal in set(refusals) - set(self.refusals):
+            _LOG.warning("not asked for: %s", refusal)
+            with self._ledger.store.write() as connection:
+                chain.append(connection, now_ms, "stream.refused", reason=refusal)
+        self.refusals = refusals
 
     def _worth_opening(self, waited_ms: int) -> bool:
         """Wait, for a while, until enough patients can answer: boards start one after another."""
@@ -321,6 +349,8 @@ class Conductor:
         running, cell, spec = found
         with self._ledger.store.write() as connection:
             self._ledger.add_partial(connection, running.number, cell.id, spec.stream, gateway, raw)
+            patients = {self._register[board].patient for board in message.contributors if board in self._register}
+            self._privacy.ledger.received(connection, running.number, spec.stream, patients)
         running.partials.setdefault((cell.id, spec.stream), {})[gateway] = message
 
     def on_cell_void(self, gateway: str, message: CellVoid) -> None:
@@ -389,6 +419,7 @@ class Conductor:
         now_ms = self._clock_ms()
         try:
             self._refuse_second_cell(running, cell.id, contributors)
+            costs = self._privacy.price(spec, contributors, running.charged.get(spec.stream, {}), now_ms)
             opened = open_cell(
                 partials,
                 cell.gateways,
@@ -404,6 +435,7 @@ class Conductor:
         last_frame_ms = max(partial.last_frame_ms for partial in partials)
         with self._ledger.store.write() as connection:
             self._ledger.add_sum(connection, running.number, cell.id, spec.stream, cell.gateways, opened, last_frame_ms)
+            self._privacy.ledger.lower(connection, running.number, spec.stream, costs)
             chain.append(
                 connection,
                 now_ms,
@@ -468,6 +500,7 @@ class Conductor:
             self._ledger.settle(
                 connection, running.number, DONE, "", now_ms, latency_ms=latency_ms, model_version=version
             )
+            self._privacy.ledger.close(connection, running.number)
             chain.append(connection, now_ms, "round.done", round=running.number, model=version)
         if model is not None and envelope is not None:
             self._registry.adopt(model, envelope)
@@ -478,6 +511,7 @@ class Conductor:
     def _end(self, running: RunningRound, state: str, reason: str, now_ms: int) -> None:
         with self._ledger.store.write() as connection:
             self._ledger.settle(connection, running.number, state, reason, now_ms)
+            self._privacy.ledger.close(connection, running.number)
             chain.append(connection, now_ms, "round.void", round=running.number, reason=reason)
         _LOG.warning("round %d is void: %s", running.number, reason)
         self._closed(running)

@@ -24,13 +24,13 @@ class RoundPlan:
     patients_expected: int
     first_within_ms: int
 
-    def opening(self, round_: int, commitment: bytes, model_version: int) -> RoundOpen:
-        """Return the message that opens ``round_``."""
+    def opening(self, round_: int, commitment: bytes, model_version: int, streams: tuple[StreamSpec, ...]) -> RoundOpen:
+        """Return the message that opens ``round_`` for ``streams``, some or all of the plan's."""
         return RoundOpen(
             round=round_,
             commitment=commitment,
             model_version=model_version,
-            streams=self.streams,
+            streams=streams,
             n_max=self.n_max,
             min_group=self.min_group,
             cell_target=self.cell_target,

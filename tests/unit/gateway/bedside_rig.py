@@ -106,6 +106,7 @@ class VirtualBoard:
         self.one_time = False  # vectors under one-time pads
         self.reset_cause, self.mode = 1, 0
         self.pads_left = 5
+        self.takes_models = True
         self.rekey_ages: tuple[int, ...] | None = None  # what REKEY told it
 
     def _values(self, round_: int, stream: int, n_words: int) -> list[int]:
@@ -213,7 +214,9 @@ class VirtualBoard:
         elif parsed.type == frame.PADS_HELD:
             self.held = dict(payloads.decode_held(parsed.payload))
         elif parsed.type == frame.MODEL:
-            self.model = int.from_bytes(parsed.payload[6:10], "little")
+            if self.takes_models:
+                self.model = int.from_bytes(parsed.payload[6:10], "little")
+                self.hello()
         elif parsed.type == frame.REKEY:
             self.rekey_ages = payloads.decode_rekey(parsed.payload)
         else:
@@ -249,6 +252,7 @@ class Server:
         self.status: dict[str, Status] = {}
         self.nonces: dict[int, bytes] = {}
         self.acknowledge = True
+        self.barred: dict[int, tuple[int, ...]] = {}
         self.refused: Counter[str] = Counter()
 
     def send(self, gateway: str, message: Message) -> None:
@@ -264,7 +268,7 @@ class Server:
 
     def welcome(self, gateway: str) -> None:
         boards = tuple(
-            Adopted(board=board.number, patient=board.patient)
+            Adopted(board=board.number, patient=board.patient, barred=self.barred.get(board.number, ()))
             for board in self.rig.boards.values()
             if board.gateway == gateway
         )

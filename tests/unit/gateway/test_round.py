@@ -76,6 +76,21 @@ def test_a_silent_board_is_not_in_the_list(ward):
     assert ward.server.open([partial]) == ward.expected(1, 1)
 
 
+def test_a_board_is_not_asked_for_streams_that_it_is_barred_from(ward):
+    ward.server.barred = {3: (1,), 4: (1, 2)}
+    ward.server.welcome("gw-1")
+    ward.run_round(1)
+    (statistics,), (update,) = ward.server.partials_of(1, 1), ward.server.partials_of(1, 2)
+    assert set(range(1, 13)) - set(statistics.contributors) == {3, 4}
+    assert set(range(1, 13)) - set(update.contributors) == {4}
+    assert peek(parse(ward.server.readies[1]["gw-1"])).patients == 11
+    assert ward.server.open([statistics]) == ward.expected(1, 1)
+    ward.server.barred = {}
+    ward.server.welcome("gw-1")
+    ward.run_round(2)
+    assert len(ward.server.partials_of(2, 1)[0].contributors) == 12
+
+
 def test_a_late_vector_is_acknowledged_counted_and_not_used(ward):
     late = ward.boards[7]
     late.deaf_to_rounds = True

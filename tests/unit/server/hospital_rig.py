@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from qepa_server.config import ApiConfig, LearningConfig, RoundsConfig, ServerConfig
+from qepa_server.config import ApiConfig, LearningConfig, PrivacyConfig, RoundsConfig, ServerConfig
 from qepa_server.hospital import Hospital
 from qepa_server.registry.models import signatures_used
 from qepa_server.registry.signer import HssSigner
@@ -40,6 +40,7 @@ from qepa_uplink.messages import (
     Message,
     ModelRelease,
     Partial,
+    Purpose,
     Ready,
     RoundOpen,
     RoundStart,
@@ -206,9 +207,14 @@ class Gateway:
                 gateway=self.name,
                 nonce=os.urandom(32),
                 commitment=message.commitment,
-                patients=len({b.patient for b in self.boards.values()}),
+                patients=len({b.patient for spec in message.streams for b in self.asked(spec.stream)}),
             )
         self.send(sign(self.identity, self.nonces[message.round]))
+
+    def asked(self, stream: int) -> list[Board]:
+        """Boards that are not barred from ``stream``."""
+        barred = {each.board: each.barred for each in self.welcome.boards} if self.welcome else {}
+        return [board for board in self.boards.values() if stream not in barred.get(board.number, ())]
 
     def cells(self, message: RoundStart) -> tuple[bytes, tuple[Cell, ...]]:
         assert self.opening is not None
@@ -222,14 +228,15 @@ class Gateway:
         assert self.opening is not None
         assert self.opening.round == message.round
         seed, cells = self.cells(message)
-        where = assign_patients(seed, self.name, sorted({b.patient for b in self.boards.values()}), cells)
+        asked = {b.patient for spec in self.opening.streams for b in self.asked(spec.stream)}
+        where = assign_patients(seed, self.name, sorted(asked), cells)
         self.done[message.round] = []
         self.frames_ms = self.clock_ms()
         for cell in cells:
             if self.name not in cell.gateways:
                 continue
-            boards = [b for b in self.boards.values() if where[b.patient] == cell.id]
             for spec in self.opening.streams:
+                boards = [b for b in self.asked(spec.stream) if where[b.patient] == cell.id]
                 partial = self.partial(self.opening, cell, spec, boards)
                 self.done[message.round].append(partial)
                 partial = self.tamper(partial)
@@ -273,7 +280,12 @@ class Gateway:
             self.status()
 
 
-def configuration(folder: Path, learning: LearningConfig | None = None, **rounds: object) -> ServerConfig:
+def configuration(
+    folder: Path,
+    learning: LearningConfig | None = None,
+    privacy: PrivacyConfig | None = None,
+    **rounds: object,
+) -> ServerConfig:
     """A configuration for tests."""
     settings: dict[str, object] = {
         "period_s": 1,
@@ -289,6 +301,7 @@ def configuration(folder: Path, learning: LearningConfig | None = None, **rounds
         api=ApiConfig(),
         rounds=RoundsConfig.model_validate(settings),
         learning=learning or LearningConfig(),
+        privacy=privacy or PrivacyConfig(),
     )
 
 
@@ -310,12 +323,17 @@ class Rig:
     """A hospital with gateways on a lossless in-memory broker and a clock set by hand."""
 
     def __init__(
-        self, folder: Path, layout: dict[str, list[Board]], learning: LearningConfig | None = None, **rounds: object
+        self,
+        folder: Path,
+        layout: dict[str, list[Board]],
+        learning: LearningConfig | None = None,
+        privacy: PrivacyConfig | None = None,
+        **rounds: object,
     ) -> None:
         self.folder = folder
         self.now = 1_800_000_000_000
         self.root, self.identities = certified()
-        self.config = configuration(folder, learning, **rounds)
+        self.config = configuration(folder, learning, privacy, **rounds)
         self.to_gateways: list[tuple[str, bytes]] = []
         self.to_server: list[tuple[str, bytes]] = []
         self.dead: set[str] = set()
@@ -378,13 +396,21 @@ class Rig:
             self.gateways[gateway].model_root = reply.model_root
 
     def consent(
-        self, board: Board, consent_id: bytes, *, begin_s: int = -10, end_s: int = 600, signer: str = "desk"
+        self,
+        board: Board,
+        consent_id: bytes,
+        *,
+        begin_s: int = -10,
+        end_s: int = 600,
+        signer: str = "desk",
+        purpose: Purpose = "care",
     ) -> SignedConsent:
         desk, now_s = self.identities[signer], self.now // 1000
         body = (
             Consent(
                 consent_id=consent_id,
                 patient=board.patient,
+                purpose=purpose,
                 boards=(board.number,),
                 not_before_s=now_s + begin_s,
                 not_after_s=now_s + end_s,

@@ -120,7 +120,9 @@ class Dock:
         """
         end_key = os.urandom(32)
         sealed = seal_to(self._server.seal_key, end_key, enrolment_info(board, patient, gateway))
-        request = EnrolmentRequest(board=board, patient=patient, gateway=gateway, sealed_end_key=sealed)
+        request = EnrolmentRequest(
+            board=board, patient=patient, gateway=gateway, sealed_end_key=sealed, patient_boards=patient_boards
+        )
         reply = await self._post_enrolment(request)
         cohort_key = self._identity.unseal(reply.sealed_cohort_key, cohort_info(board))
         provision = {
