@@ -3,6 +3,7 @@
 `attach()` makes that slot's packages importable and starts nothing: for the dock, whose raw REPL skips main.py.
 """
 
+import gc
 import os
 import struct
 import sys
@@ -13,6 +14,9 @@ ROOT = ""  # tests put another directory here
 PAUSE_S = 2  # between a crash and the reset, so that the console can get in
 # The application starts its own watchdog once it samples; until then this one ends a trial that hangs.
 TRIAL_WATCHDOG_MS = 60000
+# Allocated between two collections, from here on. Left to itself, MicroPython collects when no memory is left: what is
+# imported is scattered over all of it then, and no room of a few kilobytes is in one piece (library/gc.html).
+COLLECT_BYTES = 8192
 
 slot = None  # what boot() or attach() chose in this boot
 in_rom = False  # whether its code runs from the ROM partition
@@ -77,6 +81,8 @@ def attach():
 def _use(slot_number, place=False):
     global slot, in_rom  # noqa: PLW0603  one boot of one board
     slot = slot_number
+    if hasattr(gc, "threshold"):  # CPython's has another
+        gc.threshold(COLLECT_BYTES)
     library = _rom(slot_number, place)
     in_rom = library is not None
     if not in_rom:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 import uvicorn
+from mpremote.transport_serial import SerialTransport
 from typer.testing import CliRunner
 
 from qepa_qkd.kme_client import QkdKey
@@ -28,14 +29,14 @@ from qepa_tools.firmware_build.bundle import Bundle, assemble, build_bundle
 from qepa_tools.firmware_build.signing import make_key, sign_bundle
 from qepa_tools.unix_port.board import UnixBoard
 from qepa_tools.unix_port.runtime import UnixPortMissingError, ensure_unix_port
-from qepa_tools.virtual_esp32.device import VirtualEsp32, mac_of
+from qepa_tools.virtual_esp32.device import DEAD, VirtualEsp32, mac_of
 from qepa_tools.virtual_esp32.images import synthetic_image
 from qepa_tools.virtual_esp32.ports import PtyPort, SocketPort
 
 from ..unit.server.hospital_rig import Rig
 
 GATEWAY = "gw-1"
-HEAP_BYTES = 512 * 1024  # how much memory the application needs has a test of its own
+_ENTER_DEAD_S, _ENTER_S = 1.0, 15.0  # how long to wait for a console; the machine that runs this may be slow
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,12 +65,6 @@ class Result:
 
 Qepa = Callable[..., Result]
 PlugIn = Callable[..., PtyPort | SocketPort]
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chip without MicroPython is given up on sooner than a person would like."""
-    monkeypatch.setattr(session, "_ENTER_TIMEOUT_S", 2.0)
 
 
 @pytest.fixture
@@ -146,18 +141,30 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
 
 
 @pytest.fixture
-def plug_in(tmp_path: Path) -> Iterator[PlugIn]:
-    """Plugs in another virtual board and returns its port; all are unplugged in the end."""
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]:
+    """Plugs in another virtual board and returns its port; all are unplugged in the end.
+
+    Each has a heap of 160 kB, and unless ``rom`` is false a ROM partition. Only a chip that starts nothing is given up
+    on soon.
+    """
     ports: list[PtyPort | SocketPort] = []
+    enter = session._enter
+
+    def enter_patiently(transport: SerialTransport, *, fresh: bool) -> None:
+        is_dead = any(port.board.mode == DEAD for port in ports if port.url == transport.device_name)
+        monkeypatch.setattr(session, "_ENTER_TIMEOUT_S", _ENTER_DEAD_S if is_dead else _ENTER_S)
+        enter(transport, fresh=fresh)
+
+    monkeypatch.setattr(session, "_enter", enter_patiently)
 
     def plug(
-        *, chip: str = "esp32", blank: bool = False, over: type = PtyPort, heap_bytes: int = HEAP_BYTES
+        *, chip: str = "esp32", blank: bool = False, over: type = PtyPort, rom: bool = True
     ) -> PtyPort | SocketPort:
         number = len(ports) + 1
         mac = mac_of(number)
         board = VirtualEsp32(
             tmp_path / f"board-{number}",
-            lambda files: UnixBoard(files, unique_id=mac, heap_bytes=heap_bytes),
+            lambda files: UnixBoard(files, unique_id=mac, rom=files.parent / "rom.bin" if rom else None),
             chip=chip,
             mac=mac,
             blank=blank,

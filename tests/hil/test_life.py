@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from qepa_tools.board.session import BoardSession
-from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES
 from qepa_tools.virtual_esp32.ports import PtyPort
 
 from .conftest import GATEWAY, Hospital, Images, PlugIn, Qepa, Releases
@@ -44,7 +43,7 @@ def await_boot(port: PtyPort) -> dict:
 def flashed(plug_in: PlugIn, qepa: Qepa, images: Images, releases: Releases) -> Flashed:
     """Plugs in a board that has the firmware and waits for its identity."""
 
-    def make(**board: int) -> PtyPort:
+    def make(**board: bool) -> PtyPort:
         port = plug_in(**board)
         assert isinstance(port, PtyPort)
         qepa("flash", "--port", port.url, "--bundle", releases.path(), "--profile", "demo_ad8232", "--wait", 0)
@@ -109,6 +108,7 @@ def test_a_flashed_and_provisioned_board_samples_and_holds_a_key(
     qepa("dock", "--port", port.url, "--station", hospital.station, "--pads", 8)
     running = qepa("flash", "--port", port.url, "--bundle", releases.path(), "--wait", 40).record["running"]
     assert running["running"], running["why"]
+    assert status(port)["code"] == "rom"
     assert running["has_key"]
     assert not running["connected"], "nothing listens where its broker should be"
     ((_, samples),) = running["sensors"]
@@ -147,13 +147,16 @@ def test_an_update_goes_on_trial_and_a_crashing_one_is_rolled_back(
     assert any(each["what"] == "crashes" and each["verdict"] == "warning" for each in findings)
 
 
-def test_the_dock_needs_no_more_memory_than_a_board_has(
+def test_a_board_without_a_rom_partition_lives_as_well(
     flashed: Flashed, qepa: Qepa, hospital: Hospital, releases: Releases
 ) -> None:
-    """A release is a large part of it: its manifest names about a hundred files."""
-    port = flashed(heap_bytes=BOARD_HEAP_BYTES)
+    """Its code takes most of its memory, a release at the dock most of the rest: its manifest names a hundred files."""
+    port = flashed(rom=False)
     provision(qepa, hospital, port, OLD)
     qepa("dock", "--port", port.url, "--station", hospital.station, "--pads", 64)
+    running = qepa("flash", "--port", port.url, "--bundle", releases.path(), "--wait", 40).record["running"]
+    assert running["has_key"], running["why"]
+    assert status(port)["code"] == "ram"
     assert qepa("update", "--port", port.url, releases.path(2)).record["version"] == 2
 
 

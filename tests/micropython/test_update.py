@@ -1,7 +1,8 @@
 """The whole of an update on real interpreters: bundle, dock, trial, confirmation, roll back, downgrade, power cuts.
 
-The board is a real MicroPython (WASM in the fleet, and the i386 port with a ROM partition) that boots from its flash:
-main.py, the loader as source, the compiled application in a slot. Radio, LittleFS and xtensa code are not tested here.
+The board is a real MicroPython (WASM in the fleet, and the i386 port with 160 kB and a ROM partition) that boots from
+its flash: main.py, the loader as source, the compiled application in a slot. Radio, LittleFS and xtensa code are not
+tested here.
 """
 
 import asyncio
@@ -71,7 +72,6 @@ def walk(path):
                 print(inside[len("/code/"):], binascii.hexlify(hashlib.sha256(file.read()).digest()).decode())
 walk("/code")
 """
-HEAP_BYTES = 1 << 20  # how much memory a board needs has a test of its own
 NEW_FILE = "lib/qepa_board/news.py"
 CHUNK = 4096
 
@@ -150,7 +150,7 @@ class ConsoleBoard:
         self._reader: asyncio.Task | None = None
 
     async def start(self) -> None:
-        self._board = UnixBoard(self.flash, heap_bytes=HEAP_BYTES, rom=self.rom)
+        self._board = UnixBoard(self.flash, rom=self.rom)
         self._reader = asyncio.create_task(self._read(self._board))
         await self._expect(_STARTED, len(self.printed))
 

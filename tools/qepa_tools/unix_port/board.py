@@ -19,6 +19,12 @@ POWER_ON, HARD_RESET, WATCHDOG_RESET, SOFT_RESET = 1, 2, 3, 5
 ROM_BYTES = 320 * 1024
 """Of the ROM partition that firmware/README.md describes."""
 
+STAND_INS_BYTES, ROM_STAND_IN_BYTES = 21 * 1024, 3 * 1024
+"""Of the heap: what stands for console, flash and machine takes, and for the ROM's device; all that is C on a board.
+
+tests/micropython/test_memory.py measures it.
+"""
+
 SHIMS = Path(__file__).with_name("shims")
 
 _REPL = Path(__file__).with_name("repl.py")
@@ -27,7 +33,6 @@ _EXIT_HARD_RESET, _EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW = 42, 43, 44
 _CTRL_C = 3
 _MAY_RUN = b"\x04\n\r"
 _CRASH_PAUSE_S = 0.5
-_STAND_INS_BYTES = 26 * 1024  # console, machine and wiring, by gc.mem_alloc() after an ADC was opened
 
 
 class UnixBoard:
@@ -44,10 +49,10 @@ class UnixBoard:
     ) -> None:
         """``files`` is its flash; ``shims`` holds the modules that stand in for hardware.
 
-        ``heap_bytes``: what the firmware has; the stand-ins for what is C on a board get their memory on top.
+        ``heap_bytes``: what the firmware has; what the stand-ins take comes on top.
         ``rom`` is its ROM partition, made erased if there is no such file; None for a board without one.
         """
-        heap = heap_bytes + _STAND_INS_BYTES
+        heap = heap_bytes + STAND_INS_BYTES + (ROM_STAND_IN_BYTES if rom is not None else 0)
         self._command = [*ensure_unix_port(), "-X", f"heapsize={heap}", str(_REPL)]
         self._files, self._shims = files.resolve(), shims
         self._environment = {"QEPA_UNIQUE_ID": unique_id.hex()}
