@@ -5,27 +5,31 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Certificate, Identity, verify_certificate
 
 from .core import Trusted
+from .domain.rollout import Terms
+from .domain.storage import Limits
 from .errors import ConfigError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Broker(_Section):
-    """The MQTT broker; transport only."""
+    """The MQTT broker; transport only. With ``ca`` over TLS."""
 
     host: str = Field(min_length=1)
     port: Port
     username: str | None = None
     password_file: Path | None = None
+    ca: Path | None = None
 
 
 class KmeAddress(_Section):
@@ -46,6 +50,42 @@ class Bedside(_Section):
     token_file: Path
 
 
+class Keys(_Section):
+    """How link keys are used."""
+
+    between_docks_h: int = Field(default=16, ge=1, le=24 * 14)
+
+
+class SpoolBounds(_Section):
+    """What may wait, and the free disk that is left to alerts."""
+
+    reserve_mb: int = Field(default=64, ge=4, le=1 << 20)
+    most_results: int = Field(default=20_000, ge=100, le=1_000_000)
+    most_alerts: int = Field(default=20_000, ge=100, le=1_000_000)
+
+    def limits(self) -> Limits:
+        """In the core's terms."""
+        return Limits(self.reserve_mb << 20, self.most_results, self.most_alerts)
+
+
+class ModelRollout(_Section):
+    """How a model reaches the ward: one board first."""
+
+    confirm_within_s: float = Field(default=180, ge=5, le=86_400)
+    soak_s: float = Field(default=2, ge=0, le=86_400)
+    again_after_s: float = Field(default=600, ge=0, le=604_800)
+    most_failures: int = Field(default=3, ge=1, le=100)
+
+    def terms(self) -> Terms:
+        """In the domain's terms."""
+        return Terms(
+            confirm_within_ms=round(1000 * self.confirm_within_s),
+            soak_ms=round(1000 * self.soak_s),
+            again_after_ms=round(1000 * self.again_after_s),
+            most_failures=self.most_failures,
+        )
+
+
 class Config(_Section):
     """Everything in the file; relative paths are relative to it. Without ``kme`` there is no optical link."""
 
@@ -58,11 +98,14 @@ class Config(_Section):
     broker: Broker
     kme: KmeAddress | None = None
     bedside: Bedside
+    keys: Keys = Keys()
+    spool: SpoolBounds = SpoolBounds()
+    model_rollout: ModelRollout = ModelRollout()
 
 
 _PATHS = {
     None: ("state_dir", "identity", "root_key", "server_certificate"),
-    "broker": ("password_file",),
+    "broker": ("password_file", "ca"),
     "kme": ("ca", "cert", "key"),
     "bedside": ("token_file",),
 }
@@ -85,9 +128,23 @@ def load_config(path: Path) -> Config:
     try:
         return Config.model_validate(record)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+        raise ConfigError(f"{path}: {'; '.join(map(_fault, error.errors()))}") from error
+
+
+def _fault(error: ErrorDetails) -> str:
+    where = ".".join(map(str, error["loc"]))
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{where} is no setting of the gateway's"
+        case "missing":
+            return f"{where} is missing"
+        case _:
+            return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def example() -> str:
+    """A configuration with every setting explained."""
+    return Path(__file__).with_name("example.toml").read_text()
 
 
 def load_trusted(config: Config, *, now_s: float) -> Trusted:

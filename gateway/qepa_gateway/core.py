@@ -5,6 +5,7 @@ drained before the transaction that it was made in is committed. A SpoolError en
 may be ahead of the disk, so the process starts again from the spool.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,13 +13,15 @@ from qepa_uplink.identity import Identity, Subject
 from qepa_uplink.messages import BoardStatus, LinkStatus, ModelRelease, Status, Welcome
 from qepa_uplink.topics import to_gateway
 from qepa_wire.frame import ALERT, CARE, PADS, VECTOR, Frame
-from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, RESET_CAUSES
+from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, NO_REKEY, RESET_CAUSES
 
 from .aggregation import Aggregation
 from .alerts import Alerts
 from .boards import Board, Boards
 from .care import CareStreams
 from .domain.keyring import EpochKeys
+from .domain.rollout import DEFAULT_TERMS, Terms
+from .domain.storage import DEFAULT_LIMITS, Limits, Room, refusal, room
 from .errors import Refused
 from .intake import Intake
 from .models import Models
@@ -33,7 +36,11 @@ from .spool.database import Spool
 from .spool.trust import TrustStore
 from .transport import Clock, Outgoing
 
+_LOG = logging.getLogger(__name__)
 STATUS_EVERY_MS = 2000
+ROOM_EVERY_MS = 1000
+EXPECTED_MS = 3_600_000
+STREAM_EVERY_MS = 5000
 MAX_QUEUED = 20_000
 
 
@@ -57,6 +64,8 @@ class Gateway:
         *,
         min_group: int,
         between_docks_s: int = BETWEEN_DOCKS_S,
+        limits: Limits = DEFAULT_LIMITS,
+        model_terms: Terms = DEFAULT_TERMS,
     ) -> None:
         self.name = trusted.identity.name
         self.refusals = Refusals()
@@ -68,13 +77,22 @@ class Gateway:
         self._messages: list[bytes] = []
         self._keys: list[tuple[bytes, bytes]] = []
         self._status_at_ms = 0
-        self.last_frame_ms = clock()
+        self._limits = limits
+        self._room_at_ms = -ROOM_EVERY_MS
+        self.room = Room.AMPLE
         store = BoardStore(spool)
         self.boards = Boards(store, self.name, self._out.append, clock)
         self.link = ServerLink(
-            trusted.identity, trusted.server, trusted.root_key, spool, self._out.append, self.refusals, clock
+            trusted.identity,
+            trusted.server,
+            trusted.root_key,
+            spool,
+            self._out.append,
+            self.refusals,
+            clock,
+            most_results=limits.most_results,
         )
-        self.models = Models(spool, self.boards, clock)
+        self.models = Models(spool, self.boards, clock, model_terms, speaks=self._speaks)
         self.rekeying = Rekeying(self.boards, clock, between_docks_s=between_docks_s)
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
@@ -82,6 +100,7 @@ class Gateway:
         self.alerts = Alerts(spool, self.link, clock)
         self.one_time = OneTimeBlocks(BlockStore(spool), store, self.boards, self.refusals)
         self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet, self.one_time.open)
+        self.intake.refusal = self._refusal
         self.intake.handlers = {
             VECTOR: self.rounds.take_vector,
             CARE: self.care.take,
@@ -127,18 +146,17 @@ class Gateway:
         keys, self._keys = self._keys, []
         frames, self._frames = self._frames, []
         messages, self._messages = self._messages, []
+        self._measure_room()
         if keys or frames:
-            before = self.boards_heard()
             with self._spool.transaction():
                 for key_id, key in keys:
                     self._take_key(key_id, key)
                 self.intake.take_batch(frames)
-            if self.boards_heard() > before:
-                self.last_frame_ms = self._clock()
         for message in messages:
             self.link.receive(message)
         self.rekeying.advised_s = None if self.optical_link is None else self.optical_link.rekey_s
         self.rekeying.tick()
+        self.models.tick()
         self.rounds.tick()
         self.care.tick()
         self.link.tick()
@@ -156,9 +174,39 @@ class Gateway:
         self.intake.key_requests, self.one_time.key_requests = [], []
         return wanted
 
-    def boards_heard(self) -> int:
-        """The latest time an authentic frame came, ms; 0 before the first."""
-        return max((board.row.last_seen_ms for board in self.boards.served()), default=0)
+    def expected_every_ms(self) -> int | None:
+        """The longest time between two frames of all boards together that is usual now; None if none need come.
+
+        Boards that were heard within the hour are expected: to stream under a consent, to rekey when they are told to.
+        """
+        now_ms = self._clock()
+        every = [
+            self._every_ms(board)
+            for board in self.boards.served()
+            if not board.exhausted and abs(now_ms - board.row.last_seen_ms) < EXPECTED_MS
+        ]
+        return min((ms for ms in every if ms is not None), default=None)
+
+    def _every_ms(self, board: Board) -> int | None:
+        told = self.rekeying.schedule_of(board.number)
+        if self.care.has_consent(board.number):
+            return STREAM_EVERY_MS
+        return 1000 * told.step_s if told is not None and told.step_s != NO_REKEY else None
+
+    def _speaks(self, board: Board) -> bool:
+        return self._every_ms(board) is not None
+
+    def _measure_room(self) -> None:
+        now_ms = self._clock()
+        if 0 <= now_ms - self._room_at_ms < ROOM_EVERY_MS:
+            return
+        self._room_at_ms, before = now_ms, self.room
+        self.room = room(self._spool.free_bytes(), self._limits)
+        if self.room < before:
+            _LOG.error("the disk is nearly full room=%s", self.room.name.lower())
+
+    def _refusal(self, type_: int) -> str | None:
+        return refusal(type_, self.room, self.link.outbox.alerts() if type_ == ALERT else 0, self._limits)
 
     def status(self) -> Status:
         """The heartbeat."""

@@ -1,66 +1,71 @@
-"""The event loop around the core: batches arrivals, fetches keys, publishes, tells systemd that it lives."""
+"""The event loop around the core: batches arrivals, fetches keys, publishes, watches, tells systemd that it lives."""
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable
 
+from .clock import SteadyClock, monotonic_ms
 from .core import Gateway
-from .errors import KeyUnavailable
+from .domain.silence import Silence, Step
+from .errors import ClockError, KeyUnavailable
+from .health import faults
 from .key_source import KeySource, link_down
+from .systemd import notify
 from .transport import Transport
 
 _LOG = logging.getLogger(__name__)
 BATCH_S = 0.003  # frames that arrive within it share one commit
 TICK_S = 0.1
 LINK_STATUS_S = 2.0
-WATCHDOG_S = 10.0
-FRAMES_FLOW_MS = 120_000
+WATCH_S = 10.0
 _MAX_FETCHES = 4
 _LAST_FETCH_S = 2.0
 
 
-def sd_notify(state: str) -> None:
-    """Send ``state`` to systemd, if it started us (sd_notify(3): a datagram to the socket in NOTIFY_SOCKET)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        try:
-            notify.sendto(state.encode(), address)
-        except OSError as error:
-            _LOG.warning("sd_notify failed error=%s", error)
-
-
 class Daemon:
-    """Runs one :class:`Gateway` until cancelled. A SpoolError ends it."""
+    """Runs one :class:`Gateway` until cancelled. A SpoolError or a ClockError ends it."""
 
-    def __init__(self, gateway: Gateway, transport: Transport, keys: KeySource, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        transport: Transport,
+        keys: KeySource,
+        *,
+        clock: SteadyClock | None = None,
+        monotonic: Callable[[], int] = monotonic_ms,
+        watch_s: float = WATCH_S,
+    ) -> None:
         self.gateway = gateway
         self._transport = transport
         self._keys = keys
         self._clock = clock
+        self._monotonic = monotonic
+        self._watch_s = watch_s
+        self._silence = Silence(monotonic())
         self._arrived = asyncio.Event()
         self._fetching = asyncio.Semaphore(_MAX_FETCHES)
         self._fetches: set[asyncio.Task[None]] = set()
+        self.recoveries: dict[str, int] = {step.value: 0 for step in Step}
 
     async def run(self) -> None:
-        """Serve until cancelled; raises SpoolError if the spool fails."""
+        """Serve until cancelled; raises SpoolError if the spool fails, ClockError if the time went back."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._transport.run(self._receive))
                 tasks.create_task(self._work())
                 tasks.create_task(self._watch_link())
-                tasks.create_task(self._feed_watchdog())
+                tasks.create_task(self._watch())
         except* Exception as group:
             # One cause is enough for the log and the exit code; the others followed from it.
             raise group.exceptions[0] from None
         finally:
             await self._finish_fetches()
             await self._keys.close()
+
+    def faults(self) -> tuple[str, ...]:
+        """Reasons why the gateway is degraded (health.py); () if it is not."""
+        silent = ("boards_silent",) if self._silence.taken else ()
+        return self._transport.faults + faults(self.gateway) + silent
 
     async def _finish_fetches(self) -> None:
         # A key under way has been consumed at the KME: give it a moment to come, and keep it.
@@ -113,10 +118,19 @@ class Daemon:
                 self.gateway.optical_link = link_down(error.reason)
             await asyncio.sleep(LINK_STATUS_S)
 
-    async def _feed_watchdog(self) -> None:
-        sd_notify("READY=1")
+    async def _watch(self) -> None:
+        notify("READY=1")
         while True:
-            idle_ms = self._clock() - self.gateway.last_frame_ms
-            if idle_ms < FRAMES_FLOW_MS or not self.gateway.boards.served():
-                sd_notify("WATCHDOG=1")
-            await asyncio.sleep(WATCHDOG_S)
+            if self._clock is not None and self._clock.stepped_back_ms:
+                raise ClockError(f"the clock was set back by {self._clock.stepped_back_ms / 1000:.0f} s")
+            expected_ms = self.gateway.expected_every_ms()
+            step = self._silence.judge(self._monotonic(), self.gateway.intake.authentic, expected_ms)
+            if step is not None:
+                self.recoveries[step.value] += 1
+                _LOG.warning("no board is heard step=%s", step.value)
+                if step is not Step.RESTART:
+                    await self._transport.recover(step)
+            # A watchdog that is not fed any more is how a restart is asked for: systemd then ends and starts us.
+            if not self._silence.given_up:
+                notify("WATCHDOG=1\nSTATUS=" + (", ".join(self.faults()) or "well"))
+            await asyncio.sleep(self._watch_s)

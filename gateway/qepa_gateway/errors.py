@@ -29,5 +29,9 @@ class CorruptError(SpoolError):
     """The spool holds what this program did not write, or was written under another key."""
 
 
+class ClockError(GatewayError):
+    """The system's clock was set back: times in tables lie in the future. The process ends and starts again."""
+
+
 class ConfigError(GatewayError):
     """The program cannot start as configured; the message is one sentence that says what to change."""

@@ -59,6 +59,8 @@ class Intake:
         self.handlers: dict[int, Handler] = {}
         self.key_requests: list[bytes] = []
         self.frames = 0
+        self.authentic = 0
+        self.refusal: Callable[[int], str | None] = lambda _type: None  # why a type of frame is not taken now
 
     def take_batch(self, arrivals: list[tuple[str, bytes]]) -> None:
         """Take frames in order of arrival; alerts first, but never past a HELLO of their board."""
@@ -72,6 +74,9 @@ class Intake:
                 self._refusals.count(error.reason, "board")
                 continue
             board, type_ = arrival.frame.board, arrival.frame.type
+            if (reason := self.refusal(type_)) is not None:
+                self._refusals.count(reason, "spool")
+                continue
             hellos[board] += type_ == HELLO
             ranked.append((hellos[board], _URGENCY.get(type_, len(_URGENCY)), arrival))
         ranked.sort(key=lambda each: each[:2])
@@ -125,6 +130,7 @@ class Intake:
     def _accept(self, board: Board, keys: EpochKeys, arrival: Arrival) -> None:
         frame = arrival.frame
         board.seen(self._clock())
+        self.authentic += 1
         # From here on the frame is held, so it is acknowledged even if what it says is refused: else it comes for ever.
         if board.windows[frame.epoch].admit(frame.seq, arrival.mark):
             self._store.prune_seen(board.number, frame.epoch, board.windows[frame.epoch].floor)

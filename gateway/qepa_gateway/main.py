@@ -1,4 +1,7 @@
-"""``python -m qepa_gateway --config FILE``: exit 0 after SIGTERM or SIGINT, 2 on a start fault, 1 if storage fails."""
+"""``python -m qepa_gateway``: the daemon, its example configuration, and a broker's.
+
+The daemon exits with 0 after SIGTERM or SIGINT, 2 on a start fault, 1 if storage fails or the clock was set back.
+"""
 
 import argparse
 import asyncio
@@ -7,6 +10,7 @@ import logging
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -17,20 +21,18 @@ from qepa_uplink.identity import write_private
 
 from .bedside.app import make_app
 from .bedside.server import listen, serve
-from .config import Config, load_config, load_trusted
+from .clock import SteadyClock
+from .config import Config, example, load_config, load_trusted
 from .core import Gateway
-from .daemon import Daemon, sd_notify
-from .errors import ConfigError, GatewayError, SpoolError
+from .daemon import Daemon
+from .errors import ClockError, ConfigError, GatewayError, SpoolError
 from .key_source import KeySource, KmeKeySource, NoKeySource
+from .mosquitto.command import mosquitto_command
 from .mqtt.transport import MqttTransport
 from .spool.database import Spool
+from .systemd import notify
 
 _LOG = logging.getLogger(__name__)
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def run(path: Path | str) -> int:
@@ -40,32 +42,49 @@ def run(path: Path | str) -> int:
     )
     for noisy in ("httpx", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    clock = SteadyClock()
     try:
         config = load_config(Path(path))
         trusted = load_trusted(config, now_s=time.time())
         token = _token(config.bedside.token_file)
         door = listen(config.bedside.host, config.bedside.port)
         spool = Spool.open(config.state_dir)
-        gateway = Gateway(trusted, spool, wall_clock_ms, min_group=config.min_group)
+        gateway = Gateway(
+            trusted,
+            spool,
+            clock,
+            min_group=config.min_group,
+            between_docks_s=3600 * config.keys.between_docks_h,
+            limits=config.spool.limits(),
+            model_terms=config.model_rollout.terms(),
+        )
     except GatewayError as error:
         print(f"qepa-gateway: {error}", file=sys.stderr)
         return 2
     try:
-        asyncio.run(_serve(config, gateway, door, token))
+        asyncio.run(_serve(config, gateway, door, token, clock))
     except (ConfigError, KmeConfigError) as error:
         print(f"qepa-gateway: {error}", file=sys.stderr)
         return 2
-    except SpoolError as error:
-        _LOG.critical("spool failed error=%s", error)
+    except (SpoolError, ClockError) as error:
+        _LOG.critical("to be started again error=%s", error)
         return 1
     finally:
         spool.close()
     return 0
 
 
-async def _serve(config: Config, gateway: Gateway, door: socket.socket, token: str) -> None:
-    daemon = Daemon(gateway, _transport(config), _key_source(config), wall_clock_ms)
-    app = make_app(gateway, token, wall_clock_ms, host=config.bedside.host, wake=daemon.wake)
+async def _serve(config: Config, gateway: Gateway, door: socket.socket, token: str, clock: SteadyClock) -> None:
+    daemon = Daemon(gateway, _transport(config), _key_source(config), clock=clock)
+    app = make_app(
+        gateway,
+        token,
+        clock,
+        host=config.bedside.host,
+        wake=daemon.wake,
+        faults=daemon.faults,
+        recoveries=daemon.recoveries,
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,7 +98,7 @@ async def _serve(config: Config, gateway: Gateway, door: socket.socket, token: s
     print(json.dumps({"ready": True, "bedside": f"http://{host}:{port}"}), flush=True)
     _LOG.info("gateway up name=%s boards=%d", gateway.name, len(gateway.boards.served()))
     done, _ = await asyncio.wait({waiter, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    sd_notify("STOPPING=1")
+    notify("STOPPING=1")
     for task in (waiter, *tasks):
         task.cancel()
     await asyncio.gather(waiter, *tasks, return_exceptions=True)
@@ -96,7 +115,13 @@ def _transport(config: Config) -> MqttTransport:
             password = broker.password_file.read_text().strip()
         except OSError as error:
             raise ConfigError(f"cannot read {broker.password_file}: {error.strerror}") from error
-    return MqttTransport(config.name, broker.host, broker.port, username=broker.username, password=password)
+    tls = None
+    if broker.ca is not None:
+        try:
+            tls = ssl.create_default_context(cafile=broker.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot use {broker.ca}: {error}") from error
+    return MqttTransport(config.name, broker.host, broker.port, username=broker.username, password=password, tls=tls)
 
 
 def _key_source(config: Config) -> KeySource:
@@ -120,6 +145,19 @@ def _token(path: Path) -> str:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(prog="qepa-gateway", description="The QEPA bedside gateway.")
-    parser.add_argument("--config", type=Path, required=True, help="TOML file")
-    sys.exit(run(parser.parse_args().config))
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["mosquitto"]:
+        sys.exit(mosquitto_command(arguments[1:]))
+    parser = argparse.ArgumentParser(
+        prog="qepa-gateway",
+        description="The QEPA bedside gateway.",
+        epilog="`qepa-gateway mosquitto --help`: a safe configuration for a broker.",
+    )
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--config", type=Path, help="TOML file")
+    group.add_argument("--example-config", action="store_true", help="print one, with every setting explained")
+    chosen = parser.parse_args(arguments)
+    if chosen.example_config:
+        print(example(), end="")
+        sys.exit(0)
+    sys.exit(run(chosen.config))

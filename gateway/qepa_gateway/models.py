@@ -1,6 +1,7 @@
-"""Model releases: taken from the server with rising versions, handed down to boards that have an older one."""
+"""Model releases: taken from the server with rising versions, handed to one board and then to all."""
 
 import logging
+from collections.abc import Callable
 
 from qepa_uplink.messages import ModelRelease
 from qepa_wire.errors import WireError
@@ -8,7 +9,9 @@ from qepa_wire.frame import MODEL
 from qepa_wire.model import decode_model, decode_release
 
 from .boards import Board, Boards
+from .domain.rollout import Terms
 from .errors import Refused
+from .rollout import StagedRollout
 from .spool.database import Spool
 from .transport import Clock
 
@@ -19,12 +22,23 @@ PUSH_AGAIN_MS = 5000
 class Models:
     """Holds the last release. The boards verify its HSS signature themselves."""
 
-    def __init__(self, spool: Spool, boards: Boards, clock: Clock) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        boards: Boards,
+        clock: Clock,
+        terms: Terms,
+        *,
+        speaks: Callable[[Board], bool] = lambda _board: False,
+    ) -> None:
         self._spool = spool
         self._boards = boards
         self._clock = clock
         self.version = int(spool.get("model_version") or 0)
         self._release: bytes = spool.get("model_release") or b""
+        self.rollout = StagedRollout(
+            "model", spool, boards, clock, terms, version_of=lambda board: board.row.model, speaks=speaks
+        )
         self._pushed: dict[int, tuple[int, int, int]] = {}  # board: version, epoch, when
 
     def take(self, message: ModelRelease, _sender: str) -> None:
@@ -44,13 +58,25 @@ class Models:
             self._spool.set("model_release", message.release)
             self.version, self._release = message.version, message.release
             _LOG.info("model version=%d round=%d", message.version, message.round)
-            for board in self._boards.served():
-                self.push(board)
+            self.rollout.begin(message.version)
+            self._push_all()
+
+    def tick(self) -> None:
+        """Go on with a roll-out."""
+        if self.rollout.tick():
+            with self._spool.transaction():
+                self._push_all()
+
+    def _push_all(self) -> None:
+        for board in self._boards.served():
+            self.push(board)
 
     def push(self, board: Board) -> None:
-        """Send the release to an online board with an older model, not more than every few seconds."""
+        """Send the release to an online board with an older model that may have it, every few seconds at most."""
         current, now_ms = board.ring.current, self._clock()
         if current is None or board.row.model >= self.version or not board.is_online(now_ms):
+            return
+        if not self.rollout.may_have(board):
             return
         version, epoch, at_ms = self._pushed.get(board.number, (0, 0, 0))
         if (version, epoch) == (self.version, current.epoch) and now_ms - at_ms < PUSH_AGAIN_MS:

@@ -55,13 +55,15 @@ class ServerLink:
         send: Send,
         refusals: Refusals,
         clock: Clock,
+        *,
+        most_results: int,
     ) -> None:
         self.identity = identity
         self.root_key = root_key
         self._server = server
         self._spool = spool
         self._trust = TrustStore(spool)
-        self.outbox = Outbox(spool)
+        self.outbox = Outbox(spool, most_results)
         self._send = send
         self._refusals = refusals
         self._clock = clock

@@ -44,8 +44,8 @@ class Credential:
         return cls(certificate.read_bytes(), private_key.read_bytes())
 
 
-def create_ca(common_name: str, valid_days: int = 3650) -> Credential:
-    """Return a new certificate authority."""
+def create_ca(common_name: str, valid_days: int = 3650, *, since: dt.datetime | None = None) -> Credential:
+    """Return a new certificate authority, valid from `since` (by default now) until `valid_days` from now."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(common_name)
     usage = x509.KeyUsage(
@@ -53,7 +53,7 @@ def create_ca(common_name: str, valid_days: int = 3650) -> Credential:
         data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     certificate = (
-        _builder(name, name, key.public_key(), valid_days)
+        _builder(name, name, key.public_key(), valid_days, since)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -63,7 +63,12 @@ def create_ca(common_name: str, valid_days: int = 3650) -> Credential:
 
 
 def issue(
-    ca: Credential, common_name: str, *, addresses: Sequence[str] = ("127.0.0.1",), valid_days: int = 825
+    ca: Credential,
+    common_name: str,
+    *,
+    addresses: Sequence[str] = ("127.0.0.1",),
+    valid_days: int = 825,
+    since: dt.datetime | None = None,
 ) -> Credential:
     """Return a certificate for `common_name`, good as TLS server at `addresses` (IPs or names) and as TLS client."""
     ca_certificate = x509.load_pem_x509_certificate(ca.certificate_pem)
@@ -72,7 +77,7 @@ def issue(
         raise ConfigError("The certificate authority's key is no elliptic-curve key.")
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder(_name(common_name), ca_certificate.subject, key.public_key(), valid_days)
+        _builder(_name(common_name), ca_certificate.subject, key.public_key(), valid_days, since)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([_general_name(a) for a in addresses]), critical=False)
         .add_extension(
@@ -85,7 +90,11 @@ def issue(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, valid_days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    valid_days: int,
+    since: dt.datetime | None,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -95,7 +104,7 @@ def _builder(
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
         # A bedside machine without battery clock may be some minutes behind.
-        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_before(since or now - dt.timedelta(hours=1))
         .not_valid_after(now + dt.timedelta(days=valid_days))
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Callable, Sequence
 
 import aiomqtt
@@ -24,11 +25,13 @@ class BrokerConnection:
         *,
         username: str | None = None,
         password: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._client_id = client_id
         self._address = (host, port)
         self._topics = list(topics)
         self._login = (username, password)
+        self._tls = tls
         self._waiting: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue(_MAX_WAITING)
         self.connected = False
         self.dropped = 0
@@ -70,6 +73,7 @@ class BrokerConnection:
             *self._address,
             username=username,
             password=password,
+            tls_context=self._tls,
             identifier=self._client_id,
             keepalive=15,
             timeout=10,

@@ -211,7 +211,8 @@ async def test_sigterm_ends_it_cleanly_and_the_broker_may_come_later(tmp_path):
     gateway = await Process.start(configure(tmp_path, port))
     async with httpx.AsyncClient(base_url=gateway.bedside) as http:
         health = (await http.get("/healthz")).json()
-        assert health == {"ok": True, "name": "gw-1", "session": False}
+        assert (health["ok"], health["name"], health["session"]) == (True, "gw-1", False)
+        assert set(health["degraded"]) == {"broker", "server"}
     assert await gateway.end(signal.SIGTERM) == 0
 
 
@@ -276,7 +277,7 @@ async def test_systemd_is_told_when_it_is_ready_and_alive(tmp_path, monkeypatch)
         notify.settimeout(10)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         gateway = await Process.start(configure(tmp_path, free_port()))
-        said = [await asyncio.to_thread(notify.recv, 64) for _ in range(2)]
+        said = [await asyncio.to_thread(notify.recv, 256) for _ in range(2)]
         assert await gateway.end(signal.SIGTERM) == 0
-        assert said == [b"READY=1", b"WATCHDOG=1"]
+        assert said == [b"READY=1", b"WATCHDOG=1\nSTATUS=broker, server"]
         assert notify.recv(64) == b"STOPPING=1"

@@ -1,7 +1,7 @@
 """Bedside API and page. Reading needs the token unless the page is on the loopback interface; writing always does."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core import Gateway
 from ..errors import Refused
+from ..health import REASONS
 from ..transport import Clock
 from .metrics import prometheus_text
 from .state import bedside_state
@@ -45,8 +47,24 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def make_app(gateway: Gateway, token: str, clock: Clock, *, host: str, wake: Callable[[], None]) -> FastAPI:
-    """Return the ASGI application; ``wake`` makes the daemon send what a request has queued."""
+def _no_faults() -> tuple[str, ...]:
+    return ()
+
+
+def make_app(
+    gateway: Gateway,
+    token: str,
+    clock: Clock,
+    *,
+    host: str,
+    wake: Callable[[], None],
+    faults: Callable[[], tuple[str, ...]] = _no_faults,
+    recoveries: Mapping[str, int] | None = None,
+) -> FastAPI:
+    """Return the ASGI application.
+
+    ``wake`` makes the daemon send what a request has queued; ``faults`` and ``recoveries`` say how it is.
+    """
     app = FastAPI(title="QEPA bedside", docs_url=None, redoc_url=None, openapi_url=None)
     local = _is_loopback(host)
     # Against DNS rebinding: a page of another site must not read the bedside through the nurse's browser.
@@ -65,15 +83,23 @@ def make_app(gateway: Gateway, token: str, clock: Clock, *, host: str, wake: Cal
 
     @app.get("/healthz")
     async def healthz() -> dict[str, Any]:
-        return {"ok": True, "name": gateway.name, "session": gateway.link.welcomed}
+        reasons = faults()
+        return {
+            "ok": True,
+            "name": gateway.name,
+            "session": gateway.link.welcomed,
+            "degraded": {reason: REASONS.get(reason, reason) for reason in reasons},
+        }
 
     @app.get("/api/state", dependencies=reader)
     async def state() -> dict[str, Any]:
-        return bedside_state(gateway, clock())
+        return bedside_state(gateway, clock(), faults())
 
     @app.get("/metrics", dependencies=reader)
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(prometheus_text(gateway, clock()), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            prometheus_text(gateway, clock(), faults=faults(), recoveries=recoveries), media_type=CONTENT_TYPE_LATEST
+        )
 
     @app.post("/api/labels", status_code=202)
     async def labels(body: LabelsIn, _: Annotated[None, Depends(check_token)]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from qepa_wire.payloads import CARE_ASYSTOLE, CARE_LEAD_OFF, MODES, NO_BEAT_CLAS
 from ..boards import Board
 from ..care import Vitals
 from ..core import Gateway
+from ..health import REASONS
 
 STALE_MS = 5000
 BEAT_CLASSES = "NSVF"
 
 
-def bedside_state(gateway: Gateway, now_ms: int) -> dict[str, Any]:
-    """JSON of the whole bedside."""
+def bedside_state(gateway: Gateway, now_ms: int, faults: tuple[str, ...] = ()) -> dict[str, Any]:
+    """JSON of the whole bedside; ``faults`` are reasons of health.py."""
     link = gateway.optical_link
     left = gateway.one_time.left()
     return {
@@ -26,6 +27,7 @@ def bedside_state(gateway: Gateway, now_ms: int) -> dict[str, Any]:
         "rounds": {str(number): phase for number, phase in gateway.rounds.phases().items()},
         "boards": [_board(gateway, board, now_ms, left.get(board.number, 0)) for board in gateway.boards.served()],
         "link": None if link is None else link.model_dump(),
+        "degraded": {reason: REASONS.get(reason, reason) for reason in faults},
         "refused": gateway.refusals.snapshot(),
         "spool": len(gateway.link.outbox),
     }
@@ -41,6 +43,7 @@ def _board(gateway: Gateway, board: Board, now_ms: int, pad_bytes: int) -> dict[
         "boots": board.row.boots,
         "epoch": board.ring.highest,
         "key_source": board.key_source,
+        "key_steps": board.key_steps,
         "pads": board.row.pads,
         "pad_bytes": pad_bytes,
         "reset_cause": RESET_CAUSES[board.row.reset_cause],

@@ -1,6 +1,7 @@
 """One SQLite connection: schema steps, transactions, one error."""
 
 import logging
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,8 +31,9 @@ class Spool:
     they send and publish it afterwards.
     """
 
-    def __init__(self, connection: sqlite3.Connection, vault: Vault) -> None:
+    def __init__(self, connection: sqlite3.Connection, vault: Vault, directory: Path) -> None:
         self._connection = connection
+        self._directory = directory
         self._depth = 0
         self.vault = vault
 
@@ -48,7 +50,7 @@ class Spool:
             connection = sqlite3.connect(path, isolation_level=None)
         except sqlite3.Error as error:
             raise SpoolError(f"cannot open the spool {path}: {error}") from error
-        spool = cls(connection, Vault(kek))
+        spool = cls(connection, Vault(kek), state_dir)
         try:
             path.chmod(0o600)
             for pragma in _PRAGMAS:
@@ -126,6 +128,13 @@ class Spool:
     def set(self, name: str, value: bytes | int) -> None:
         """Set ``name`` in meta."""
         self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def free_bytes(self) -> int:
+        """Free space on the disk it is on."""
+        try:
+            return shutil.disk_usage(self._directory).free
+        except OSError as error:
+            raise SpoolError(f"{self._directory}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the connection."""

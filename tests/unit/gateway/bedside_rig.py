@@ -106,7 +106,6 @@ class VirtualBoard:
         self.one_time = False  # vectors under one-time pads
         self.reset_cause, self.mode = 1, 0
         self.pads_left = 5
-        self.takes_models = True
         self.rekey_ages: tuple[int, ...] | None = None  # what REKEY told it
 
     def _values(self, round_: int, stream: int, n_words: int) -> list[int]:
@@ -203,6 +202,9 @@ class VirtualBoard:
             return
         self.down_seq = parsed.seq
         self.received.append((parsed.type, parsed.payload))
+        self._obey(parsed)
+
+    def _obey(self, parsed: Frame) -> None:
         if parsed.type == frame.ACK:
             for seq in payloads.decode_ack(parsed.payload):
                 self.outbox.pop(seq, None)
@@ -214,13 +216,15 @@ class VirtualBoard:
         elif parsed.type == frame.PADS_HELD:
             self.held = dict(payloads.decode_held(parsed.payload))
         elif parsed.type == frame.MODEL:
-            if self.takes_models:
-                self.model = int.from_bytes(parsed.payload[6:10], "little")
-                self.hello()
+            self.take_model(parsed.payload)
         elif parsed.type == frame.REKEY:
             self.rekey_ages = payloads.decode_rekey(parsed.payload)
         else:
             self._receive_care(parsed)
+
+    def take_model(self, release: bytes) -> None:
+        self.model = int.from_bytes(release[6:10], "little")
+        self.hello()
 
     def _receive_care(self, parsed: Frame) -> None:
         if parsed.type == frame.CARE_GRANT:

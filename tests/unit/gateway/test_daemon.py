@@ -10,7 +10,7 @@ import pytest
 from bedside_rig import Rig
 
 from qepa_gateway.daemon import Daemon
-from qepa_gateway.errors import KeyUnavailable, SpoolError
+from qepa_gateway.errors import ClockError, KeyUnavailable, SpoolError
 from qepa_gateway.key_source import KmeKeySource, NoKeySource
 from qepa_gateway.spool.boards import BoardStore
 from qepa_qkd.errors import KeyNotFound, ProtocolError, TransientError
@@ -22,7 +22,7 @@ class Air:
     """A transport in memory."""
 
     def __init__(self):
-        self.sent = []
+        self.sent, self.recovered, self.faults = [], [], ()
         self.receive = None
 
     async def run(self, receive):
@@ -31,6 +31,9 @@ class Air:
 
     def publish(self, message):
         self.sent.append(message)
+
+    async def recover(self, step):
+        self.recovered.append(step)
 
 
 class SlowKme:
@@ -68,16 +71,16 @@ def ward(tmp_path):
 
 
 @contextlib.asynccontextmanager
-async def running(rig, source):
+async def running(rig, source, **how):
     air = Air()
-    daemon = Daemon(rig.site.gateway, air, source, lambda: rig.now_ms)
+    daemon = Daemon(rig.site.gateway, air, source, **how)
     task = asyncio.create_task(daemon.run())
     await until(lambda: air.receive is not None)
     try:
         yield air, task
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, SpoolError):
+        with contextlib.suppress(asyncio.CancelledError, SpoolError, ClockError):
             await task
 
 

@@ -287,7 +287,7 @@ def test_an_unacknowledged_partial_is_sent_again_with_the_same_bytes(ward):
 
 def test_a_release_reaches_boards_that_have_an_older_model(ward):
     ward.server.broadcast(ward.server.release(3))
-    ward.settle(4)
+    ward.advance(4000)
     assert {board.model for board in ward.boards.values()} == {3}
     ward.server.broadcast(ward.server.release(2))
     ward.settle(2)

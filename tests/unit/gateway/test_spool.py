@@ -88,7 +88,7 @@ def test_secrets_are_bound_to_their_place():
 
 
 def test_alerts_leave_the_outbox_first(spool):
-    outbox = Outbox(spool)
+    outbox = Outbox(spool, 100)
     outbox.put("p", b"1", alert=False, now_ms=1)
     outbox.put("a", b"2", alert=True, now_ms=2)
     outbox.put("a", b"other", alert=True, now_ms=3)

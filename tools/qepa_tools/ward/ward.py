@@ -257,6 +257,7 @@ class Ward:
                         "master_sae": "dock",
                     },
                     "bedside": {"host": "127.0.0.1", "port": free_port(), "token_file": str(token_file)},
+                    "model_rollout": {"soak_s": 2 / self.plan.speed},
                 },
             )
             answer = await self._run(gateway, "qepa_gateway", ["--config", str(config)])

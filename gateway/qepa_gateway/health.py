@@ -1,0 +1,31 @@
+"""Why the gateway is not as it should be, in one-word reasons for /healthz and metrics."""
+
+from .core import Gateway
+from .domain.storage import Room
+
+REASONS = {
+    "broker": "no connection to the broker",
+    "server": "the server does not answer",
+    "kme": "the key-management entity does not answer",
+    "threat": "the optical link raised an alarm lately",
+    "disk_short": "the disk is nearly full: only alerts are stored",
+    "disk_full": "the disk is full: nothing is stored",
+    "dropped": "results were dropped because the server was away for too long",
+    "boards_silent": "no board is heard although some are expected",
+    "rollout": "a release was withdrawn: no board confirmed it",
+}
+
+
+def faults(gateway: Gateway) -> tuple[str, ...]:
+    """Reasons that the core knows of; those of transports and silence are the daemon's."""
+    link = gateway.optical_link
+    found = (
+        ("server", not gateway.link.welcomed),
+        ("kme", link is not None and link.rekey_s is None),
+        ("threat", link is not None and link.threat_level != "normal"),
+        ("disk_short", gateway.room is Room.ALERTS),
+        ("disk_full", gateway.room is Room.NONE),
+        ("rollout", gateway.models.rollout.withdrawn),
+        ("dropped", gateway.link.outbox.dropped > 0),
+    )
+    return tuple(reason for reason, holds in found if holds)
