@@ -1,0 +1,1 @@
+"""Simulated attackers against the server's own rules: ``qepa simulate attack``."""
