@@ -8,10 +8,11 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
-from qepa_qkd.config import LinkConfig, split_address
+from qepa_qkd.config import LinkConfig
+from qepa_qkd.connections import listen
 from qepa_qkd.distill_alice import AliceDistiller
 from qepa_qkd.drivers.terminal import Terminal
-from qepa_qkd.errors import ConfigError, NoKey, QkdError, TransientError
+from qepa_qkd.errors import NoKey, QkdError, TransientError
 from qepa_qkd.link_end import (
     CONTROLLER_CHECK_S,
     SILENCE_LIMIT_S,
@@ -39,22 +40,19 @@ async def run_alice(config: LinkConfig, on_ready: OnReady = lambda _: None) -> N
     end = LinkEnd(config, "alice")
     await end.open_terminal_once()
     program = _AliceProgram(end)
-    host, port = split_address(config.listen or "")
-    try:
-        server = await asyncio.start_server(program.connected, host.strip("[]"), port)
-    except OSError as error:
-        raise ConfigError(f"Address {config.listen} cannot be used: {error.strerror}.") from None
+    listener = await listen(config, program.connected)
     kme = asyncio.ensure_future(end.kme_server.serve())
     try:
         await end.kme_server.wait_started()
-        address = f"{host}:{server.sockets[0].getsockname()[1]}"
-        on_ready({"ready": True, "role": "alice", "kme": end.kme_server.url, "classical": address})
-        done, _ = await asyncio.wait([kme, program.failed], return_when=asyncio.FIRST_COMPLETED)
+        on_ready({"ready": True, "role": "alice", "kme": end.kme_server.url, "classical": listener.address})
+        ends = [kme, program.failed] + ([] if listener.serving is None else [listener.serving])
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        server.close()
+        await listener.stop()
         await program.stop()
+        listener.close()
         await end_task(kme)
         end.vault.close()
 

@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.alarms import CLEAR_WINDOWS, CLICK_KINDS
-from qepa_qkd.channel import HANDSHAKE_TIMEOUT_S, ClassicalChannel
+from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.coincidence import TagSlots
-from qepa_qkd.config import LinkConfig, split_address
+from qepa_qkd.config import LinkConfig
+from qepa_qkd.connections import Caller
 from qepa_qkd.distill_bob import BobDistiller
 from qepa_qkd.drivers.receiver import Receiver
 from qepa_qkd.errors import NoKey, QkdError, TransientError
@@ -44,28 +45,28 @@ async def run_bob(config: LinkConfig, on_ready: OnReady = lambda _: None) -> Non
     """Run until cancelled. Raises ConfigError, CorruptError or SecurityError when it cannot start."""
     end = LinkEnd(config, "bob")
     await end.open_terminal_once()
+    caller = Caller(config)
     kme = asyncio.ensure_future(end.kme_server.serve())
-    link = asyncio.ensure_future(_keep_connected(end))
+    link = asyncio.ensure_future(_keep_connected(end, caller))
     try:
         await end.kme_server.wait_started()
-        on_ready({"ready": True, "role": "bob", "kme": end.kme_server.url, "classical": config.connect})
+        on_ready({"ready": True, "role": "bob", "kme": end.kme_server.url, "classical": caller.address})
         done, _ = await asyncio.wait([kme, link], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
         for task in (link, kme):
             await end_task(task)
+        caller.close()
         end.vault.close()
 
 
-async def _keep_connected(end: LinkEnd) -> None:
-    host, port = split_address(end.config.connect or "")
+async def _keep_connected(end: LinkEnd, caller: Caller) -> None:
     delay_s = RETRY_S
     while True:
         end.status.state = "no key: Alice is not reachable"
-        with contextlib.suppress(OSError, TimeoutError):
-            connecting = asyncio.open_connection(host.strip("[]"), port)
-            reader, writer = await asyncio.wait_for(connecting, HANDSHAKE_TIMEOUT_S)
+        with contextlib.suppress(TransientError):
+            reader, writer = await caller.connect()
             try:
                 if await _serve(end, reader, writer):
                     delay_s = RETRY_S
@@ -139,6 +140,8 @@ class _BobSession:
             self._monitor.forget()  # a host that was too slow is no change of light
         else:
             self._watch(pulses, slots, detectors)
+        if self._channel.congested:
+            return  # detections are lost, and nothing else: reports would queue in front of all that is said
         if self._aligned:
             said = self._distiller.report(detections.run, slots, detectors)
         else:

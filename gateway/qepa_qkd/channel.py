@@ -112,6 +112,12 @@ class ClassicalChannel:
             raise TransientError("the peer has stopped reading")
         self._writer.write(self._sealer.seal(payload))
 
+    @property
+    def congested(self) -> bool:
+        """Whether more waits to be sent than the connection carries in about a second."""
+        transport = self._writer.transport
+        return transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]
+
     async def receive(self, timeout_s: float) -> bytes:
         """Return the next payload. Raises TransientError when the connection ends or stays silent for `timeout_s`."""
         while not self._received:

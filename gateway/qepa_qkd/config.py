@@ -4,10 +4,20 @@ Relative paths are relative to the file. `load(path, role)` raises ConfigError w
 """
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from qepa_qkd.alarms import NORMAL_LIMITS, AlarmLimits
 from qepa_qkd.decoy import PROOFS, EpsilonBudget, SourceSettings
@@ -23,11 +33,34 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return directory / path
 
 
+def _channel(text: object, info: ValidationInfo) -> "SerialChannel":
+    kind, _, line = str(text).partition(":")
+    path, _, rate = line.partition("@")
+    if kind != "serial" or not path or not (rate or "921600").isdigit():
+        raise ValueError("a channel looks like serial:/dev/ttyUSB0@921600")
+    bits_per_s = int(rate or "921600")
+    if not 9600 <= bits_per_s <= 12_000_000:
+        raise ValueError("a serial channel has 9600 to 12,000,000 bits a second")
+    return SerialChannel(_resolve(Path(path), info), bits_per_s)
+
+
 def _host_and_port(address: str) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ValueError("an address looks like 127.0.0.1:9000")
     return address
+
+
+@dataclass(frozen=True, slots=True)
+class SerialChannel:
+    """A serial line for the classical channel, straight to the other end or through a pair of radio modems."""
+
+    path: Path
+    bits_per_s: int
+
+    def __str__(self) -> str:
+        """As a configuration has it."""
+        return f"serial:{self.path}@{self.bits_per_s}"
 
 
 FilePath = Annotated[Path, AfterValidator(_resolve)]
@@ -182,6 +215,8 @@ class LinkConfig(_Section):
     """Alice: where Bob connects."""
     connect: Address | None = None
     """Bob: where Alice listens."""
+    channel: Annotated[SerialChannel | None, BeforeValidator(_channel)] = None
+    """Either: a serial line instead, as in "serial:/dev/ttyUSB0@921600"."""
     store: StoreSection
     kme: KmeSection
     protocol: ProtocolSection = ProtocolSection()
@@ -219,8 +254,10 @@ def load(path: Path, role: Role) -> LinkConfig:
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise ConfigError(f"Configuration {path}, {where}: {first['msg'].removeprefix('Value error, ')}.") from None
     wanted = "listen" if role == "alice" else "connect"
-    if getattr(config, wanted) is None:
-        raise ConfigError(f"Configuration {path}, {wanted}: {role} needs this address.")
+    if config.channel is None and getattr(config, wanted) is None:
+        raise ConfigError(f"Configuration {path}, {wanted}: {role} needs this address, or a channel.")
+    if config.channel is not None and (config.listen or config.connect):
+        raise ConfigError(f"Configuration {path}, channel: there is an address, too; leave one out.")
     return config
 
 

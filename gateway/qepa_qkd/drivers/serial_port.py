@@ -45,6 +45,11 @@ class SerialPort:
         self._unsent += data
         self._writable()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the device has not taken yet."""
+        return len(self._unsent)
+
     def check_open(self) -> None:
         """Raise PortError with the reason if the port is lost."""
         if self.closed.done():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qepa_qkd.config import load
+from qepa_qkd.config import SerialChannel, load
 from qepa_qkd.decoy import EpsilonBudget, SourceSettings
 from qepa_qkd.errors import ConfigError
 from qepa_qkd.pki import create_ca, issue
@@ -48,8 +48,29 @@ def test_defaults_and_relative_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("channel", "path", "bits_per_s"),
+    [
+        ("serial:/dev/ttyUSB0@115200", "/dev/ttyUSB0", 115_200),
+        ("serial:/dev/ttyUSB0", "/dev/ttyUSB0", 921_600),
+        ("serial:lines/bob@3000000", "{directory}/lines/bob", 3_000_000),
+    ],
+)
+def test_a_serial_line_may_be_the_classical_channel(tmp_path: Path, channel: str, path: str, bits_per_s: int) -> None:
+    file = tmp_path / "link.toml"
+    addresses = 'listen = "127.0.0.1:9000"\nconnect = "127.0.0.1:9000"'
+    file.write_text(GOOD.replace(addresses, f'channel = "{channel}"'))
+    for role in ("alice", "bob"):
+        config = load(file, role)
+        assert config.channel == SerialChannel(Path(path.format(directory=tmp_path)), bits_per_s)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        ('connect = "127.0.0.1:9000"', 'channel = "serial:/dev/tty1"', "leave one out"),
+        ('connect = "127.0.0.1:9000"', 'channel = "/dev/tty1"', "looks like serial:"),
+        ('connect = "127.0.0.1:9000"', 'channel = "serial:/dev/tty1@fast"', "looks like serial:"),
+        ('connect = "127.0.0.1:9000"', 'channel = "serial:/dev/tty1@300"', "bits a second"),
         ('link = "gw-1"', "", "link"),
         ('listen = "127.0.0.1:9000"', "", "alice needs this address"),
         ('listen = "127.0.0.1:9000"', 'listen = "9000"', "127.0.0.1:9000"),
