@@ -14,6 +14,7 @@ from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
 from qepa_wire.model import HIDDEN, MAX_WORDS, SOFTMAX, model_words
 from qepa_wire.quantizer import NEAREST, Quantizer
 from qepa_wire.statistics import Q_MAX as STATISTICS_Q_MAX
+from qepa_wire.statistics import SCALE as STATISTICS_SCALE
 from qepa_wire.statistics import WORDS as STATISTICS_WORDS
 
 from .errors import ConfigError
@@ -79,7 +80,7 @@ class _Privacy(_Section):
 
 
 class StatisticsConfig(_Privacy):
-    """The statistics stream."""
+    """The statistics stream. With noise, words are in the unit of qepa_wire.statistics.scaled, and so is clip_norm."""
 
 
 class LearningConfig(_Privacy):
@@ -190,15 +191,9 @@ class ServerConfig(_Section):
             raise ConfigError("config", f"cell_target {rounds.cell_target} is below min_group {rounds.min_group}")
         if learning.n_words > MAX_WORDS:
             raise ConfigError("config", f"a model has at most {MAX_WORDS} words, this one {learning.n_words}")
+        largest = STATISTICS_SCALE if self.statistics.noise_q8 else STATISTICS_Q_MAX
         streams = (
-            _stream(
-                STREAM_STATISTICS,
-                STATISTICS_WORDS,
-                STATISTICS_Q_MAX,
-                STATISTICS_Q_MAX,
-                rounds.n_max,
-                self.statistics,
-            ),
+            _stream(STREAM_STATISTICS, STATISTICS_WORDS, largest, largest, rounds.n_max, self.statistics),
             _stream(STREAM_UPDATE, learning.n_words, learning.bound, learning.q_max, rounds.n_max, learning),
         )
         for spec in streams:

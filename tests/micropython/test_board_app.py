@@ -15,6 +15,7 @@ from qepa_uplink.readings import value_of
 from qepa_wire import frame as wire
 from qepa_wire import keys, payloads
 from qepa_wire.measures import HEART_RATE
+from qepa_wire.statistics import scaled
 
 from .board_gateway import CLASSES, FEATURES, STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
 
@@ -305,7 +306,7 @@ async def test_noise_and_clipping_change_what_is_sealed_and_the_checks_still_hol
     await ward.gateway.order(peer, 1, STATISTICS._replace(noise_q8=100 * 256))
     await ward.gateway.until(lambda: (1, 1) in peer.vectors, "the vector")
     (plain,) = await _json(ward, BOARD, "import json\nprint(json.dumps(plain))")
-    shares = [a - b for a, b in zip(ward.gateway.open([peer], 1, 1), plain, strict=True)]
+    shares = [a - b for a, b in zip(ward.gateway.open([peer], 1, 1), scaled(plain), strict=True)]
     assert any(shares)
     assert max(map(abs, shares)) < 100
     await ward.gateway.order(peer, 2, STATISTICS._replace(clip_norm=1))

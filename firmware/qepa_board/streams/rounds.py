@@ -10,7 +10,7 @@ from qepa_wire.keystream import STREAM_STATISTICS, STREAM_UPDATE
 from qepa_wire.lighthe import seal
 from qepa_wire.payloads import terms_key
 from qepa_wire.quantizer import Quantizer, clip_l2
-from qepa_wire.statistics import WORDS
+from qepa_wire.statistics import WORDS, scaled
 
 NOISE_AT_A_TIME = 4  # words between two turns of the sampling task
 
@@ -85,6 +85,8 @@ class Rounds:
             # Reserved before anything is computed: whatever happens from here on, this pair is spent.
             self._counters.reserve_round(stream, order.round)
             values = self._statistics() if stream == STREAM_STATISTICS else self._update(self._models)
+            if item.noise_q8 and stream == STREAM_STATISTICS:
+                values = scaled(values)
             await asyncio.sleep(0)
             if item.clip_norm:
                 # The bound is the patient's: all boards together keep it if each keeps its part.

@@ -1,12 +1,14 @@
 """The state that screens show, assembled in one place."""
 
+import dataclasses
 import json
 
+from qepa_wire.discrete_gaussian import Q8
 from qepa_wire.keystream import STREAM_STATISTICS
 from qepa_wire.statistics import HR_EDGES_BPM
 
 from ..hospital import Hospital
-from ..rounds.conductor import verdicts_by_cell
+from ..rounds.conductor import opening_of, verdicts_by_cell
 from ..rounds.ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundRecord, SumRecord
 from ..rounds.statistics import heart_rate
 
@@ -113,9 +115,6 @@ class StateView:
         patients: dict[int, int] = {}
         for verdict in opened:
             patients[verdict.cell] = max(patients.get(verdict.cell, 0), verdict.patients)
-        statistics = heart_rate(
-            verdict.total for verdict in opened if verdict.stream == STREAM_STATISTICS and verdict.total is not None
-        )
         return {
             "number": record.number,
             "state": _ROUND_STATES[record.state],
@@ -123,18 +122,24 @@ class StateView:
             "contributors": len(boards),
             "patients": sum(patients.values()),
             "cells": self._cells(record, sums),
-            "heart_rate": None
-            if statistics is None
-            else {
-                "boards": statistics.boards,
-                "mean_bpm": statistics.mean_bpm,
-                "sd_bpm": statistics.sd_bpm,
-                "histogram": list(statistics.histogram),
-                "edges_bpm": list(HR_EDGES_BPM),
-            },
+            "heart_rate": self._heart_rate(record, opened),
             "latency_ms": record.latency_ms,
             "model_version": record.model_version,
         }
+
+    @staticmethod
+    def _heart_rate(record: RoundRecord, opened: list[SumRecord]) -> Json | None:
+        found = [verdict for verdict in opened if verdict.stream == STREAM_STATISTICS]
+        asked = [spec for spec in opening_of(record).streams if spec.stream == STREAM_STATISTICS]
+        if not found or not asked:
+            return None
+        totals = [verdict.total for verdict in found if verdict.total is not None]
+        noise = asked[0].noise_q8 / Q8 * sum(len(verdict.boards) for verdict in found) if asked[0].noise_q8 else None
+        rate = heart_rate(totals, noise)
+        if rate is None:
+            return None
+        percentiles = {f"p{share:.0%}"[:-1]: rate.percentile(share) for share in (0.1, 0.5, 0.9)}
+        return dataclasses.asdict(rate) | {"percentiles_bpm": percentiles, "edges_bpm": list(HR_EDGES_BPM)}
 
     def _cells(self, record: RoundRecord, sums: list[SumRecord]) -> list[Json]:
         verdicts = verdicts_by_cell(sums)

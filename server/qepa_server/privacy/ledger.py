@@ -134,7 +134,8 @@ def read_accounts(connection: Connection) -> list[Account]:
         place: tuple[str, str, int] = (row.patient, PURPOSES[row.stream], row.period)
         pending[place] = pending.get(place, 0.0) + (row.rho or 0.0)
     found = []
-    for each in sorted(settled.keys() | pending.keys()):
-        rho, rounds, unbounded = settled.get(each, (0.0, 0, 0))
-        found.append(Account(*each, rho, pending.get(each, 0.0), rounds, unbounded))
+    for whose, purpose, period in sorted(settled.keys() | pending.keys()):
+        rho, rounds, unbounded = settled.get((whose, purpose, period), (0.0, 0, 0))
+        waiting = pending.get((whose, purpose, period), 0.0)
+        found.append(Account(whose, purpose, period, rho, waiting, rounds, unbounded))
     return found

@@ -108,6 +108,14 @@ def _stored(envelope: bytes) -> Signed:
     return peek(parse_envelope(envelope))
 
 
+def opening_of(record: RoundRecord) -> RoundOpen:
+    """Return what a recorded round asked for."""
+    message = _stored(record.open_envelope)
+    if not isinstance(message, RoundOpen):
+        raise UplinkError("schema", "a stored opening is something else")
+    return message
+
+
 def ready_of(envelope: bytes) -> Ready:
     """Return the Ready in a stored envelope."""
     message = _stored(envelope)
@@ -167,10 +175,7 @@ class Conductor:
         last = self._last
         if last is None or last.state not in (READY, COLLECT):
             return None
-        opening = _stored(last.open_envelope)
-        if not isinstance(opening, RoundOpen):
-            raise UplinkError("schema", "a stored opening is something else")
-        running = RunningRound(opening, last.server_nonce, last.open_envelope, last.expected, last.opened_ms)
+        running = RunningRound(opening_of(last), last.server_nonce, last.open_envelope, last.expected, last.opened_ms)
         running.readies = self._ledger.readies(last.number)
         running.charged = self._privacy.ledger.announced(last.number)
         if last.state == COLLECT:
