@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
-
 from qepa_qkd import __version__
 from qepa_qkd.alarms import BLOCK_KINDS, KINDS, ClickMonitor, kind_of, sentence_of
 from qepa_qkd.authentication import InitialSecret
@@ -26,11 +24,12 @@ from qepa_qkd.drivers.tdc1 import Tdc1
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
 from qepa_qkd.history import History, behind_pseudo_terminal, history_path
+from qepa_qkd.identity import open_signing_key
 from qepa_qkd.kme import Kme
 from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.link_status import LinkStatus
 from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
-from qepa_qkd.store_database import read_secret_file, write_secret_file
+from qepa_qkd.store_database import read_secret_file
 from qepa_qkd.vault import Vault
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class LinkEnd:
         self.environment = Environment(
             settings=self.settings,
             vault=self.vault,
-            signer=_signing_key(config.store.signing_key),
+            signer=open_signing_key(config.store.signing_key),
             random_bytes=secrets.token_bytes,
             unix_time_s=time.time,
             alarm_limits=config.alarms.limits(),
@@ -227,14 +226,3 @@ async def _until_signal(running: Awaitable[None]) -> int:
 
 async def _as_coroutine(part: Awaitable[None]) -> None:
     await part
-
-
-def _signing_key(path: Path) -> MLDSA65PrivateKey:
-    try:
-        if not path.exists():
-            write_secret_file(path, secrets.token_bytes(32))
-        return MLDSA65PrivateKey.from_seed_bytes(read_secret_file(path, "Signing key"))
-    except OSError as error:
-        raise ConfigError(f"Signing key {path} cannot be created: {error.strerror}.") from None
-    except ValueError:
-        raise CorruptError(f"Signing key {path} is not a 32-byte ML-DSA-65 seed.") from None

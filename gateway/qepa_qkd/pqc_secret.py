@@ -23,11 +23,12 @@ from cryptography.hazmat.primitives.hashes import SHA512
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from qepa_qkd.authentication import SECRET_BYTES
-from qepa_qkd.errors import SecurityError
+from qepa_qkd.errors import CorruptError, SecurityError
 
 _OFFER: Final = b"qepa link secret offer 1"
 _ANSWER: Final = b"qepa link secret answer 1"
 _X25519_BYTES: Final = 32
+_KEM_SEED_BYTES: Final = 64
 _KEM_KEY_BYTES: Final = 1184
 _KEM_TEXT_BYTES: Final = 1088
 
@@ -39,6 +40,20 @@ class Offer:
     message: bytes
     x25519: X25519PrivateKey
     kem: MLKEM768PrivateKey
+
+    def private_bytes(self) -> bytes:
+        """Everything, for a file that only Bob reads until the answer comes."""
+        return self.x25519.private_bytes_raw() + self.kem.private_bytes_raw() + self.message
+
+    @classmethod
+    def from_private_bytes(cls, data: bytes) -> "Offer":
+        """Take what `private_bytes` returned. Raises CorruptError."""
+        end = _X25519_BYTES + _KEM_SEED_BYTES
+        try:
+            x25519 = X25519PrivateKey.from_private_bytes(data[:_X25519_BYTES])
+            return cls(data[end:], x25519, MLKEM768PrivateKey.from_seed_bytes(data[_X25519_BYTES:end]))
+        except ValueError:
+            raise CorruptError("what was kept of the offer is damaged; make a new one") from None
 
 
 def make_offer(link: str, signer: MLDSA65PrivateKey) -> Offer:

@@ -16,12 +16,14 @@ from qepa_qkd.errors import ConfigError, QkdError
 
 from ..errors import ToolError
 from .advise import advise
+from .secret import app as secret_app
 
 if TYPE_CHECKING:
     from .folder import Ports
 
 app = typer.Typer(no_args_is_help=True, help="The optical QKD link.")
 app.command("advise")(advise)
+app.add_typer(secret_app, name="secret")
 
 FolderArgument = Annotated[Path, typer.Argument(help="Folder of the link; made if it is not there.")]
 TransmitterOption = Annotated[str | None, typer.Option("--transmitter", help="Serial port; none: the virtual bench.")]
