@@ -15,9 +15,10 @@ from qepa_uplink.messages import CareGrant, Consent, Purpose, SignedConsent
 from qepa_wire.keys import care_key
 
 from ..audit import chain
-from ..enrolment.register import BoardRegister
+from ..enrolment.register import Board, BoardRegister
 from ..errors import RefusedError
 from ..parsing import parse
+from ..policy import BoardFacts, ConsentFacts, Stream, Verdict, decide
 from ..store.database import Store
 from ..store.schema import consent_boards, consents
 
@@ -49,7 +50,8 @@ class StoredConsent:
 class ConsentDesk:
     """All consents; ``changed(consent_id)`` is called when one came or was withdrawn.
 
-    ``consent_required``: nobody is in a sum without a consent for its purpose.
+    ``consent_required``: nobody is in a sum without a consent for its purpose. ``quarantined(board)``: it has no
+    part in sums, whatever was consented to.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class ConsentDesk:
         clock_ms: Callable[[], int],
         changed: Callable[[bytes], None],
         consent_required: bool = False,
+        quarantined: Callable[[Board], bool] = lambda _board: False,
     ) -> None:
         self._store = store
+        self._quarantined = quarantined
         self._consent_required = consent_required
         self._register = register
         self._root_key = root_key
@@ -193,29 +197,26 @@ class ConsentDesk:
     def covers(self, consent_id: bytes, board: int, now_ms: int) -> bool:
         """Tell whether the consent lets ``board`` be watched now, where it is now."""
         consent = self._consents.get(consent_id)
+        consents = [] if consent is None else [_facts(consent)]
+        return decide(Stream.CARE, "care", self._board(board), consents, now_ms).allowed
+
+    def decide(self, purpose: Purpose, board: int, now_ms: int) -> Verdict:
+        """Return whether ``board`` may be in sums of ``purpose`` now, and if not, why (policy.py)."""
         record = self._register.get(board)
-        return (
-            consent is not None
-            and consent.purpose == "care"
-            and record is not None
-            and consent.in_force(now_ms)
-            and consent.gateways.get(board) == record.gateway
-            and consent.patient == record.patient
-        )
+        signed = () if record is None else self._signed.get((purpose, record.patient), ())
+        consents = [_facts(self._consents[consent_id]) for consent_id in signed]
+        facts = self._board(board)
+        return decide(Stream.AGGREGATE, purpose, facts, consents, now_ms, consent_required=self._consent_required)
 
     def allows(self, purpose: Purpose, board: int, now_ms: int) -> bool:
-        """Tell whether ``board`` may be in sums of ``purpose`` now.
+        """Tell whether ``board`` may be in sums of ``purpose`` now."""
+        return self.decide(purpose, board, now_ms).allowed
 
-        Enrolment allows it until the patient signs a consent for that purpose; from then on, only while one is in
-        force that covers the board. So a withdrawal, or the end of a consent, takes the patient out.
-        """
-        record = self._register.get(board)
+    def _board(self, number: int) -> BoardFacts | None:
+        record = self._register.get(number)
         if record is None:
-            return False
-        signed = [self._consents[consent_id] for consent_id in self._signed.get((purpose, record.patient), ())]
-        if not signed:
-            return not self._consent_required
-        return any(board in consent.gateways and consent.in_force(now_ms) for consent in signed)
+            return None
+        return BoardFacts(number, record.patient, record.gateway, self._quarantined(record))
 
     def _keep(self, consent: StoredConsent) -> None:
         self._consents[consent.consent_id] = consent
@@ -252,3 +253,14 @@ class ConsentDesk:
             and consent.withdrawn_ms is not None
             and now_ms < 1000 * consent.not_after_s + _KEPT_AFTER_END_MS
         ]
+
+
+def _facts(consent: StoredConsent) -> ConsentFacts:
+    return ConsentFacts(
+        consent.purpose,
+        consent.patient,
+        consent.not_before_s,
+        consent.not_after_s,
+        consent.withdrawn_ms is not None,
+        consent.gateways,
+    )

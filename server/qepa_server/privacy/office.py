@@ -88,13 +88,15 @@ class PrivacyOffice:
     def price(self, spec: StreamSpec, contributors: Iterable[int], charged: Costs, now_ms: int) -> Costs:
         """Return what opening a sum of ``contributors`` costs each patient in it.
 
-        Raises UnmaskError: ``consent`` for a board whose patient has withdrawn since, ``budget`` for a patient who was
-        not charged for this round or would have to be charged more.
+        Raises UnmaskError: ``consent`` for a board whose patient has withdrawn since, ``quarantine``, ``budget`` for a
+        patient who was not charged for this round or would have to be charged more.
         """
         boards = [self._register[number] for number in contributors if number in self._register]
         for board in boards:
-            if not self._consents.allows(PURPOSES[spec.stream], board.board, now_ms):
-                raise UnmaskError("consent", f"{board.board:08x} is in the sum, its patient's consent has ended")
+            verdict = self._consents.decide(PURPOSES[spec.stream], board.board, now_ms)
+            if not verdict.allowed:
+                said = "is quarantined" if verdict.reason == "quarantine" else "its patient's consent has ended"
+                raise UnmaskError(verdict.reason, f"{board.board:08x} is in the sum, {said}")
         costs = self._costs(spec, boards, len(boards))
         for patient, rho in costs.items():
             if patient not in charged or rho > charged[patient] * (1 + _TOLERANCE):
