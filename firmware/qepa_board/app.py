@@ -78,6 +78,9 @@ class App:
     def start(self):
         """Load the counters, count this boot and build what rests on them; raises CountersLostError."""
         counters = Counters.load(self._flash)
+        identity = load_identity(self._flash)
+        if identity is None or identity.end_key != self.identity.end_key:  # the dock came in between
+            raise CountersLostError("counters", "of an identity that a reset takes up")
         counters.start_boot()
         vitals = self.vitals
         shape = ModelShape() if vitals is None else vitals.shape
@@ -149,7 +152,7 @@ class App:
                     self.start()
                 self._next_epoch(True)
             except CountersLostError as error:
-                reason = "%s: nothing is sealed until this board is provisioned again" % error
+                reason = "%s: nothing is sealed until this board is provisioned again, or reset" % error
             if self.can_send:
                 break
             if reason != said:

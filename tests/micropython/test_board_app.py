@@ -414,3 +414,22 @@ async def test_lost_counters_seal_nothing_until_provisioned_anew(ward):
     assert (await ward.dock(BOARD, f"provision({ward.identity(peer, floors=floors)!r})"))["ok"]
     await ward.gateway.until(lambda: len(peer.references) == 2, "HELLO")
     assert peer.epoch == 11
+
+
+async def test_counters_that_begin_anew_for_a_new_end_key_never_serve_the_old_one(ward):
+    """The application runs on under its old identity until the reset that the dock asks for."""
+    peer = await ward.admit(BOARD)
+    await ward.fleet.kill(f"{BOARD:08x}")
+    (ward.spec(BOARD).flash / "qepa/counters").unlink()
+    frames = len(peer.frames)
+    await ward.fleet.start_board(ward.spec(BOARD))
+    floors = {"boots": 10, "epoch": 10, "seq": 10000, "round": 10}
+    renewed = ward.identity(peer, floors=floors, end_key="77" * 32)
+    assert (await ward.dock(BOARD, f"provision({renewed!r})"))["reset"]
+    await asyncio.sleep(2.5)
+    assert (await ward.dock(BOARD, "status()"))["boots"] == 10
+    assert len(peer.frames) == frames
+    await ward.fleet.kill(f"{BOARD:08x}")
+    await ward.fleet.start_board(ward.spec(BOARD))
+    await ward.gateway.until(lambda: len(peer.references) == 2, "HELLO")
+    assert peer.epoch == 11

@@ -53,19 +53,23 @@ def _provision(flash, text):
         before = load_identity(flash)
     except BoardError:
         before = None
-    had_file = flash.read(FILE) is not None
+    rekeyed = before is not None and before.end_key != identity.end_key
+    floors = None
     try:
         Counters.load(flash)
     except CountersLostError:
         floors = json.loads(text).get("floors")
-        fresh = not had_file or (before is not None and before.end_key != identity.end_key)
-        if floors is None and not fresh:
+        if floors is None and not rekeyed and flash.read(FILE) is not None:
             raise CountersLostError(
                 "counters", "lost: provision with a new end_key, or with floors above all that was used"
             )
-        _create(flash, floors)
+        floors = _floors({} if floors is None else floors)
     if before is not None:
         _drop_what_is_anothers(flash, before, identity)
+    if floors is not None:
+        if rekeyed:
+            flash.remove(FILE)  # whenever the power fails, its old end key never meets counters that begin anew
+        Counters.create(flash, *floors)
     # Counters first: an identity without counters means that they were lost.
     flash.write(FILE, text if isinstance(text, bytes) else text.encode())
     return {"board": identity.board, "reset": before is not None}
@@ -83,9 +87,7 @@ def _drop_what_is_anothers(flash, before, identity):
             flash.remove(name)
 
 
-def _create(flash, floors):
-    if floors is None:
-        floors = {}
+def _floors(floors):
     if not isinstance(floors, dict):
         raise BoardError("identity", "floors")
     values = []
@@ -94,7 +96,7 @@ def _create(flash, floors):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 31:
             raise BoardError("identity", "floors." + name)
         values.append(value)
-    Counters.create(flash, *values)
+    return values
 
 
 def load(pads_hex):
