@@ -30,10 +30,10 @@ def parse_site(text: str) -> Site:
         raise ConfigError(f"{text!r} is no GATEWAY=BOARDS, such as gw-1=1-30,42")
     boards: set[int] = set()
     for part in filter(None, (match[2] or "").split(",")):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
             raise ConfigError(f"{part!r} in {text!r} is no board and no range of boards")
-        low, high = int(first), int(last or first)
+        low, high = int(first), int(last if dash else first)
         if not 1 <= low <= high <= 0xFFFFFFFF or high - low >= _MAX_BOARDS:
             raise ConfigError(f"{part!r} in {text!r} is no range of boards")
         boards.update(range(low, high + 1))
