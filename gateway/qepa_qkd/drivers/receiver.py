@@ -37,7 +37,10 @@ class Receiver(Protocol):
         ...
 
     async def running(self) -> bool:
-        """Whether the run is still under way; ask every few seconds, it keeps the device's watchdog quiet."""
+        """Whether the run is still under way; ask every few seconds, it keeps the device's watchdog quiet.
+
+        Raises TransientError with the reason where the device knows why it is not.
+        """
         ...
 
     def close(self, reason: str = "closed") -> None:

@@ -112,7 +112,6 @@ class Tdc1:
     async def start(self, run: int) -> None:
         """Begin run `run`: time 0 is the first record's wrap."""
         await self.stop()
-        self.last_fault = ""
         self._decoder, self._covered_ps, self._run = RecordDecoder(self._clock()), 0, run
         self._port.send(b"INPKT;time 0;timestamp;counts?;\r\n")
         self._watch = asyncio.ensure_future(self._watch_silence())
@@ -120,12 +119,15 @@ class Tdc1:
     async def stop(self) -> None:
         """End the run, if any, and throw away what is still on its way."""
         self._end_run()
+        self.last_fault = ""
         await self._order("abort")
         self._text.clear()
 
     async def running(self) -> bool:
-        """Whether the run is still under way; `last_fault` says why not."""
+        """Whether the run is still under way. Raises TagStreamError, the reason, if its tags were lost or shifted."""
         self._port.check_open()
+        if self._run is None and self.last_fault:
+            raise TagStreamError(self.last_fault)
         return self._run is not None
 
     def close(self, reason: str = "closed") -> None:

@@ -28,6 +28,8 @@ MOST_BEHIND_S: Final = 0.2
 """Tags that stay this far behind, with nothing left to read, have lost a wrap (0.268 s)."""
 BEHIND_FOR_S: Final = 0.5
 """How long they have to; a busy machine catches up sooner."""
+MOST_SILENCE_S: Final = 1.0
+"""Dummy records come every 0.134 s at least."""
 _CLOCK_ACCURACY: Final = 1e-4
 """The device's clock is good to 50 ppm, the host's about as much."""
 
@@ -56,7 +58,7 @@ class RecordDecoder:
         self._wraps = 0
         self._end = 0
         self._least_delay_s = math.inf
-        self._on_time_s = began_s
+        self._on_time_s = self._heard_s = began_s
 
     def feed(self, data: bytes, now_s: float, *, drained: bool = True) -> RawTags:
         """Return the tags that `data` completes; `drained` says that there was nothing more to read.
@@ -69,15 +71,16 @@ class RecordDecoder:
         records = np.frombuffer(data[:whole], "<u4")
         if not len(records):
             return RawTags(self._end, np.empty(0, np.int64), np.empty(0, np.uint8))
+        self._heard_s = now_s
         steps = self._unwrap((records >> 5).astype(np.int64))
         self._end = int(steps[-1])
         self._check(now_s, drained=drained)
         return RawTags(self._end, *_events(steps, (records & (_DUMMY | _PATTERN)).astype(np.uint8)))
 
     def check_silence(self, now_s: float) -> None:
-        """Raise TagStreamError when nothing has come for so long that wraps may have been lost."""
-        if self._last is not None:
-            self._check(now_s - WRAP_STEPS * STEP_PS * 1e-12, drained=True)
+        """Raise TagStreamError when nothing has come for so long that the stream must have ended."""
+        if now_s - self._heard_s > MOST_SILENCE_S:
+            raise TagStreamError(f"the TDC1 has sent nothing for {now_s - self._heard_s:.1f} s")
 
     def _unwrap(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if self._last is None:

@@ -175,7 +175,7 @@ async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices:
     )
     await asyncio.sleep(0.1)
     wrong = plug(Controller("OK ACME"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "WrongDeviceError" not in told:
             await asyncio.sleep(0.01)
     wrong.unplug()
@@ -217,7 +217,7 @@ class TaggerRig:
         """Start a run and wait until the device streams."""
         self.tdc1.orders.clear()
         await driver.start(run)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "counts?" not in self.tdc1.orders:
                 await asyncio.sleep(0.01)
 
@@ -244,7 +244,7 @@ async def test_a_tdc1_gives_every_tag_with_its_channel_across_wraps(devices: lis
     assert rig.tdc1.reference == "1"
     await rig.start(driver, 9)
     await rig.run(1.1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while rig.blocks[-1].end_ps <= times[-1]:
             await asyncio.sleep(0.01)
     assert await driver.running()
@@ -271,11 +271,8 @@ async def test_bytes_lost_on_the_way_end_the_run_and_the_next_one_is_whole(devic
     driver = await rig.open()
     await rig.start(driver, 1)
     await rig.run(0.3, cut)
-    async with asyncio.timeout(10):
-        while await driver.running():
-            await asyncio.sleep(0.01)
-    assert not await driver.running()
-    assert "ahead" in driver.last_fault
+    with pytest.raises(TagStreamError, match="ahead"):
+        await asyncio.wait_for(until_stopped(driver), 60)
     assert driver.frames_lost == 1
     rig.blocks.clear()
     await rig.start(driver, 2)
@@ -298,6 +295,11 @@ async def test_something_else_is_no_tdc1(devices: list[Device]) -> None:
     devices.append(Device(lambda data: b"USB modem\r\n" if b"IDN" in data else b""))
     with pytest.raises(WrongDeviceError, match="no TDC1"):
         await Tdc1.open(devices[0].path)
+
+
+async def until_stopped(driver: Tdc1) -> None:
+    while await driver.running():
+        await asyncio.sleep(0.01)
 
 
 def record(step: int, pattern: int = 1) -> bytes:
@@ -326,11 +328,19 @@ def test_a_machine_that_was_busy_catches_up_without_an_alarm() -> None:
 
 def test_a_dead_stream_is_noticed() -> None:
     decoder = RecordDecoder(0.0)
-    decoder.feed(record(0), 0.0)
     decoder.check_silence(0.3)
+    decoder.feed(record(0), 0.4)
     decoder.check_silence(0.6)
-    with pytest.raises(TagStreamError):
-        decoder.check_silence(2.0)
+    decoder.check_silence(1.3)
+    with pytest.raises(TagStreamError, match="nothing"):
+        decoder.check_silence(1.5)
+
+
+def test_a_watch_over_silence_does_not_disturb_a_young_stream() -> None:
+    decoder = RecordDecoder(0.0)
+    for tick in range(1, 100):
+        decoder.feed(record(tick * 5_000_000), tick * 0.01)
+        decoder.check_silence(tick * 0.01 + 0.005)
 
 
 async def test_both_kinds_of_receiver_have_one_interface(devices: list[Device]) -> None:

@@ -25,6 +25,7 @@ from qepa_tools.bench.scenario import Scenario
 from qepa_tools.bench.serving import PseudoTerminal, Served, Tape, serve
 from qepa_tools.bench.settings import BenchSettings, PulseSettings, parse_setting
 from qepa_tools.bench.speed import measure
+from qepa_tools.bench.tdc1 import TaggerBench
 from qepa_wire.link_frames import PROTOCOL_VERSION
 
 __all__ = ["PseudoTerminal", "main", "serve"]
@@ -61,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--link-dir", type=Path, help="directory for the stable names transmitter, receiver, control")
     parser.add_argument("--seed", type=int, help="1 unless told otherwise; the same seed gives the same light")
     parser.add_argument("--config", type=Path, help="TOML file with any of the settings below, seed and events")
+    parser.add_argument(
+        "--receiver-device",
+        choices=("controller", "tdc1"),
+        default="controller",
+        help="what is behind the receiver's port; a TDC1 has no gate and no sync",
+    )
     parser.add_argument("--attack", metavar="TEXT", help="as in 'intercept-resend fraction=0.3 at=20 until=40'")
     parser.add_argument(
         "--event", action="append", default=[], metavar="TEXT", help="as in 'set background_hz=50000 at=60'; repeatable"
@@ -88,13 +95,16 @@ def _served(options: argparse.Namespace) -> Served:
         return Served(bench, _tape(options.record, {**bench.recording.about, "replay_of": options.replay.name}))
     if options.relay:
         return Served(RelayBench(*options.relay), _tape(options.record, {"simulated": False, "ports": options.relay}))
+    if options.receiver_device == "tdc1" and options.record:
+        raise ValueError("a recording is of our controllers' lines; with a TDC1 there is none")
     settings, seed, events = _simulation(options)
     scenario = Scenario(settings)
     for event in events:
         scenario.plan(event)
     _compile(settings)
     about = {"simulated": True, "seed": seed, "settings": asdict(settings), "events": events}
-    return Served(Bench(settings, seed, scenario), _tape(options.record, about))
+    make = TaggerBench if options.receiver_device == "tdc1" else Bench
+    return Served(make(settings, seed, scenario), _tape(options.record, about))
 
 
 def _compile(settings: BenchSettings) -> None:

@@ -4,7 +4,7 @@
 `Bench.advance`, which the program's clock calls.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,30 @@ TICK_PS: Final = 100
 """Resolution of the simulated tagger."""
 
 
+class Detecting(Protocol):
+    """What the bench needs of the device behind its detectors."""
+
+    role: str
+    outgoing: list[bytes]
+
+    def receive(self, data: bytes, now_s: float) -> None:
+        """Take bytes from the host."""
+
+    def poll(self, now_ms: float) -> None:
+        """Let time pass."""
+
+    def synchronise(self) -> None:
+        """Slot 0 begins."""
+
+    def clicks(self, clicks: Clicks, end_slot: int) -> None:
+        """Take all clicks up to `end_slot`."""
+
+
 class Bench:
     """Both controllers and the optics between them; `now_s` is the caller's clock."""
+
+    most_catch_up_s = 0.5
+    receiver: Detecting
 
     def __init__(self, settings: BenchSettings, seed: int, scenario: Scenario | None = None) -> None:
         self.scenario = scenario or Scenario(settings)
@@ -48,25 +70,31 @@ class Bench:
         self._started_s = 0.0
 
     @property
-    def running(self) -> bool:
-        """Whether pulses are being sent; while not, nothing here needs the clock."""
+    def lit(self) -> bool:
+        """Whether pulses are being sent."""
         return self.transmitter.run is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether anything here needs the clock."""
+        return self.lit
 
     def start_optics(self, now_s: float) -> None:
         """Slot 0 begins now; an armed receiver starts to count with it."""
+        self.receiver.poll(1000 * now_s)
         settings = self.scenario.settings
         self.optics = OpticalBench(settings, self.pulses, self._rng, scenario=self.scenario)
         self._started_s = now_s
         self.receiver.synchronise()
 
     def advance(self, now_s: float) -> None:
-        """Send the pulses that are due at `now_s`. At most half a second's worth: a slow machine slows the bench."""
+        """Send the pulses that are due at `now_s`. At most `most_catch_up_s`: a slow machine slows the bench."""
         self.transmitter.poll(1000 * now_s)
         self.receiver.poll(1000 * now_s)
-        if not self.running or self.optics is None:
+        if not self.lit or self.optics is None:
             return
         due = int((now_s - self._started_s) * self.pulses.pulse_rate_hz) - self.optics.slot
-        most = int(0.5 * self.pulses.pulse_rate_hz)
+        most = int(self.most_catch_up_s * self.pulses.pulse_rate_hz)
         if due > most:
             self._started_s += (due - most) / self.pulses.pulse_rate_hz
         if due > 0:

@@ -80,6 +80,12 @@ class OpticalBench:
             zip(("H", "V", "D", "A", "dead", "double"), self._memory.slots[kernels.TALLY :].tolist(), strict=True)
         )
 
+    @property
+    def clock_ps(self) -> int:
+        """What the receiver's clock shows now, as the time tags to come count."""
+        slot = np.array([self.slot])
+        return int((self.slot + self._offset) * 1e12 / self.pulses.pulse_rate_hz + self._drift.clock_error_ps(slot)[0])
+
     def advance(self, pulses: int) -> tuple[Slots, Bytes]:
         """Send the next `pulses` pulses; return the clicks as (receiver slot, detector), sorted by slot."""
         rows = self._rows(pulses)
