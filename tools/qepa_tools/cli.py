@@ -15,6 +15,7 @@ from .board.cli import app as board_app
 from .errors import ToolError
 from .kme.cli import app as kme_app
 from .link.cli import app as link_app
+from .privacy.cli import app as privacy_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
@@ -24,6 +25,7 @@ app.add_typer(server_app, name="server")
 app.add_typer(link_app, name="link")
 app.add_typer(board_app, name="board")
 app.add_typer(kme_app, name="kme")
+app.add_typer(privacy_app, name="privacy")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
