@@ -8,6 +8,7 @@ from bedside_rig import Rig
 
 from qepa_gateway.bedside.app import make_app
 from qepa_gateway.key_source import parse_link_status
+from qepa_uplink.messages import LinkStatus
 from qepa_wire.payloads import Label
 
 TOKEN = secrets.token_urlsafe(16)
@@ -65,6 +66,29 @@ async def test_metrics_name_no_patient(ward):
     assert "qepa_boards_online 3" in text
     assert 'qepa_refused_total{reason="truncated"} 1' in text
     assert "p-1" not in text
+
+
+async def test_health_and_metrics_say_why_the_gateway_is_degraded_and_how_keys_are(ward):
+    ward.site.gateway.optical_link = LinkStatus(
+        state="running", stored_keys=7, bits_produced=0, bits_consumed=0, threat_level="high", rekey_s=10
+    )
+    app = make_app(
+        ward.site.gateway, TOKEN, lambda: ward.now_ms, host="127.0.0.1", wake=lambda: None,
+        faults=lambda: ("threat",), recoveries={"rescan": 2},
+    )  # fmt: skip
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
+        health = (await http.get("/healthz")).json()
+        state = (await http.get("/api/state")).json()
+        metrics = set((await http.get("/metrics")).text.splitlines())
+    assert health["ok"]
+    assert health["degraded"] == state["degraded"] == {"threat": "the optical link raised an alarm lately"}
+    assert (state["link"]["threat_level"], state["link"]["rekey_s"], state["boards"][0]["key_steps"]) == ("high", 10, 0)
+    assert metrics >= {
+        'qepa_degraded{reason="threat"} 1.0', 'qepa_degraded{reason="disk_full"} 0.0',
+        'qepa_recoveries_total{step="rescan"} 2.0', 'qepa_boards_key{source="qkd"} 3.0',
+        "qepa_link_threat 2.0", "qepa_link_rekey_seconds 10.0", "qepa_link_stored_keys 7.0", "qepa_pads 15.0",
+    }  # fmt: skip
+    assert all(line.startswith(("qepa_", "# ")) for line in metrics)
 
 
 async def test_a_page_of_another_site_reads_nothing(ward):

@@ -74,6 +74,7 @@ def ward(tmp_path):
 async def running(rig, source, **how):
     air = Air()
     daemon = Daemon(rig.site.gateway, air, source, **how)
+    air.daemon = daemon
     task = asyncio.create_task(daemon.run())
     await until(lambda: air.receive is not None)
     try:

@@ -130,11 +130,12 @@ class TestDaemon:
                 now[0] = 2 * FIRST_MS
                 await until(lambda: air.recovered == [Step.RESCAN, Step.POWER_CYCLE], 60)
                 now[0] = 4 * FIRST_MS
-                await until(lambda: rig.site.gateway.refusals is not None and air.recovered[2:] == [], 60)
-                await asyncio.sleep(0.1)
+                await until(lambda: air.daemon.recoveries["restart"], 60)
+                assert "boards_silent" in air.daemon.faults()
                 heard()
                 await asyncio.sleep(0.2)
                 assert heard() == []
+                assert air.daemon.recoveries == {"rescan": 1, "power_cycle": 1, "restart": 1}
 
     async def test_several_transports_are_one(self):
         class Deaf(Air):
