@@ -22,6 +22,7 @@ from .privacy.accountant import cost, epsilon
 from .privacy.budget import PURPOSES, Budget
 from .robust.aggregate import Aggregator
 from .robust.choice import Rule, aggregator
+from .robust.watch import WatchSettings
 from .rounds.plan import RoundPlan
 from .training.averaging import LearningRule
 
@@ -96,6 +97,7 @@ class LearningConfig(_Privacy):
     classes: int = Field(default=4, ge=2, le=255)
     fraction_bits: int = Field(default=12, ge=0, le=24)
     norm_bound: int = Field(default=3072, ge=1)
+    board_norm: int = Field(default=4096, ge=1)  # what boards clip to unasked: DELTA_NORM_LIMIT of the firmware
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     rate_numerator: int = Field(default=4, ge=1)
     rate_denominator: int = Field(default=1, ge=1)
@@ -161,6 +163,28 @@ class PrivacyConfig(_Section):
         return {STREAM_STATISTICS: self.statistics.budget, STREAM_UPDATE: self.learning.budget}
 
 
+class WatchConfig(_Section):
+    """When a patient or gateway is suspected, and whether that may quarantine (robust/watch.py).
+
+    ``window`` rounds are looked at together. ``alpha``: chance that any honest party is quarantined in a window.
+    ``most``: share of the enrolled patients that may be quarantined without a person.
+    """
+
+    quarantine: bool = True
+    window: int = Field(default=128, ge=2, le=4096)
+    min_cells: int = Field(default=24, ge=2, le=4096)
+    alpha: float = Field(default=1e-3, gt=0, lt=1)
+    most: float = Field(default=0.3, ge=0, le=1)
+
+    @property
+    def settings(self) -> WatchSettings:
+        """The same for the watch; raises ConfigError if min_cells is beyond the window."""
+        try:
+            return WatchSettings(window=self.window, min_cells=self.min_cells, alpha=self.alpha)
+        except ValueError as error:
+            raise ConfigError("config", f"watch: {error}") from error
+
+
 class WardConfig(_Section):
     """What every screen has to say of where the data comes from."""
 
@@ -181,6 +205,7 @@ class ServerConfig(_Section):
     statistics: StatisticsConfig = StatisticsConfig()
     learning: LearningConfig = LearningConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    watch: WatchConfig = WatchConfig()
     ward: WardConfig = WardConfig()
 
     @property

@@ -41,6 +41,8 @@ from .privacy.ledger import BudgetLedger
 from .privacy.office import PrivacyOffice
 from .registry.models import ModelRegistry
 from .registry.signer import HssSigner
+from .robust.quarantine import GATEWAY, Quarantine
+from .robust.warden import Warden
 from .rounds.conductor import Conductor
 from .rounds.ledger import RoundLedger
 from .sessions.hub import GatewayHub, Received
@@ -111,6 +113,7 @@ class Hospital:
             clock_ms=clock_ms,
             changed=self._welcome,
         )
+        self.quarantine = Quarantine(store)
         self.consents = ConsentDesk(
             store=store,
             register=self.register,
@@ -118,6 +121,7 @@ class Hospital:
             clock_ms=clock_ms,
             changed=self._consent_changed,
             consent_required=config.privacy.consent_required,
+            quarantined=self.quarantine.concerns,
         )
         plan = config.plan
         self.privacy = PrivacyOffice(
@@ -149,6 +153,15 @@ class Hospital:
             gateways=lambda: self.hub.connected,
         )
         learning = config.learning
+        self.warden = Warden(
+            ledger=self.ledger,
+            register=self.register,
+            quarantine=self.quarantine,
+            settings=config.watch.settings,
+            board_norm=learning.board_norm,
+            most=config.watch.most,
+            enabled=config.watch.quarantine,
+        )
         self.rounds = Conductor(
             plan=plan,
             ledger=self.ledger,
@@ -166,9 +179,13 @@ class Hospital:
         )
 
     def present(self) -> frozenset[str]:
-        """Gateways with a session that were heard lately."""
+        """Gateways with a session that were heard lately and may take part in rounds."""
         now_ms = self.clock_ms()
-        return frozenset(name for name in self.hub.connected if self.presence.online(name, now_ms))
+        return frozenset(
+            name
+            for name in self.hub.connected
+            if self.presence.online(name, now_ms) and not self.quarantine.holds(GATEWAY, name)
+        )
 
     def prepared(self) -> tuple[int, int]:
         """Return (gateways with online boards, patients with an online board)."""
@@ -198,6 +215,14 @@ class Hospital:
         if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:
             self._care_ticked_ms = now_ms
             self.care_keys.tick()
+            if self.warden.look(now_ms):
+                self.tell_parts()
+
+    def release(self, kind: str, name: str, by: str) -> None:
+        """End a quarantine on a person's word; raises RefusedError("quarantine")."""
+        self.quarantine.release(kind, name, by, self.clock_ms())
+        self.warden.forget()
+        self.tell_parts()
 
     def _route(self, received: Received) -> None:
         gateway, message = received.gateway, received.message

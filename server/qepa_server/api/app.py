@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -118,11 +119,25 @@ def _add_desks(app: FastAPI, hospital: Hospital) -> None:
 
     @app.post("/api/alarms/{number}/acknowledge")
     async def acknowledge(request: Request, number: int) -> JSONResponse:
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-            raise RefusedError("origin", "asked for by another site's page")
+        _refuse_other_sites(request)
         hospital.alarms.acknowledge(number)
         return JSONResponse({"acknowledged": number})
+
+    @app.get("/api/suspicion")
+    async def suspicion() -> JSONResponse:
+        return JSONResponse([asdict(score) for score in hospital.warden.scores])
+
+    @app.post("/api/quarantines/{kind}/{name}/release")
+    async def release(request: Request, kind: str, name: str, by: str = "") -> JSONResponse:
+        _refuse_other_sites(request)
+        hospital.release(kind, name, by)
+        return JSONResponse({"released": name})
+
+
+def _refuse_other_sites(request: Request) -> None:
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise RefusedError("origin", "asked for by another site's page")
 
 
 def _add_errors(app: FastAPI, hospital: Hospital) -> None:

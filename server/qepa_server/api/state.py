@@ -42,6 +42,10 @@ class StateView:
             "boards": self._boards(now_ms),
             "gateways": self._gateways(now_ms),
             "alarms": self._alarms(),
+            "quarantines": [
+                {"kind": held.kind, "name": held.name, "since_ms": held.since_ms, "round": held.round, **held.evidence}
+                for held in hospital.quarantine.present
+            ],
             "refused": dict(sorted(hospital.refused.items())),
         }
 

@@ -193,3 +193,26 @@ audit = Table(
     Column("hash", LargeBinary, nullable=False),
     UniqueConstraint("hash"),
 )
+
+# Signatures over the log up to ``seq``: one for each transaction that added to it, by the certificate ``signer``.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("seq", Integer, ForeignKey("audit.seq"), primary_key=True, autoincrement=False),
+    Column("signer", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+# Patients and gateways that have no part in sums, why, and who let them in again.
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(8), nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("round", BigInteger, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("released_ms", BigInteger),
+    Column("released_by", String(64)),
+)

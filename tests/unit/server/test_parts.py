@@ -180,7 +180,7 @@ def test_migrations_build_exactly_the_tables_of_the_schema(tmp_path):
     engine.dispose()
 
 
-@pytest.mark.parametrize("at", [1, 7, 16])
+@pytest.mark.parametrize("at", [1, 7, 16, 18])
 def test_a_migration_that_is_cut_off_leaves_nothing_and_is_done_again(tmp_path, at):
     from sqlalchemy import event, inspect
 
