@@ -5,14 +5,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
+from qepa_wire.payloads import RESET_CAUSES
+
 from .boards import Board, Boards
-from .domain.rollout import Rollout, Stage, Terms, View, advance
+from .domain.rollout import Rollout, Stage, Terms, View, advance, resume
 from .errors import CorruptError
 from .spool.database import Spool
 from .transport import Clock
 
 _LOG = logging.getLogger(__name__)
 _CHECK_EVERY_MS = 250
+_NO_CRASH = (RESET_CAUSES.index("unknown"), RESET_CAUSES.index("power_on"))
 
 
 class StagedRollout:
@@ -87,6 +90,7 @@ class StagedRollout:
                 boots=board.row.boots,
                 heard_ms=board.row.last_seen_ms,
                 speaks=self._speaks(board),
+                crashed=board.row.reset_cause not in _NO_CRASH,
             )
             for board in self._boards.served()
         }
@@ -101,6 +105,7 @@ class StagedRollout:
             return None
         try:
             state = Rollout(**json.loads(stored))
-            return replace(state, stage=Stage(state.stage), failed=tuple(state.failed))
+            state = replace(state, stage=Stage(state.stage), failed=tuple(state.failed))
         except (ValueError, TypeError) as error:
             raise CorruptError(f"{self._name} has another shape") from error
+        return resume(state, self._clock())

@@ -1,6 +1,6 @@
 """A release goes to one board, the canary, and to the ward once that board has confirmed it and lived on with it.
 
-A canary that does not confirm in time, resets, or goes silent is a failure: the release is held back for a while and
+A canary that does not confirm in time, crashes, or goes silent is a failure: the release is held back for a while and
 then tried on another board; after a few failures it is withdrawn. Boards that do not have it keep what they have.
 """
 
@@ -22,7 +22,7 @@ class Stage(StrEnum):
 class Terms:
     """Times in ms. ``soak_ms``: how long a canary must live on; ``most_failures`` withdraw a release.
 
-    ``reboots``: a board restarts to take the release, as with firmware; else a restart before it confirms is a failure.
+    ``reboots``: a board restarts to take the release, as with firmware.
     """
 
     confirm_within_ms: int = 180_000
@@ -39,7 +39,8 @@ DEFAULT_TERMS: Final = Terms()
 class View:
     """A board as the gateway knows it. ``speaks``: frames of it are due all the time, so that silence means something.
 
-    ``version`` is what it uses for good; firmware on trial does not count.
+    ``version`` is what it uses for good; firmware on trial does not count. ``crashed``: its last start followed
+    something else than power that came back.
     """
 
     online: bool
@@ -47,18 +48,22 @@ class View:
     boots: int
     heard_ms: int
     speaks: bool
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Where a release stands. ``canary`` has it since ``since_ms``, confirmed it at ``confirmed_ms``."""
+    """Where a release stands. ``canary`` has it since ``since_ms``, confirmed it at ``confirmed_ms``.
+
+    ``boots`` is the boot it was last seen in, None after a restart of the gateway.
+    """
 
     version: int
     stage: Stage = Stage.CANARY
     canary: int | None = None
     since_ms: int = 0
     confirmed_ms: int | None = None
-    boots: int = 0
+    boots: int | None = None
     failed: tuple[int, ...] = ()
     again_ms: int = 0
 
@@ -76,21 +81,33 @@ def advance(state: Rollout, boards: Mapping[int, View], now_ms: int, terms: Term
     view = boards.get(state.canary)
     if view is None:  # it is not ours any more; that says nothing about the release
         return replace(state, canary=None)
+    if state.boots != view.boots:
+        expected = state.boots is None or (terms.reboots and state.confirmed_ms is None)
+        if view.crashed and not expected:
+            return _fail(state, now_ms, terms)
+        state = replace(state, boots=view.boots)
     if state.confirmed_ms is None:
         return _await_confirmation(state, view, now_ms, terms)
     return _soak(state, state.confirmed_ms, view, now_ms, terms)
 
 
+def resume(state: Rollout, now_ms: int) -> Rollout:
+    """Return ``state`` after a restart of the gateway: what its canary did meanwhile is not held against it."""
+    if state.stage is not Stage.CANARY or state.canary is None:
+        return state
+    confirmed_ms = None if state.confirmed_ms is None else now_ms
+    return replace(state, since_ms=now_ms, confirmed_ms=confirmed_ms, boots=None)
+
+
 def _await_confirmation(state: Rollout, view: View, now_ms: int, terms: Terms) -> Rollout:
     if view.version >= state.version:
-        return replace(state, confirmed_ms=now_ms, boots=view.boots)
-    restarted = view.boots != state.boots and not terms.reboots
-    return _fail(state, now_ms, terms) if restarted or _over(now_ms, state.since_ms, terms) else state
+        return replace(state, confirmed_ms=now_ms)
+    return _fail(state, now_ms, terms) if _over(now_ms, state.since_ms, terms) else state
 
 
 def _soak(state: Rollout, confirmed_ms: int, view: View, now_ms: int, terms: Terms) -> Rollout:
     silent = view.speaks and _over(now_ms, max(confirmed_ms, view.heard_ms), terms)
-    if silent or view.boots != state.boots or view.version < state.version:
+    if silent or view.version < state.version:
         return _fail(state, now_ms, terms)
     spoke = view.heard_ms > confirmed_ms or not view.speaks
     return replace(state, stage=Stage.WARD) if spoke and now_ms - confirmed_ms >= terms.soak_ms else state

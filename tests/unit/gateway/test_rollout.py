@@ -7,13 +7,14 @@ from bedside_rig import Rig
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qepa_gateway.domain.rollout import Rollout, Stage, Terms, View, advance
+from qepa_gateway.domain.rollout import Rollout, Stage, Terms, View, advance, resume
 from qepa_gateway.health import faults
 from qepa_gateway.rollout import StagedRollout
 
 TERMS = Terms(confirm_within_ms=100, soak_ms=20, again_after_ms=50, most_failures=2)
 BOARD = View(online=True, version=1, boots=5, heard_ms=0, speaks=True)
 NEW = replace(BOARD, version=2)
+CRASHED = replace(BOARD, boots=6, crashed=True)
 
 
 def follow(terms, *moments, state=None):
@@ -43,8 +44,8 @@ class TestDomain:
         ("moments", "why"),
         [
             ([(101, {1: BOARD, 2: BOARD})], "it does not confirm"),
-            ([(10, {1: replace(BOARD, boots=6), 2: BOARD})], "it resets before"),
-            ([(10, {1: NEW, 2: BOARD}), (15, {1: replace(NEW, boots=6), 2: BOARD})], "it resets after"),
+            ([(10, {1: CRASHED, 2: BOARD})], "it crashes before"),
+            ([(10, {1: NEW, 2: BOARD}), (15, {1: replace(CRASHED, version=2), 2: BOARD})], "it crashes after"),
             ([(10, {1: NEW, 2: BOARD}), (15, {1: BOARD, 2: BOARD})], "it goes back by itself"),
             ([(10, {1: NEW, 2: BOARD}), (111, {1: NEW, 2: BOARD})], "it goes silent"),
         ],
@@ -69,11 +70,24 @@ class TestDomain:
 
     def test_firmware_is_confirmed_after_a_restart_and_not_while_it_is_on_trial(self):
         terms = replace(TERMS, reboots=True)
-        trial = replace(BOARD, boots=6)  # its version does not count yet
-        state = follow(terms, (0, {1: BOARD}), (10, {1: trial}), (20, {1: replace(NEW, boots=6)}))
+        # It starts again by itself; what is on trial does not count yet.
+        state = follow(terms, (0, {1: BOARD}), (10, {1: CRASHED}), (20, {1: replace(CRASHED, version=2)}))
         assert state.confirmed_ms == 20
         rolled_back = replace(BOARD, boots=9)
         assert follow(terms, (30, {1: rolled_back}), state=state).failed == (1,)
+
+    def test_power_that_went_and_came_back_is_no_failure(self):
+        away = replace(BOARD, boots=6)
+        state = follow(TERMS, (0, {1: BOARD}), (10, {1: away}), (20, {1: replace(NEW, boots=6)}))
+        state = follow(
+            TERMS, (30, {1: replace(NEW, boots=7)}), (40, {1: replace(NEW, boots=7, heard_ms=40)}), state=state
+        )
+        assert state.stage is Stage.WARD
+
+    def test_what_a_canary_did_while_the_gateway_was_down_is_not_held_against_it(self):
+        state = resume(follow(TERMS, (0, {1: BOARD})), 5000)
+        assert follow(TERMS, (5000, {1: CRASHED}), (5050, {1: CRASHED}), state=state).canary == 1
+        assert follow(TERMS, (5000, {1: CRASHED}), (5101, {1: CRASHED}), state=state).failed == (1,)
 
     def test_a_board_that_is_moved_away_is_no_failure(self):
         state = follow(TERMS, (0, {1: BOARD}), (10, {}))
@@ -86,7 +100,13 @@ class TestDomain:
                 st.dictionaries(
                     st.integers(1, 4),
                     st.builds(
-                        View, st.booleans(), st.integers(1, 2), st.integers(0, 2), st.integers(0, 99), st.booleans()
+                        View,
+                        st.booleans(),
+                        st.integers(1, 2),
+                        st.integers(0, 2),
+                        st.integers(0, 99),
+                        st.booleans(),
+                        st.booleans(),
                     ),
                 ),
             ),
@@ -150,7 +170,10 @@ class TestModels:
         assert before.stage is Stage.CANARY
         ward.site.crash()
         ward.site.start()
-        assert ward.site.gateway.models.rollout.state == before
+        after = ward.site.gateway.models.rollout.state
+        assert (after.version, after.stage, after.canary) == (before.version, before.stage, before.canary)
+        for board in ward.boards.values():  # the power failed for all
+            ward.up(board, board.boot())
         ward.settle()
         ward.advance(4000)
         assert versions(ward) == [4] * 4
