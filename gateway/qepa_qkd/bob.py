@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from typing import Final
 
 import numpy as np
@@ -116,6 +117,10 @@ class _BobSession:
         self._clock_fault = ""
         self._running = asyncio.Event()
         self._gathered: list[Detections] = []
+        self._waiting: deque[bytes] = deque()
+        """Reports, and the bases that close a block, in order."""
+        self._crowded = False
+        """Whether the newest report fills the channel for longer than a moment."""
         self._last_report_s = 0.0
 
     def detected(self, events: Detections | TimeTags) -> None:
@@ -140,15 +145,21 @@ class _BobSession:
             self._monitor.forget()  # a host that was too slow is no change of light
         else:
             self._watch(pulses, slots, detectors)
-        if self._channel.congested:
-            return  # detections are lost, and nothing else: reports would queue in front of all that is said
-        if self._aligned:
-            said = self._distiller.report(detections.run, slots, detectors)
-        else:
-            said = [self._distiller.sample(detections.run, slots, detectors)]
         with contextlib.suppress(TransientError):  # the receiving side of the session sees the loss too
-            for payload in said:
-                self._channel.send(payload)
+            self._send_waiting()
+            if self._waiting or (self._crowded and self._distiller.correcting):
+                return  # the channel does not keep up, or would not while errors are corrected: detections are lost
+            if self._aligned:
+                self._waiting += self._distiller.report(detections.run, slots, detectors)
+            else:
+                self._waiting.append(self._distiller.sample(detections.run, slots, detectors))
+            self._send_waiting()
+            self._crowded = self._channel.congested
+
+    def _send_waiting(self) -> None:
+        """Send of what is said about detections as much as the channel takes at once; all else goes before it."""
+        while self._waiting and not self._channel.congested:
+            self._channel.send(self._waiting.popleft())
 
     def _new_tag_slots(self) -> TagSlots | None:
         receiver = self._end.config.receiver
@@ -207,6 +218,7 @@ class _BobSession:
                 case _:
                     for payload in self._distiller.on_message(message, raw):
                         self._channel.send(payload)
+                    self._send_waiting()
             if self._distiller.outcomes:
                 self._end.record(self._distiller.outcomes, running=self._run is not None)
                 self._end.vault.keys.prune(RETAINED_QUOTAS * self._end.config.store.quota_bits)

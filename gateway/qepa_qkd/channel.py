@@ -114,7 +114,7 @@ class ClassicalChannel:
 
     @property
     def congested(self) -> bool:
-        """Whether more waits to be sent than the connection carries in about a second."""
+        """Whether more waits to be sent than the connection carries in a moment."""
         transport = self._writer.transport
         return transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]
 

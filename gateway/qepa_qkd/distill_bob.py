@@ -47,6 +47,7 @@ from qepa_qkd.verification import VerificationTag
 
 _MOST_AUTHENTICATION_BYTES: Final = 4096
 MOST_UNSIFTED_BLOCKS: Final = 2
+MOST_OPEN_BLOCKS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ class BobDistiller:
         """Forget the block that is filling; a new run begins at both ends."""
         self._filling = None
 
+    @property
+    def correcting(self) -> bool:
+        """Whether a block's errors are being corrected, which takes many short messages one after the other."""
+        return any(block.expects is ParityReply for block in self._blocks.values())
+
     def sample(self, run: int, slots: Slots, detectors: Nibbles) -> bytes:
         """Return detections with their symbols, for Alice to align slots; they are in no block."""
         slots, detectors = squash(slots, detectors, self._rng)
@@ -111,7 +117,8 @@ class BobDistiller:
 
         Nothing is said, and the detections are lost, while Alice is too far behind.
         """
-        if sum(block.expects is Sift for block in self._blocks.values()) >= MOST_UNSIFTED_BLOCKS:
+        unsifted = sum(block.expects is Sift for block in self._blocks.values())
+        if unsifted >= MOST_UNSIFTED_BLOCKS or len(self._blocks) >= MOST_OPEN_BLOCKS:
             return []
         block = self._filling
         if block is None:

@@ -10,13 +10,12 @@ from typing import Any, Final
 from qepa_qkd.drivers.errors import PortError
 from qepa_qkd.drivers.reconnect import open_when_there
 from qepa_qkd.drivers.serial_port import SerialPort
-from qepa_qkd.line_connection import Ended, Event, LineConnection, Opened, Received
+from qepa_qkd.line_connection import CHUNK_BYTES, WINDOW, Ended, Event, LineConnection, Opened, Received
 
 logger = logging.getLogger(__name__)
 
 _READ_LIMIT: Final = 1 << 16
 _PORT_BUSY_S: Final = 0.1
-_LEAST_HIGH_WATER: Final = 1 << 14
 
 
 class SerialLine:
@@ -73,8 +72,8 @@ class SerialLine:
 
     @property
     def high_water(self) -> int:
-        """What the line carries in a second: more than that waiting to go out is a queue."""
-        return max(_LEAST_HIGH_WATER, self._bits_per_s // 10)
+        """What the line carries in a tenth of a second: more than that waiting to go out is a queue."""
+        return max(WINDOW * CHUNK_BYTES, self._bits_per_s // 100)
 
     def send(self, data: bytes) -> None:
         """Queue bytes of the connection."""
