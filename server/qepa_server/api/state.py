@@ -38,6 +38,7 @@ class StateView:
             },
             "round": self._round(now_ms),
             "finished": hospital.rounds.finished,
+            "not_asked_for": list(hospital.rounds.refusals),
             "rounds": self._rounds(),
             "boards": self._boards(now_ms),
             "gateways": self._gateways(now_ms),

@@ -68,6 +68,7 @@ def test_a_stream_whose_budget_is_spent_is_not_asked_for_and_the_other_goes_on(t
     assert [len(b.sealed) for b in rig.gateways["gw-1"].boards.values()] == [6] * 12, "no data was asked for"
     assert audited(rig).count("stream.refused") == 1
     assert rig.hospital.rounds.refusals == ("learning: 0 patients have budget and have not withdrawn, min_group is 10",)
+    assert rig.state()["not_asked_for"] == list(rig.hospital.rounds.refusals)
     limit = budget(2).learning.budget.rho
     assert all(account.rho <= limit for account in accounts(rig).values())
 

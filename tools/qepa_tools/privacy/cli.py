@@ -125,3 +125,43 @@ def _cells(choice: "Choice", width: int) -> tuple[str, ...]:
     if choice.noise_to_clip is None:
         return (*common, f"{choice.count_se:.2f}", f"{choice.mean_se_bpm:.2f}")
     return (*common, f"{choice.noise_to_clip:.3f}")
+
+
+@app.command("learning")
+def learning(
+    *,
+    data: Annotated[Path | None, typer.Option(help="Directory that holds the recordings' sets (mitdb).")] = None,
+    epsilon: Annotated[list[float] | None, typer.Option(help="Budgets; 0: no noise (repeatable).")] = None,
+    rounds: Annotated[list[int] | None, typer.Option(help="Rounds that each is to last (repeatable).")] = None,
+    patients: Annotated[int, typer.Option(help="Patients of the ward that the noise is of.")] = 200,
+    splits: Annotated[int, typer.Option(help="How many splits of the people.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate learning under a budget with recordings, judged on people outside the ward. Takes minutes."""
+    from ..recordings.places import find_sets  # noqa: PLC0415
+    from .learning_noise import outcomes  # noqa: PLC0415
+
+    if patients < 1 or splits < 1 or min(epsilon or [1]) < 0 or min(rounds or [1]) < 1:
+        _fail(ToolError("patients, splits and rounds must be above 0, epsilon not below"))
+    cache = Path.home() / ".cache" / "qepa" / "features"
+    try:
+        found = list(
+            outcomes(
+                find_sets(data) / "mitdb",
+                cache,
+                epsilons=epsilon or [0.0, 2.0, 8.0],
+                rounds=rounds or [10, 100],
+                patients=patients,
+                splits=splits,
+            )
+        )
+    except ToolError as error:
+        _fail(error)
+    if as_json:
+        print(json.dumps({"simulated": True, "outcomes": [asdict(outcome) for outcome in found]}))
+        return
+    table = Table("epsilon", "rounds", "accuracy", "macro F1", "always normal", title="simulated rounds", box=None)
+    for each in found:
+        name = f"{each.epsilon:g}" if each.epsilon else "no noise"
+        table.add_row(name, str(each.rounds), f"{each.accuracy:.3f}", f"{each.macro_f1:.3f}", f"{each.all_normal:.3f}")
+    Console().print(table)

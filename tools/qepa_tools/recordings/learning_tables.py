@@ -12,12 +12,13 @@ import numpy as np
 from qepa_board.learning.learn import Learner, Rehearsal
 from qepa_board.learning.network import ModelShape
 from qepa_server.config import LearningConfig
-from qepa_server.robust.aggregate import ClippedTrimmedMean
+from qepa_server.robust.aggregate import Aggregator, ClippedTrimmedMean
 from qepa_server.training.initial import initial_model
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
 from qepa_tools.recordings.evaluation import Evaluation, HeldOut
 from qepa_tools.recordings.recording import AAMI_CLASSES, Recording
 from qepa_tools.recordings.ward_split import WARD_PATIENTS, ward_split
+from qepa_wire.quantizer import clip_l2
 
 ROUND_S = 30.0
 REPORTED_ROUNDS = (3, 10, 50, 100)
@@ -46,9 +47,17 @@ class Patient:
 
 
 def federated_rounds(
-    ward: Sequence[Recording], cache: FeatureCache, rounds: int, learning: LearningConfig
+    ward: Sequence[Recording],
+    cache: FeatureCache,
+    rounds: int,
+    learning: LearningConfig,
+    join: Aggregator | None = None,
+    clip_norm: int = 0,
 ) -> Iterator[tuple[int, ...]]:
-    """Simulate federated averaging over the ward's patients, one cell; yields the model's words after each round."""
+    """Simulate federated averaging over the ward's patients, one cell; yields the model's words after each round.
+
+    join: what makes one update of the cell's mean, None for the server's default. clip_norm: as in a round, 0: none.
+    """
     patients = [
         Patient(
             cache.beats(recording, recording.duration_s),
@@ -59,7 +68,7 @@ def federated_rounds(
         for recording in ward
     ]
     learner = Learner(ModelShape(learning.classes, learning.features, learning.hidden))
-    join = ClippedTrimmedMean(norm_bound=learning.norm_bound, trim_fraction=learning.trim_fraction)
+    join = join or ClippedTrimmedMean(norm_bound=learning.norm_bound, trim_fraction=learning.trim_fraction)
     words = initial_model(
         features=learning.features,
         hidden=learning.hidden,
@@ -73,7 +82,7 @@ def federated_rounds(
         for patient in patients:
             features, labels = patient.training_set(number)
             learner.local_update(model, features, labels, delta)
-            total += np.array(delta)
+            total += np.array(clip_l2(delta, clip_norm) if clip_norm else delta)
         words = learning.rule.apply(words, join(total[np.newaxis] / len(patients)))
         yield words
 
