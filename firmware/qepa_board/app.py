@@ -212,8 +212,11 @@ class App:
     def receive(self, payload):
         """For the connection: a frame came down. What it holds never raises; it is taken or counted."""
         started = time.ticks_ms()
+        heard = self.link.acknowledged
         frame = self.link.receive(payload)
         if frame is None:
+            if self.link.acknowledged and not heard:
+                say("acknowledged")
             return
         try:
             self._obey(frame)

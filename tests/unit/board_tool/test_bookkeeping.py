@@ -1,13 +1,17 @@
 """What the flashing tool keeps on this machine: backups, inventory, labels; and which port it takes."""
 
+import termios
 from pathlib import Path
 
 import pytest
+from serial import SerialException
 
 from qepa_tools.board.backup import read_backup, write_backup
+from qepa_tools.board.flasher import Flasher
 from qepa_tools.board.inventory import Inventory, KnownBoard
 from qepa_tools.board.label import label_text, write_label
 from qepa_tools.board.ports import PortError, SerialPort, choose_port
+from qepa_tools.board.session import BoardSession
 from qepa_tools.errors import ToolError
 
 FILES = {"/qepa/identity.json": b'{"end_key": "31"}', "/qepa/counters": bytes(range(64))}
@@ -73,6 +77,14 @@ def test_a_label_shows_the_number_and_neither_patient_nor_key(tmp_path: Path) ->
     assert "0000002a" in drawn
     assert "patient" not in drawn
     assert drawn.count("<rect") > 200, "a QR code"
+
+
+@pytest.mark.parametrize("error", [termios.error(5, "Input/output error"), OSError(5, "gone"), SerialException("gone")])
+def test_a_port_that_is_unplugged_is_one_sentence_whatever_pyserial_calls_it(error: Exception) -> None:
+    with pytest.raises(ToolError, match="replug it"), Flasher("/dev/ttyUSB0")._translated():
+        raise error
+    with pytest.raises(ToolError, match="replug it"), BoardSession("/dev/ttyUSB0")._translated():
+        raise error
 
 
 def test_ports_are_never_guessed() -> None:

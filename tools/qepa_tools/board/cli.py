@@ -1,12 +1,9 @@
 """`qepa board`: flash, provision, dock, update, replace, doctor, inventory, virtual, and firmware bundles."""
 
-import contextlib
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,81 +12,39 @@ from rich.table import Table
 from ..board_budget.command import budget
 from ..errors import ToolError
 from ..firmware_build.cli import build, keygen, sign
-from .screen import Screen
+from . import options
+from .options import chosen_port, content
 
 app = typer.Typer(no_args_is_help=True, help="Wearable boards: flash, provision, dock, update, replace.")
 app.command()(build)
 app.command()(sign)
 app.command()(keygen)
 app.command()(budget)
-app.command()(budget)
 
 
-def _board_number(text: str) -> int:
-    """A board's number as labels and pages write it: hexadecimal."""
-    try:
-        number = int(text, 16)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 0xFFFFFFFF:
-        raise typer.BadParameter(f"{text} is no board number: up to 8 hexadecimal digits, as on its label")
-    return number
-
-
-PortOption = Annotated[str | None, typer.Option("--port", help="Serial port, rfc2217:// or socket:// URL.")]
-SerialOption = Annotated[str | None, typer.Option("--serial", help="USB serial number of the board.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-StationOption = Annotated[Path, typer.Option("--station", help="Settings of the key dock (TOML).")]
-DirectoryOption = Annotated[
-    Path | None, typer.Option("--boards", help="Folder of the inventory and of backups (default: QEPA_BOARDS).")
-]
-BoardOption = Annotated[int, typer.Option("--board", parser=_board_number, help="Number (hexadecimal).")]
-WaitOption = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for its first sample.")]
-LabelOption = Annotated[Path | None, typer.Option("--label", help="Write a label to print (SVG).")]
-
-
-def _fail(error: Exception | str) -> NoReturn:
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2)
-
-
-@contextlib.contextmanager
-def _screen(as_json: bool) -> Iterator[Screen]:
-    """The screen; a ToolError inside becomes one sentence and status 2."""
-    try:
-        with Screen(as_json=as_json) as screen:
-            yield screen
-    except ToolError as error:
-        _fail(error)
-    except ModuleNotFoundError as error:
-        _fail(f"{error.name} is missing: install the tools for boards (pip install 'qepa[board]').")
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it was.")
-
-
-def _port(port: str | None, serial_number: str | None) -> str:
-    from .ports import choose_port, serial_ports  # noqa: PLC0415  commands load only what they need
-
-    return choose_port(port, serial_number, serial_ports())
+_CA_TOO_YOUNG = (
+    "[yellow]The broker's authority is not valid in 1970, where a board's clock starts:[/] unless its boot.py sets the "
+    "clock, the board will refuse the broker."
+)
 
 
 @app.command()
 def flash(
     *,
-    port: PortOption = None,
-    serial: SerialOption = None,
+    port: options.Port = None,
+    serial: options.Serial = None,
     image: Annotated[Path | None, typer.Option(help="MicroPython for this chip (.bin).")] = None,
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of the image, from whom you trust.")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Firmware bundle (qepa board build).")] = None,
     profile: Annotated[str | None, typer.Option(help="Sensor set in hardware/wearable/pinmap.toml.")] = None,
     erase_keys: Annotated[bool, typer.Option("--erase-keys", help="Erase its files, after a backup.")] = False,
     passphrase_file: Annotated[Path | None, typer.Option(help="Seal the backup with what this file holds.")] = None,
-    wait: WaitOption = 20.0,
-    label: LabelOption = None,
-    directory: DirectoryOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    station: Annotated[Path | None, typer.Option(help="Settings of the key dock: whose bedside to ask.")] = None,
+    wait: options.Wait = 20.0,
+    label: options.Label = None,
+    directory: options.Directory = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write MicroPython and firmware; keys are backed up first and stay. Cut off, the same command goes on."""
     from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
@@ -97,41 +52,47 @@ def flash(
     from .flashing import FlashPlan, finish  # noqa: PLC0415
     from .flashing import flash as carry_out  # noqa: PLC0415
     from .inventory import Inventory  # noqa: PLC0415
+    from .station import load_station  # noqa: PLC0415
 
-    with _screen(as_json) as screen:
+    with options.screen(as_json) as screen:
         if (image is None) != (sha256 is None):
             raise ToolError("an image comes with its SHA-256: give both --image and --sha256.")
-        inventory = Inventory(directory)
+        inventory, settings = Inventory(directory), None if station is None else load_station(station)
         plan = FlashPlan(
-            port=_port(port, serial),
-            image=None if image is None else read_image(_read(image), sha256 or ""),
+            port=chosen_port(port, serial),
+            image=None if image is None else read_image(content(image), sha256 or ""),
             bundle=None if bundle is None else read_bundle(bundle),
             profile=profile,
             erase_keys=erase_keys,
             dry_run=dry_run,
-            passphrase=None if passphrase_file is None else _read(passphrase_file).decode().strip(),
+            passphrase=None if passphrase_file is None else content(passphrase_file).decode().strip(),
         )
         done = carry_out(plan, inventory, screen)
         if not dry_run and bundle is not None:
-            done |= finish(plan.port, done["chip"], inventory, screen, wait_s=wait, label=label)
+            done |= finish(plan.port, done["chip"], inventory, screen, wait_s=wait, label=label, station=settings)
         screen.result(done)
 
 
 @app.command()
 def provision(
     *,
-    station: StationOption,
-    board: BoardOption,
+    station: options.Station,
+    board: options.Number,
     patient: Annotated[str, typer.Option(help="Pseudonym of who wears it.")],
     gateway: Annotated[str, typer.Option(help="Gateway at that bedside.")],
+    suite: Annotated[str, typer.Option(help="Link masks: aes256, or otp while it has blocks.")] = "aes256",
+    patient_boards: Annotated[int, typer.Option(min=1, help="Boards that this patient wears, this one too.")] = 1,
+    broker_ca: Annotated[Path | None, typer.Option(help="TLS to the broker, by this authority (PEM).")] = None,
+    broker_user: Annotated[str | None, typer.Option(help="User at the broker.")] = None,
+    broker_password_file: Annotated[Path | None, typer.Option(help="Its password; else it is asked for.")] = None,
     renew: Annotated[bool, typer.Option("--renew", help="Also if it is provisioned: its end key ends.")] = False,
-    port: PortOption = None,
-    serial: SerialOption = None,
-    wait: WaitOption = 20.0,
-    label: LabelOption = None,
-    directory: DirectoryOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    port: options.Port = None,
+    serial: options.Serial = None,
+    wait: options.Wait = 20.0,
+    label: options.Label = None,
+    directory: options.Directory = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Enrol a board with the server and give it its identity, over the cable."""
     from .flashing import finish  # noqa: PLC0415
@@ -141,38 +102,47 @@ def provision(
     from .session import BoardSession  # noqa: PLC0415
     from .station import load_station  # noqa: PLC0415
 
-    with _screen(as_json) as screen:
-        inventory, chosen = Inventory(directory), _port(port, serial)
-        settings = load_station(station)
+    with options.screen(as_json) as screen:
+        inventory, chosen = Inventory(directory), chosen_port(port, serial)
+        enrolment = Enrolment(board, patient, gateway, renew, suite, patient_boards)
+        settings = load_station(station).with_broker(ca=broker_ca, user=broker_user, password_file=broker_password_file)
+        password = options.asked_password(settings.broker)
         with BoardSession(chosen) as session:
-            done = carry_out(session, settings, Enrolment(board, patient, gateway, renew), inventory, dry_run=dry_run)
+            done = carry_out(session, settings, enrolment, inventory, password=password, dry_run=dry_run)
+            if done["ca_too_young"]:
+                screen.say(_CA_TOO_YOUNG)
             screen.say(f"Board {board:08x} of {gateway}: {'would be' if dry_run else 'is'} enrolled.")
             session.reset()
         if not dry_run:
-            done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label)
+            done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label, station=settings)
         screen.result(done | {"dry_run": dry_run})
 
 
 @app.command()
 def dock(
     *,
-    station: StationOption,
-    pads: Annotated[int, typer.Option(min=1, max=1024, help="Key pads to load.")] = 64,
-    port: PortOption = None,
-    serial: SerialOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    station: options.Station,
+    pads: Annotated[int, typer.Option(min=0, help="Pads to load: link keys of 32 bytes.")] = 64,
+    blocks: Annotated[int, typer.Option(min=0, help="One-time blocks to load, for alerts and suite otp.")] = 0,
+    block_bytes: Annotated[int, typer.Option(help="Bytes of a block, at most a key of Alice's KME.")] = 1024,
+    port: options.Port = None,
+    serial: options.Serial = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Load pads of quantum key from Alice's key management entity onto a board, over the cable."""
-    from .provisioning import load_pads  # noqa: PLC0415
+    """Load quantum key from Alice's key management entity onto a board, over the cable."""
+    from .provisioning import KeyLoad, load_keys  # noqa: PLC0415
     from .session import BoardSession  # noqa: PLC0415
     from .station import load_station  # noqa: PLC0415
 
-    with _screen(as_json) as screen, BoardSession(_port(port, serial)) as session:
-        done = load_pads(session, load_station(station), pads, dry_run=dry_run)
-        session.reset()
-        before, after = done["pads_before"], done.get("pads", done["pads_before"])
-        screen.say(f"Board {done['board']:08x}: {before} pads before, {after} now.")
+    with options.screen(as_json) as screen:
+        load, settings = KeyLoad(pads=pads, blocks=blocks, block_bytes=block_bytes), load_station(station)
+        with BoardSession(chosen_port(port, serial)) as session:
+            done = load_keys(session, settings, load, dry_run=dry_run)
+            session.reset()
+        for key, what in (("pads", "pads"), ("block_bytes", "bytes of one-time blocks")):
+            before = done[f"{key}_before"]
+            screen.say(f"Board {done['board']:08x}: {before:,} {what} before, {done.get(key, before):,} now.")
         screen.result(done | {"dry_run": dry_run})
 
 
@@ -180,11 +150,11 @@ def dock(
 def update(
     bundle: Annotated[Path, typer.Argument(help="Signed firmware bundle.")],
     *,
-    port: PortOption = None,
-    serial: SerialOption = None,
-    directory: DirectoryOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    port: options.Port = None,
+    serial: options.Serial = None,
+    directory: options.Directory = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Send a signed release into the slot not in use; the board tries it, and goes back if it does not work."""
     from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
@@ -192,7 +162,7 @@ def update(
     from .session import BoardSession  # noqa: PLC0415
     from .updating import update as carry_out  # noqa: PLC0415
 
-    with _screen(as_json) as screen, BoardSession(_port(port, serial)) as session:
+    with options.screen(as_json) as screen, BoardSession(chosen_port(port, serial)) as session:
         chip = session.who()["id"]
         done = carry_out(session, read_bundle(bundle), screen, dry_run=dry_run)
         session.reset()
@@ -206,17 +176,17 @@ def update(
 
 @app.command()
 def replace(
-    old: Annotated[int, typer.Argument(parser=_board_number, help="Number of the broken board.")],
-    new: Annotated[int, typer.Argument(parser=_board_number, help="Number for the new one, which is attached.")],
+    old: Annotated[int, typer.Argument(parser=options.board_number, help="Number of the broken board.")],
+    new: Annotated[int, typer.Argument(parser=options.board_number, help="Number for the new one, which is attached.")],
     *,
-    station: StationOption,
-    port: PortOption = None,
-    serial: SerialOption = None,
-    wait: WaitOption = 20.0,
-    label: LabelOption = None,
-    directory: DirectoryOption = None,
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
+    station: options.Station,
+    port: options.Port = None,
+    serial: options.Serial = None,
+    wait: options.Wait = 20.0,
+    label: options.Label = None,
+    directory: options.Directory = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Give a broken board's patient a new board; the old one's key ends, and no counter is copied."""
     from .flashing import finish  # noqa: PLC0415
@@ -225,29 +195,29 @@ def replace(
     from .session import BoardSession  # noqa: PLC0415
     from .station import load_station  # noqa: PLC0415
 
-    with _screen(as_json) as screen:
+    with options.screen(as_json) as screen:
         inventory = Inventory(directory)
         known = inventory.by_number(old)
         if known is None:
             raise ToolError(
                 f"board {old:08x} is not in the inventory in {inventory.directory}: was it provisioned there?"
             )
-        settings, chosen = load_station(station), _port(port, serial)
+        settings, chosen = load_station(station), chosen_port(port, serial)
         with BoardSession(chosen) as session:
             done = replace_board(session, settings, known, new, inventory, screen, dry_run=dry_run)
             session.reset()
         if not dry_run:
-            done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label)
+            done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label, station=settings)
         screen.result(done | {"dry_run": dry_run})
 
 
 @app.command()
 def doctor(
     *,
-    port: PortOption = None,
-    serial: SerialOption = None,
-    directory: DirectoryOption = None,
-    as_json: JsonOption = False,
+    port: options.Port = None,
+    serial: options.Serial = None,
+    directory: options.Directory = None,
+    as_json: options.Json = False,
 ) -> None:
     """Say what is wrong with this machine as a flasher and, with a port, with a board. Ends with 1 if something is."""
     from .examination import WRONG, examine_board, examine_machine  # noqa: PLC0415
@@ -255,10 +225,10 @@ def doctor(
     from .ports import serial_ports  # noqa: PLC0415
     from .session import BoardSession  # noqa: PLC0415
 
-    with _screen(as_json) as screen:
+    with options.screen(as_json) as screen:
         findings = list(examine_machine(Inventory(directory)))
         if port or serial or len(serial_ports()) == 1:
-            with BoardSession(_port(port, serial)) as session:
+            with BoardSession(chosen_port(port, serial)) as session:
                 findings += examine_board(session)
                 session.reset()
         screen.result({"findings": [asdict(finding) for finding in findings]})
@@ -272,11 +242,11 @@ def doctor(
 
 
 @app.command()
-def inventory(*, directory: DirectoryOption = None, as_json: JsonOption = False) -> None:
+def inventory(*, directory: options.Directory = None, as_json: options.Json = False) -> None:
     """List the boards that were flashed or provisioned from here."""
     from .inventory import Inventory  # noqa: PLC0415
 
-    with _screen(as_json) as screen:
+    with options.screen(as_json) as screen:
         boards = Inventory(directory).boards()
         screen.result({"boards": [asdict(board) for board in boards]})
     if as_json:
@@ -301,20 +271,13 @@ def virtual(
     blank: Annotated[bool, typer.Option("--blank", help="New ones come without MicroPython.")] = False,
     heap_kb: Annotated[int, typer.Option(min=64, help="Heap of the unix port, in kB.")] = 160,
     rfc2217: Annotated[bool, typer.Option("--rfc2217", help="Serve RFC 2217 with DTR and RTS (slow).")] = False,
-    as_json: JsonOption = False,
+    as_json: options.Json = False,
 ) -> None:
     """Virtual boards behind pseudo-terminals, until Ctrl-C; every other command runs against them."""
     from .virtual import VirtualPlan, run_virtual  # noqa: PLC0415
 
-    with _screen(as_json):
+    with options.screen(as_json):
         plan = VirtualPlan(
             kind=kind, count=count, directory=directory, chip=chip, blank=blank, rfc2217=rfc2217, heap_kb=heap_kb
         )
         run_virtual(plan, as_json=as_json)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error

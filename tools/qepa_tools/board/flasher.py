@@ -13,10 +13,10 @@ from typing import Any
 from esptool.cmds import attach_flash, detect_chip, reset_chip, run_stub, verify_flash, write_flash
 from esptool.logger import EspLog, EsptoolLogger
 from esptool.util import FatalError
-from serial import SerialException
 
 from ..errors import ToolError
 from .esp_image import PARTITION_TABLE, PARTITION_TABLE_BYTES, FirmwareImage, Partition, parse_partitions
+from .ports import GONE
 
 Step = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much is done."""
@@ -146,7 +146,7 @@ class Flasher:
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 yield
-        except (FatalError, SerialException, OSError, EOFError) as error:
+        except (FatalError, EOFError, *GONE) as error:
             reason = str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
             raise FlashError(
                 f"the chip at {self._port} does not take it ({reason}): replug it, hold BOOT if it has no auto-reset, "

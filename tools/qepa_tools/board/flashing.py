@@ -17,6 +17,7 @@ from .label import write_label
 from .pinmap import PinMap
 from .screen import Screen
 from .session import BoardError, BoardSession
+from .station import StationConfig
 
 _START_S = 20.0
 _NO_ROM = (
@@ -180,12 +181,19 @@ def _installation_line(bundle: Bundle, changes: Installation) -> str:
 
 
 def finish(
-    port: str, chip: str, inventory: Inventory, screen: Screen, *, wait_s: float, label: Path | None
+    port: str,
+    chip: str,
+    inventory: Inventory,
+    screen: Screen,
+    *,
+    wait_s: float,
+    label: Path | None,
+    station: StationConfig | None = None,
 ) -> dict[str, Any]:
-    """Wait for the board to sample and write its label; returns what came of it."""
+    """Wait for the board's first sample and write its label; returns what came of it."""
     done: dict[str, Any] = {}
     if wait_s > 0:
-        running = watch_start(port, wait_s)
+        running = watch_start(port, wait_s, station)
         done["running"] = running.record
         screen.say(f"Board: {running.summary}.")
     if label is not None:

@@ -22,7 +22,8 @@ DIRECTORY_VARIABLE = "QEPA_BOARDS"
 class KnownBoard:
     """One board. ``id`` is its chip's own (hexadecimal); ``board`` its number once it is provisioned.
 
-    ``patient`` is the pseudonym it was enrolled for; ``replaced_by`` the number of the board that took its place.
+    ``patient`` is the pseudonym it was enrolled for; ``replaced_by`` the number of the board that took its place;
+    ``suite`` and ``patient_boards`` as it was provisioned with.
     """
 
     id: str
@@ -32,6 +33,8 @@ class KnownBoard:
     version: int = 0
     gateway: str = ""
     patient: str = ""
+    suite: str = "aes256"
+    patient_boards: int = 1
     image_sha256: str = ""
     replaced_by: int | None = None
     seen_s: int = 0

@@ -1,10 +1,15 @@
 """Which serial port: named by the user, by a board's serial number, or the only one there is. Never a guess."""
 
+import termios
 from dataclasses import dataclass
 
+from serial import SerialException
 from serial.tools.list_ports import comports
 
 from ..errors import ToolError
+
+GONE: tuple[type[Exception], ...] = (SerialException, OSError, termios.error)
+"""What pyserial raises for a port that is unplugged while it is used; termios' own error is no OSError."""
 
 # USB vendors of boards: Espressif, and the bridges on development boards (Silicon Labs, WCH, FTDI)
 _VENDORS = {0x303A: "Espressif", 0x10C4: "Silicon Labs", 0x1A86: "WCH", 0x0403: "FTDI"}

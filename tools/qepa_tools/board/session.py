@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from mpremote.transport import TransportError, TransportExecError
 from mpremote.transport_serial import SerialTransport
-from serial import SerialException
 
 from ..errors import ToolError
+from .ports import GONE
 
 Progress = Callable[[int], None]
 """Told how many more bytes are done."""
@@ -220,7 +220,7 @@ class BoardSession:
         self._reset()
         try:
             lines = _listen(self._opened(), deadline, until)
-        except (SerialException, OSError):  # a port of the chip's own goes and comes with it
+        except GONE:  # a port of the chip's own goes and comes with it
             self.__exit__(None, None, None)
             time.sleep(1.0)
             return console_lines(self.port, deadline - time.monotonic(), until=until)
@@ -251,7 +251,7 @@ class BoardSession:
         except TransportExecError as error:
             last = str(error.error_output).strip().splitlines()[-1:] or ["no traceback"]
             raise BoardError(f"the board at {self.port} raised {last[0]}") from None
-        except (TransportError, SerialException, OSError, struct.error, TypeError) as error:
+        except (TransportError, struct.error, TypeError, *GONE) as error:
             raise BoardError(f"the board at {self.port} does not answer ({_reason(error)}): replug it.") from None
 
 
@@ -275,7 +275,7 @@ def console_lines(port: str, seconds: float, *, until: Callable[[str], bool] = l
             return _listen(transport, deadline, until)
         finally:
             transport.close()
-    except (TransportError, SerialException, OSError) as error:
+    except (TransportError, *GONE) as error:
         raise BoardError(f"the board at {port} cannot be listened to ({_reason(error)}): replug it.") from None
 
 

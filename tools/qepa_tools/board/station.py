@@ -5,9 +5,11 @@ import tomllib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self, TypeVar
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qepa_qkd.errors import QkdError
@@ -15,23 +17,33 @@ from qepa_qkd.kme_client import KmeClient
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Certificate, Identity, verify_certificate
 
-from ..dock import BoardSettings, Dock
+from ..dock import BoardSettings, BrokerAccess, Dock
 from ..errors import ToolError
 from ..firmware_build.signing import public_key
+from .bedside import Bedside, open_bedside
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 _HTTP_TIMEOUT_S = 30.0
+_LONGEST_CA, _LONGEST_PASSWORD = 8192, 128  # characters, firmware/qepa_board/keys/identity.py
+_DAY_S = 86400
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Section = TypeVar("Section", bound=_Section)
+
+
 class Broker(_Section):
-    """The broker that boards connect to."""
+    """The broker that boards connect to. ``ca``: PEM; with it boards speak TLS, and only to who has its signature."""
 
     host: str = Field(min_length=1, max_length=255)
     port: Port = 1883
+    ca: Path | None = None
+    name: str | None = Field(default=None, min_length=1, max_length=255)
+    user: str | None = Field(default=None, min_length=1, max_length=64)
+    password_file: Path | None = None
 
 
 class Kme(_Section):
@@ -43,8 +55,20 @@ class Kme(_Section):
     key: Path
 
 
+class BedsideAddress(_Section):
+    """A gateway's bedside API. ``token_file``: its token, which it does not ask for on its own machine."""
+
+    url: str = Field(pattern=r"^https?://")
+    token_file: Path | None = None
+
+    def open(self) -> Bedside:
+        """Ready to be asked. Raises ToolError."""
+        token = None if self.token_file is None else _text(self.token_file).strip()
+        return open_bedside(self.url, token)
+
+
 class StationConfig(_Section):
-    """Everything in the file; relative paths are relative to it. ``kme`` is by gateway."""
+    """Everything in the file; relative paths are relative to it. ``kme`` and ``bedside`` are by gateway."""
 
     server: str
     identity: Path
@@ -55,11 +79,68 @@ class StationConfig(_Section):
     mains_hz: int = Field(default=50, ge=50, le=60)
     rekey_s: int = Field(default=30, ge=1, le=604800)
     kme: dict[str, Kme] = Field(default_factory=dict)
+    bedside: dict[str, BedsideAddress] = Field(default_factory=dict)
 
-    def settings(self, fs_hz: int) -> BoardSettings:
-        """What boards are told, with an ECG of ``fs_hz``. Raises ToolError."""
+    def settings(self, fs_hz: int, suite: str = "aes256", *, password: str | None = None) -> BoardSettings:
+        """What boards are told; ``password`` is the broker's, if no file has it. Raises ToolError."""
         root = None if self.firmware_key is None else public_key(self.firmware_key).hex()
-        return BoardSettings(self.broker.host, self.broker.port, fs_hz, self.mains_hz, self.rekey_s, root)
+        broker = self.broker
+        ca = None if broker.ca is None else ca_pem(broker.ca)
+        access = BrokerAccess(user=broker.user, password=_password(broker, password), ca=ca, name=broker.name)
+        return BoardSettings(
+            broker.host, broker.port, fs_hz, self.mains_hz, self.rekey_s, root, suite=suite, broker=access
+        )
+
+    def with_broker(self, **changes: object) -> Self:
+        """The same with another way to the broker, for what is None as before."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        return self.model_copy(update={"broker": self.broker.model_copy(update=given)})
+
+
+def ca_pem(path: Path) -> str:
+    """The certificates in a PEM file and nothing else of it, as boards are given them.
+
+    Raises ToolError for one that is no authority's, or for more than a board takes.
+    """
+    try:
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        for certificate in certificates:
+            if not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
+                raise ToolError(f"{path}: {certificate.subject.rfc4514_string()} is no authority: give its issuer.")
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise ToolError(f"{path} is not the certificate of an authority in PEM.") from error
+    text = "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
+    if len(text) > _LONGEST_CA:
+        raise ToolError(f"{path} has {len(text)} characters, a board takes {_LONGEST_CA}: leave only what is needed.")
+    return text
+
+
+def begins_after_1970(ca: str) -> bool:
+    """Whether a board whose clock nobody sets refuses an authority in PEM (qepa_board/transport/broker_tls.py)."""
+    return any(each.not_valid_before_utc.timestamp() > _DAY_S for each in x509.load_pem_x509_certificates(ca.encode()))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ToolError(f"{path} cannot be read ({type(error).__name__}).") from error
+
+
+def _password(broker: Broker, password: str | None) -> str | None:
+    if broker.password_file is not None:
+        password = _text(broker.password_file).rstrip("\r\n")
+    if broker.user is None and password is None:
+        return None
+    if broker.user is None:
+        raise ToolError("a broker's password goes with a user: name one.")
+    if password is None:
+        raise ToolError(f"the broker's user {broker.user} has no password: put it into a file, and name that.")
+    if not 0 < len(password) <= _LONGEST_PASSWORD:
+        raise ToolError(f"a broker's password has 1 to {_LONGEST_PASSWORD} characters.")
+    return password
 
 
 def load_station(path: Path) -> StationConfig:
@@ -72,18 +153,20 @@ def load_station(path: Path) -> StationConfig:
     except ValidationError as error:
         first = error.errors()[0]
         raise ToolError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error
-    base = path.parent
-    changes: dict[str, object] = {name: base / getattr(config, name) for name in _PATHS}
-    if config.firmware_key is not None:
-        changes["firmware_key"] = base / config.firmware_key
-    changes["kme"] = {
-        name: kme.model_copy(update={each: base / getattr(kme, each) for each in ("ca", "cert", "key")})
-        for name, kme in config.kme.items()
-    }
-    return config.model_copy(update=changes)
+    return _resolved(config, path.parent)
 
 
-_PATHS = ("identity", "root_key", "server_certificate")
+def _resolved(section: Section, base: Path) -> Section:
+    """The section with its relative paths below ``base``, and those of sections in it."""
+    changes: dict[str, object] = {}
+    for name, value in section:
+        if isinstance(value, Path):
+            changes[name] = base / value
+        elif isinstance(value, _Section):
+            changes[name] = _resolved(value, base)
+        elif isinstance(value, dict):
+            changes[name] = {key: _resolved(each, base) for key, each in value.items()}
+    return section.model_copy(update=changes)
 
 
 @asynccontextmanager

@@ -1,5 +1,5 @@
 """The key dock: enrols boards and loads quantum keys onto them over USB."""
 
-from .dock import BoardSettings, BoardStatus, Cradle, Dock
+from .dock import BoardSettings, BoardStatus, BrokerAccess, Cradle, Dock
 
-__all__ = ["BoardSettings", "BoardStatus", "Cradle", "Dock"]
+__all__ = ["BoardSettings", "BoardStatus", "BrokerAccess", "Cradle", "Dock"]

@@ -6,8 +6,8 @@ neither. What reaches the board goes over USB only: calls on the board's own REP
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -37,6 +37,7 @@ from qepa_wire.primitives import sha256
 from ..errors import ToolError
 
 KEY_BITS = 256
+_CALL_BYTES = 4096
 Reply = TypeVar("Reply", EnrolmentReply, RetirementReply)
 
 
@@ -56,6 +57,29 @@ class QuantumKeys(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAccess:
+    """How a board gets past the broker's door; lengths as firmware/qepa_board/keys/identity.py takes them.
+
+    ``ca``: PEM of the authorities that may have signed the broker's certificate, None for no TLS; ``name``: what that
+    certificate must say, if it is not the broker's host.
+    """
+
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    name: str | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As identity.json has it beside host and port."""
+        login = {"user": self.user, "password": self.password}
+        record: dict[str, Any] = {name: value for name, value in login.items() if value is not None}
+        if self.ca is not None:
+            record["tls"] = {"ca": self.ca} | ({} if self.name is None else {"name": self.name})
+        return record
+
+
 @dataclass(frozen=True, slots=True)
 class BoardSettings:
     """What a board is told besides its keys."""
@@ -69,6 +93,7 @@ class BoardSettings:
     """HSS public key (hexadecimal) of who signs its updates; without it the board takes none."""
     suite: str = "aes256"
     """Link masks of its vectors: from the link key (`aes256`), or one-time bytes while it has some (`otp`)."""
+    broker: BrokerAccess = BrokerAccess()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +153,7 @@ class Dock:
         provision = {
             "board": board,
             "gateway": gateway,
-            "broker": {"host": settings.broker_host, "port": settings.broker_port},
+            "broker": {"host": settings.broker_host, "port": settings.broker_port} | settings.broker.record,
             "fs_hz": settings.fs_hz,
             "mains_hz": settings.mains_hz,
             "rekey_s": settings.rekey_s,
@@ -160,7 +185,8 @@ class Dock:
     async def load(self, cradle: Cradle, gateway: str, pads: int) -> None:
         """Take ``pads`` keys for ``gateway`` from Alice's KME and write them to the board in the cradle."""
         keys = await self._kmes[gateway].enc_keys(gateway, pads, KEY_BITS)
-        await _call(cradle, f"load({b''.join(key.key_id.bytes + key.value for key in keys).hex()!r})")
+        for data in _pieces(keys, KEY_BITS // 8):
+            await _call(cradle, f"load({data.hex()!r})")
 
     async def load_blocks(self, cradle: Cradle, gateway: str, blocks: int, n_bytes: int) -> None:
         """Take ``blocks`` keys of ``n_bytes`` for ``gateway`` and write them to the board as one-time blocks.
@@ -168,8 +194,8 @@ class Dock:
         ``n_bytes`` is 64 to 4096, and at most what the KME hands out as one key.
         """
         keys = await self._kmes[gateway].enc_keys(gateway, blocks, 8 * n_bytes)
-        data = b"".join(key.key_id.bytes + key.value for key in keys)
-        await _call(cradle, f"load_blocks({data.hex()!r}, {n_bytes})")
+        for data in _pieces(keys, n_bytes):
+            await _call(cradle, f"load_blocks({data.hex()!r}, {n_bytes})")
 
     async def _post_enrolment(self, request: EnrolmentRequest) -> EnrolmentReply:
         body = request.model_dump_json().encode()
@@ -192,6 +218,13 @@ class Dock:
         except (ValidationError, UplinkError) as error:
             raise ToolError(f"asked to {what}, the server sent an answer that is not its own") from error
         return answer.body
+
+
+def _pieces(keys: list[QkdKey], n_bytes: int) -> Iterator[bytes]:
+    """The keys with their key_IDs, as many a call as a board has memory for: a literal takes a few times its length."""
+    each = max(1, _CALL_BYTES // n_bytes)
+    for start in range(0, len(keys), each):
+        yield b"".join(key.key_id.bytes + key.value for key in keys[start : start + each])
 
 
 def _parsed(model: type[Reply], body: bytes, board: int) -> Reply:
