@@ -203,8 +203,9 @@ def replace(
                 f"board {old:08x} is not in the inventory in {inventory.directory}: was it provisioned there?"
             )
         settings, chosen = load_station(station), chosen_port(port, serial)
+        password = options.asked_password(settings.broker)
         with BoardSession(chosen) as session:
-            done = replace_board(session, settings, known, new, inventory, screen, dry_run=dry_run)
+            done = replace_board(session, settings, known, new, inventory, screen, password=password, dry_run=dry_run)
             session.reset()
         if not dry_run:
             done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label, station=settings)

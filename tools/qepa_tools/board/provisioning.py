@@ -173,13 +173,14 @@ def replace_board(
     inventory: Inventory,
     screen: Screen,
     *,
+    password: str | None = None,
     dry_run: bool = False,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> dict[str, Any]:
     """Give the board in the cradle the patient and settings of ``old``, under the number ``new``; retire ``old``.
 
     No key is copied from the old board: the new one has its own number, end key and counters. The new board comes
-    first; cut in between, the same command goes on. Raises ToolError.
+    first; cut in between, the same command goes on. ``password`` as of provision(). Raises ToolError.
     """
     if old.board is None or not old.patient:
         raise ToolError(
@@ -197,7 +198,7 @@ def replace_board(
         return done
     if not status["provisioned"]:
         enrolment = Enrolment(new, old.patient, old.gateway, suite=old.suite, patient_boards=old.patient_boards)
-        provision(session, station, enrolment, inventory, transport=transport)
+        provision(session, station, enrolment, inventory, password=password, transport=transport)
         screen.say(f"Board {new:08x} is enrolled in place of {old.board:08x}.")
 
     async def retire() -> None:
