@@ -248,6 +248,26 @@ async def test_time_tags_on_a_drifting_clock_make_the_same_keys(link: Link) -> N
         assert [k.value for k in mine] == [k.value for k in theirs]
 
 
+def agree_on_a_secret(directory: Path) -> None:
+    """Replace the ends' initial secret by one of a key exchange, as `qepa link secret` makes it."""
+
+    def secret(command: str, *names: str, role: str) -> None:
+        files = [name if name.startswith("--") else str(directory / name) for name in names]
+        config = ["--config", str(directory / f"{role}.toml")]
+        subprocess.run(
+            [sys.executable, "-m", "qepa_tools.cli", "link", "secret", command, *files, *config],
+            check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+
+    for role in ("alice", "bob"):
+        edit(directory / f"{role}.toml", 'link = "gw-1"', 'link = "gw-1"\nauthentication_origin = "pqc"')
+        (directory / role / "initial.secret").unlink()
+        secret("identity", f"{role}.pub", role=role)
+    secret("offer", "offer", role="bob")
+    secret("answer", "offer", "answer", "--peer", "bob.pub", role="alice")
+    secret("accept", "answer", "--peer", "alice.pub", role="bob")
+
+
 async def test_over_a_serial_line_with_garbage_on_it_they_make_keys_and_go_on_when_one_end_is_killed(
     tmp_path: Path,
 ) -> None:
@@ -257,10 +277,12 @@ async def test_over_a_serial_line_with_garbage_on_it_they_make_keys_and_go_on_wh
         return data + fate.randbytes(30) if fate.random() < 0.002 else data
 
     link = Link(tmp_path, channel=("serial:lines/alice@4000000", "serial:lines/bob@4000000"))
+    agree_on_a_secret(tmp_path)
     with NullModem((tmp_path / "lines/alice", tmp_path / "lines/bob"), bits_per_s=4_000_000, spoil=spoil):
         try:
             link.start_all()
-            await link.until_blocks(1)
+            extension = await link.until_blocks(1)
+            assert (extension["initial_secret"], extension["authentication"]) == ("pqc", "computational")
             link.kill("bob")
             link.start("bob")
             await link.until_blocks(1, role="bob")

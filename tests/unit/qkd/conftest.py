@@ -1,6 +1,5 @@
 """A link without processes: bench optics, both distillers and both stores, messages passed by hand."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,8 @@ class MemoryLink:
         self.settings = settings
         self.optics = OpticalBench(bench, PulseSettings(), np.random.default_rng(seed))
         self.offset = bench.slot_offset
-        self.secret = InitialSecret.parse(os.urandom(4096))
+        self.random_bytes = np.random.default_rng([seed, 1]).bytes  # a block that fails, fails again
+        self.secret = InitialSecret.parse(self.random_bytes(4096))
         self.signer = MLDSA65PrivateKey.generate()
         self.vaults = {
             role: Vault(directory / f"{role}.db", directory / f"{role}.kek", self.secret, is_alice=role == "alice")
@@ -51,7 +51,7 @@ class MemoryLink:
 
     def connect(self) -> None:
         alice, bob = (
-            Environment(self.settings, self.vaults[role], self.signer, os.urandom, lambda: 1.7e9)
+            Environment(self.settings, self.vaults[role], self.signer, self.random_bytes, lambda: 1.7e9)
             for role in ("alice", "bob")
         )
         self.alice = AliceDistiller(alice)
