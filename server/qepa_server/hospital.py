@@ -26,8 +26,10 @@ from qepa_uplink.messages import (
 from qepa_wire.errors import WireError
 from qepa_wire.keys import COHORT_CHECK, KEY_BYTES, derive
 from qepa_wire.payloads import care_consent
+from qepa_wire.primitives import sha256
 
 from .audit import chain
+from .audit.seals import Sealer
 from .care.alarms import AlarmLog
 from .care.care_keys import CareKeys
 from .care.consents import ConsentDesk
@@ -99,7 +101,8 @@ class Hospital:
         self._model_again: dict[str, _Repetition] = {}
         self._welcomed_ms: dict[str, int] = {}
         self._told: dict[str, tuple[Adopted, ...]] = {}
-        cohort_key = _cohort_key(store, vault, random_bytes)
+        Sealer(identity).install(store, clock_ms())
+        cohort_key = _cohort_key(store, vault, random_bytes, clock_ms())
         self._release_first_model()
         self.hub = GatewayHub(store=store, identity=identity, root_key=root_key, clock_ms=clock_ms, send=send)
         self.enrolment = EnrolmentDesk(
@@ -343,6 +346,7 @@ class Hospital:
             )
             envelope = self.registry.prepare(model, 0)
             with self.store.write() as connection:
+                chain.append(connection, self.clock_ms(), "key.model", sha256=sha256(self.registry.model_root).hex())
                 self.registry.release(connection, model, envelope, 0, self.clock_ms())
             self.registry.adopt(model, envelope)
         current, learning = self.registry.current, self.config.learning
@@ -355,18 +359,21 @@ class Hospital:
             raise ServerError("model", "the stored model has another shape than [learning] asks for")
 
 
-def _cohort_key(store: Store, vault: Vault, random_bytes: Callable[[int], bytes]) -> bytes:
+def _cohort_key(store: Store, vault: Vault, random_bytes: Callable[[int], bytes], now_ms: int) -> bytes:
     """Return the cohort key; make it at the first start."""
     with store.write() as connection:
         sealed = connection.execute(select(settings.c.value).where(settings.c.key == _COHORT_KEY)).scalar()
         if sealed is None:
             key = random_bytes(KEY_BYTES)
             connection.execute(insert(settings).values(key=_COHORT_KEY, value=vault.seal(key, _COHORT_KEY)))
+            chain.append(connection, now_ms, "key.cohort")
             return key
     return vault.open_sealed(sealed, _COHORT_KEY)
 
 
-def audit_length(hospital: Hospital) -> int:
-    """Number of audit entries after verifying them all; raises AuditError."""
+def audit_head(hospital: Hospital) -> str:
+    """Return the audit log's head as SEQ:HASH after verifying the chain; raises AuditError."""
     with hospital.store.read() as connection:
-        return chain.verify(connection)
+        chain.verify(connection)
+        head = chain.head(connection)
+    return f"{head.seq}:{head.hash.hex()}"

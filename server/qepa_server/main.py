@@ -22,7 +22,7 @@ from qepa_wire.errors import WireError
 from .api.app import create_app
 from .config import ServerConfig, load
 from .errors import ConfigError, ServerError
-from .hospital import Hospital, audit_length
+from .hospital import Hospital, audit_head
 from .mqtt import BrokerLink
 from .registry.models import signatures_used
 from .registry.signer import HssSigner
@@ -75,7 +75,7 @@ async def _run(path: Path) -> int:
             clock_ms=now_ms,
             send=link.send,
         )
-        _LOG.info("%d audit entries verified", audit_length(hospital))
+        _LOG.info("audit log verified; note its head elsewhere: %s", audit_head(hospital))
         await _serve(config, hospital, link, listener)
     return EXIT_OK
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .audit.cli import app as audit_app
 from .board.cli import app as board_app
 from .errors import ToolError
 from .kme.cli import app as kme_app
@@ -26,6 +27,7 @@ app.add_typer(link_app, name="link")
 app.add_typer(board_app, name="board")
 app.add_typer(kme_app, name="kme")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(audit_app, name="audit")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]

@@ -20,7 +20,8 @@ class Head:
     hash: bytes
 
 
-def _entry_hash(previous: bytes, seq: int, at_ms: int, event: str, detail: str) -> bytes:
+def entry_hash(previous: bytes, seq: int, at_ms: int, event: str, detail: str) -> bytes:
+    """Return the hash of an entry after one with hash ``previous``; ``detail`` is JSON text."""
     record = json.dumps([seq, at_ms, event, detail], separators=(",", ":")).encode()
     return hashlib.sha256(b"qepa/1/audit" + previous + record).digest()
 
@@ -35,7 +36,7 @@ def append(connection: Connection, at_ms: int, event: str, **detail: str | int |
     """Add an entry in the transaction of what it records. No secrets in ``detail``."""
     last = head(connection)
     text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
-    digest = _entry_hash(last.hash, last.seq + 1, at_ms, event, text)
+    digest = entry_hash(last.hash, last.seq + 1, at_ms, event, text)
     connection.execute(insert(audit).values(seq=last.seq + 1, at_ms=at_ms, event=event, detail=text, hash=digest))
 
 
@@ -49,7 +50,7 @@ def verify(connection: Connection, expected: Head | None = None) -> int:
         count += 1
         if row.seq != count:
             raise AuditError("audit", f"entry {count} is missing")
-        if row.hash != _entry_hash(previous, row.seq, row.at_ms, row.event, row.detail):
+        if row.hash != entry_hash(previous, row.seq, row.at_ms, row.event, row.detail):
             raise AuditError("audit", f"entry {count} was altered")
         if expected is not None and count == expected.seq and row.hash != expected.hash:
             raise AuditError("audit", f"entry {count} is not the one that was noted")

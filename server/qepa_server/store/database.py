@@ -2,7 +2,8 @@
 
 import fcntl
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Store:
-    """One open database. Only one process may hold a folder: two would sign and count twice."""
+    """One open database. Only one process may hold a folder: two would sign and count twice.
+
+    ``before_commit(connection)`` is called at the end of each transaction, inside it.
+    """
 
     def __init__(self, engine: Engine, lock: int) -> None:
         self._engine = engine
         self._lock = lock
+        self.before_commit: Callable[[Connection], None] | None = None
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -49,9 +54,13 @@ class Store:
             raise StoreError("store", f"cannot open the database {path}: {type(error).__name__}") from error
         return cls(engine, lock)
 
-    def write(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
         """A transaction: durable when the block has ended, undone if it raises."""
-        return self._engine.begin()
+        with self._engine.begin() as connection:
+            yield connection
+            if self.before_commit is not None:
+                self.before_commit(connection)
 
     def read(self) -> AbstractContextManager[Connection]:
         """A connection to read from."""

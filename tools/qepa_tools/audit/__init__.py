@@ -1,0 +1,1 @@
+"""The audit log outside of the server: read, exported, countersigned, verified."""
