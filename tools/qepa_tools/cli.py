@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .attacks.cli import attack
 from .audit.cli import app as audit_app
 from .board.cli import app as board_app
 from .errors import ToolError
@@ -28,6 +29,9 @@ app.add_typer(board_app, name="board")
 app.add_typer(kme_app, name="kme")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
+simulate_app = typer.Typer(no_args_is_help=True, help="What no bench can show, simulated and labelled as such.")
+simulate_app.command("attack")(attack)
+app.add_typer(simulate_app, name="simulate")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]

@@ -1,10 +1,12 @@
 """The simulated attacks: the batch learner is the board's, wards hold no held-out person, attacks do what they say."""
 
+import json
 from array import array
 from itertools import chain
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from qepa_board.learning.features import N_FEATURES
 from qepa_board.learning.learn import Learner
@@ -13,8 +15,10 @@ from qepa_server.robust.choice import Rule
 from qepa_server.robust.watch import WatchSettings
 from qepa_tools.attacks.attackers import SENDS, Attack
 from qepa_tools.attacks.batch_learning import WORDS, local_updates
+from qepa_tools.attacks.lying_gateway import lying_gateway
 from qepa_tools.attacks.study import Scenario, StudySettings, Watched, run_study, scenarios
 from qepa_tools.attacks.ward import synthetic_ward
+from qepa_tools.cli import app
 
 
 def test_the_batch_learner_gives_the_boards_integers():
@@ -87,3 +91,26 @@ def test_every_attack_meets_every_rule():
     wanted = scenarios(Attack, [0.1, 0.3], list(Rule))
     assert len(wanted) == (1 + 5 * 2) * (len(Rule) + 3)
     assert len({(s.attack, s.share, s.defence) for s in wanted}) == len(wanted)
+
+
+def test_a_lying_gateway_never_opens_a_sum_and_is_named():
+    results = {result.lie: result for result in lying_gateway(24, seed=3)}
+    assert results.pop("none").opened == 24
+    for result in results.values():
+        assert (result.opened, sum(result.reasons.values())) == (0, 24), result
+        assert result.blamed_in_round is not None, result
+    assert set(results["alters a word and guesses checks"].reasons) == {"check"}
+    assert set(results["lists a board that is not there"].reasons) == {"board"}
+
+
+def test_the_command_prints_a_labelled_record_and_draws(tmp_path):
+    options = ["--synthetic", "--patients", "24", "--gateways", "1", "--rounds", "2", "--shares", "25", "--json"]
+    result = CliRunner().invoke(app, ["simulate", "attack", *options, "--plot", str(tmp_path / "a.png")])
+    found = json.loads(result.stdout)
+    assert found["simulated"] is True
+    assert found["data"] == "synthetic beats"
+    assert len(found["scenarios"]) == 6 * (len(Rule) + 3)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    for shares in ("x", "0", "60"):
+        refused = CliRunner().invoke(app, ["simulate", "attack", "--synthetic", "--shares", shares])
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
