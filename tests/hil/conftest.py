@@ -65,6 +65,7 @@ class Result:
 
 Qepa = Callable[..., Result]
 PlugIn = Callable[..., PtyPort | SocketPort]
+Flashed = Callable[..., PtyPort]
 
 
 @pytest.fixture
@@ -144,8 +145,8 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
 def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]:
     """Plugs in another virtual board and returns its port; all are unplugged in the end.
 
-    Each has a heap of 160 kB, and unless ``rom`` is false a ROM partition. Only a chip that starts nothing is given up
-    on soon.
+    Each has a heap of 160 kB, and unless ``rom`` is false a ROM partition. What is put into ``cuts`` is when
+    its power fails (UnixBoard), once it is plugged in again. Only a chip that starts nothing is given up on soon.
     """
     ports: list[PtyPort | SocketPort] = []
     enter = session._enter
@@ -158,13 +159,23 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]
     monkeypatch.setattr(session, "_enter", enter_patiently)
 
     def plug(
-        *, chip: str = "esp32", blank: bool = False, over: type = PtyPort, rom: bool = True
+        *,
+        chip: str = "esp32",
+        blank: bool = False,
+        over: type = PtyPort,
+        rom: bool = True,
+        cuts: list[int] | None = None,
     ) -> PtyPort | SocketPort:
         number = len(ports) + 1
         mac = mac_of(number)
+
+        def start(files: Path) -> UnixBoard:
+            partition = files.parent / "rom.bin" if rom else None
+            return UnixBoard(files, unique_id=mac, rom=partition, cut_at=cuts.pop() if cuts else None)
+
         board = VirtualEsp32(
             tmp_path / f"board-{number}",
-            lambda files: UnixBoard(files, unique_id=mac, rom=files.parent / "rom.bin" if rom else None),
+            start,
             chip=chip,
             mac=mac,
             blank=blank,
@@ -176,6 +187,19 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]
     yield plug
     for port in ports:
         port.close()
+
+
+@pytest.fixture
+def flashed(plug_in: PlugIn, qepa: Qepa, images: Images, releases: Releases) -> Flashed:
+    """Plugs in a board that has the firmware and waits for its identity."""
+
+    def make(**board: Any) -> PtyPort:
+        port = plug_in(**board)
+        assert isinstance(port, PtyPort)
+        qepa("flash", "--port", port.url, "--bundle", releases.path(), "--profile", "demo_ad8232", "--wait", 0)
+        return port
+
+    return make
 
 
 class Hospital:

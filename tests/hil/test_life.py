@@ -2,19 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from qepa_tools.board.session import BoardSession
 from qepa_tools.virtual_esp32.ports import PtyPort
 
-from .conftest import GATEWAY, Hospital, Images, PlugIn, Qepa, Releases
+from .conftest import GATEWAY, Flashed, Hospital, Qepa, Releases
 
 OLD, NEW = 0x2A, 0x2B
 CRASHING = b"def run():\n    raise ValueError('a mistake')\n"
-Flashed = Callable[..., PtyPort]
 
 
 def status(port: PtyPort) -> dict:
@@ -37,19 +33,6 @@ def await_boot(port: PtyPort) -> dict:
         assert time.monotonic() < deadline, answer["crash_log"]
         time.sleep(2)
     return answer
-
-
-@pytest.fixture
-def flashed(plug_in: PlugIn, qepa: Qepa, images: Images, releases: Releases) -> Flashed:
-    """Plugs in a board that has the firmware and waits for its identity."""
-
-    def make(**board: bool) -> PtyPort:
-        port = plug_in(**board)
-        assert isinstance(port, PtyPort)
-        qepa("flash", "--port", port.url, "--bundle", releases.path(), "--profile", "demo_ad8232", "--wait", 0)
-        return port
-
-    return make
 
 
 def provision(qepa: Qepa, hospital: Hospital, port: PtyPort, board: int, *more: str, code: int = 0) -> dict | str:
@@ -153,7 +136,7 @@ def test_a_board_without_a_rom_partition_lives_as_well(
     """Its code takes most of its memory, a release at the dock most of the rest: its manifest names a hundred files."""
     port = flashed(rom=False)
     provision(qepa, hospital, port, OLD)
-    qepa("dock", "--port", port.url, "--station", hospital.station, "--pads", 64)
+    qepa("dock", "--port", port.url, "--station", hospital.station, "--pads", 16)
     running = qepa("flash", "--port", port.url, "--bundle", releases.path(), "--wait", 40).record["running"]
     assert running["has_key"], running["why"]
     assert status(port)["code"] == "ram"

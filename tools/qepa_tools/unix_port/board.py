@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from ..errors import ToolError
+from ..virtual_esp32.flash_chip import PowerLostError
 from .run_once import BOARD_HEAP_BYTES
 from .runtime import ensure_unix_port
 
@@ -33,6 +34,7 @@ _EXIT_HARD_RESET, _EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW = 42, 43, 44
 _CTRL_C = 3
 _MAY_RUN = b"\x04\n\r"
 _CRASH_PAUSE_S = 0.5
+_BUSY_S = 8.0  # an interpreter that computes for longer is interrupted wherever it is
 
 
 class UnixBoard:
@@ -46,11 +48,13 @@ class UnixBoard:
         heap_bytes: int = BOARD_HEAP_BYTES,
         unique_id: bytes = b"\2\0\0\0\0\1",
         rom: Path | None = None,
+        cut_at: int | None = None,
     ) -> None:
         """``files`` is its flash; ``shims`` holds the modules that stand in for hardware.
 
         ``heap_bytes``: what the firmware has; what the stand-ins take comes on top.
         ``rom`` is its ROM partition, made erased if there is no such file; None for a board without one.
+        ``cut_at``: the number, from 1 on, of the change to its files at which its power fails, counted in the raw REPL.
         """
         heap = heap_bytes + STAND_INS_BYTES + (ROM_STAND_IN_BYTES if rom is not None else 0)
         self._command = [*ensure_unix_port(), "-X", f"heapsize={heap}", str(_REPL)]
@@ -60,6 +64,7 @@ class UnixBoard:
             if not rom.exists():
                 rom.write_bytes(b"\xff" * ROM_BYTES)
             self._environment["QEPA_ROM"] = str(rom.resolve())
+        self._cut_at = cut_at
         self._raw = False
         self._pending = b""
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,6 +72,8 @@ class UnixBoard:
         self._running = 0
         """Typed bytes that may run something and are not done with, and one for the boot."""
         self._interrupting = self._takes_signals = False
+        self._interrupt_by: float | None = None
+        """Until when an interrupt waits for the interpreter to wait for something."""
         self._restart_at: float | None = None
         self._start(POWER_ON)
 
@@ -75,7 +82,7 @@ class UnixBoard:
         return self._console
 
     def read(self) -> bytes:
-        """What it has printed since; restarts it if it was reset."""
+        """What it has printed since; restarts it if it was reset. Raises PowerLostError where its power fails."""
         if self._restart_at is not None and time.monotonic() >= self._restart_at:
             self._restart_at = None
             os.close(self._console)
@@ -128,6 +135,7 @@ class UnixBoard:
         if self._restart_at is not None or self._process is None:
             return
         self._listen()
+        self._signal()
         if self._pending and not self._interrupting:
             with contextlib.suppress(BlockingIOError, OSError):
                 count = os.write(self._console, self._pending)
@@ -137,9 +145,24 @@ class UnixBoard:
     def _interrupt(self) -> None:
         """SIGINT, once the interpreter can take it. What is typed waits until it has: it would be lost."""
         self._interrupting = True
-        if self._takes_signals and self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
+        self._interrupt_by = time.monotonic() + _BUSY_S
+        self._signal()
+
+    def _signal(self) -> None:
+        """Send the SIGINT that is due.
+
+        This port raises KeyboardInterrupt in the middle of anything, of collecting garbage too, after which nothing can
+        be allocated; a board never does. So it comes while the process sleeps.
+        """
+        if self._interrupt_by is None or not self._takes_signals or self._process is None:
+            return
+        try:
+            stat = Path("/proc", str(self._process.pid), "stat").read_text()
+            if stat.rpartition(") ")[2].startswith("S") or time.monotonic() >= self._interrupt_by:
+                self._interrupt_by = None
                 self._process.send_signal(signal.SIGINT)
+        except (OSError, ProcessLookupError):  # it has just ended
+            self._interrupt_by = None
 
     def _listen(self) -> None:
         """Hear what the interpreter tells of its state (see repl.py)."""
@@ -153,7 +176,7 @@ class UnixBoard:
                 if self._interrupting:
                     self._interrupt()
             elif byte == ord("0"):
-                self._running, self._interrupting = 0, False
+                self._running, self._interrupting, self._interrupt_by = 0, False, None
             else:
                 self._running = max(0, self._running - 1)
 
@@ -169,13 +192,16 @@ class UnixBoard:
         self._told, tells = os.pipe()
         os.set_blocking(self._told, False)
         self._running, self._takes_signals = 1, False  # it boots
+        environment = self._environment | {"QEPA_RESET_CAUSE": str(cause)}
+        if mode == "raw" and self._cut_at is not None:
+            environment["QEPA_CUT_AT"] = str(self._cut_at)
         try:
             self._process = subprocess.Popen(  # noqa: S603  our own interpreter
                 [*self._command, str(self._files), str(self._shims), str(_CHIPS), mode, str(tells)],
                 stdin=end,
                 stdout=end,
                 stderr=end,
-                env=self._environment | {"QEPA_RESET_CAUSE": str(cause)},
+                env=environment,
                 start_new_session=True,
                 pass_fds=(tells,),
             )
@@ -190,15 +216,17 @@ class UnixBoard:
         if self._process is None:
             return b""
         status = self._process.wait()
+        if status == -signal.SIGKILL and self._cut_at is not None:
+            self.close()
+            raise PowerLostError
         os.close(self._console)
         if status in (_EXIT_SOFT_RESET, _EXIT_SOFT_RESET_RAW):
             self._raw = status == _EXIT_SOFT_RESET_RAW
             self._start(SOFT_RESET, "raw" if self._raw else "friendly")
             return b"MPY: soft reboot\r\n"
         self._raw = False
-        interrupted, self._interrupting = self._interrupting, False
+        interrupted, self._interrupting, self._interrupt_by = self._interrupting, False, None
         if interrupted and status not in (_EXIT_HARD_RESET, -signal.SIGALRM):
-            # This port raises KeyboardInterrupt in the middle of anything, of collecting garbage too.
             self._start(SOFT_RESET, "idle")
             return b""
         self._pending = b""

@@ -93,8 +93,14 @@ def _set_up(flash, shims, chips):
         import rom_partition  # noqa: PLC0415  takes heap, which not every board is to have spent
 
         rom_partition.attach(rom)
+    flash = _Flash(flash)
+    cut_at = os.getenv("QEPA_CUT_AT")
+    if cut_at:
+        from mortal_flash import MortalFlash  # noqa: PLC0415  likewise
+
+        flash = MortalFlash(flash, int(cut_at))
     vfs.umount("/")
-    vfs.mount(_Flash(flash), "/")
+    vfs.mount(flash, "/")
     vfs.mount(vfs.VfsPosix(shims), "/shims", readonly=True)
     vfs.mount(vfs.VfsPosix(chips), "/models/chips", readonly=True)
     os.chdir("/")

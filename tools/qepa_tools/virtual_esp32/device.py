@@ -35,7 +35,7 @@ class Interpreter(Protocol):
         ...
 
     def read(self) -> bytes:
-        """What it has printed since."""
+        """What it has printed since. Raises PowerLostError, once, if its power failed in the middle of a write."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -148,7 +148,10 @@ class VirtualEsp32:
         """What the board has sent."""
         self.tick()
         if self._app is not None:
-            self._out += self._app.read()
+            try:
+                self._out += self._app.read()
+            except PowerLostError:
+                self.power_off()
         out = bytes(self._out)
         self._out.clear()
         return out

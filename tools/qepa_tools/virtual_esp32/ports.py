@@ -163,6 +163,8 @@ class PtyPort(_Port):
     def plug(self) -> None:
         """Plug it in again; it gets a new path."""
         with self.lock:
+            if self.board.mode == OFF:
+                self._vanish()
             if self._master < 0:
                 self._appear()
             self.board.power_on()
@@ -184,17 +186,21 @@ class PtyPort(_Port):
     def _run(self) -> None:
         pending = b""
         while not self._ending.is_set():
-            if not self._powered():
-                self._vanish()
+            with self.lock:  # plug() may come at any time
+                master = self._master if self._powered() else -1
+                if master < 0:
+                    self._vanish()
+            if master < 0:
                 self._ending.wait(_ACCEPT_S)
                 pending = b""
                 continue
-            if self._wait(self._master, sending=bool(pending)):
-                with self.lock:
-                    self.board.write(os.read(self._master, _CHUNK))
+            ready = self._wait(master, sending=bool(pending))
             with self.lock:
+                if ready and self._master == master:
+                    with contextlib.suppress(BlockingIOError):
+                        self.board.write(os.read(master, _CHUNK))
                 pending += self.board.read()
-            pending = self._send(pending)
+                pending = self._send(pending)
         self._vanish()
 
     def _send(self, data: bytes) -> bytes:
