@@ -189,6 +189,7 @@ class _AliceSession:
 
     async def _start_transmitter(self, run: int) -> None:
         settings = self._end.settings
+        await self._terminal.command("STOP")  # a run that a killed program left under way
         for name, value in (
             ("pulse_rate_hz", f"{settings.pulse_rate_hz:g}"),
             ("intensities", ",".join(f"{x:g}" for x in settings.source.intensities)),

@@ -34,6 +34,8 @@ _SHARPENINGS: Final = 3
 _NEAR: Final = 5.0
 _GAIN: Final = 0.5
 _DRIFT_GAIN: Final = _GAIN**2 / (2 - _GAIN)
+PERIOD_NOISE: Final = (2 * _DRIFT_GAIN**2 / (_GAIN * (4 - 2 * _GAIN - _DRIFT_GAIN))) ** 0.5
+"""Standard deviation of what the tracker gains or loses in a step, over that of a step's phase (Kalata 1984)."""
 
 
 @dataclass(frozen=True, slots=True)

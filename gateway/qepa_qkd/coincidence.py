@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.clock_recovery import MOST_PPM, PhaseLock, SlotClock, acquire, from_sync
+from qepa_qkd.clock_recovery import MOST_PPM, PERIOD_NOISE, PhaseLock, SlotClock, acquire, from_sync
 from qepa_qkd.errors import NoKey
 from qepa_qkd.serial_protocol import SYNC_CHANNEL, Detections, Nibbles, Slots, TimeTags
 
@@ -23,6 +23,10 @@ FOLLOW_TAGS: Final = 64
 PHASE_SMOOTHING: Final = 0.1
 LOST_AFTER: Final = 8
 """Steps in a row without a sign of the clock, after which it is lost. Noise gives one of them by chance."""
+BRIDGE_SIGMAS: Final = 5.0
+"""How far the pulses may be from where the clock went on to expect them, when light comes back after a pause."""
+_BRIDGE_SMOOTHING: Final = 1 / 16
+_AROUND: Final = 1 / 8
 _ONSET_TAGS: Final = 32
 _SYNC_WINDOW: Final = 0.4
 _SYNC_STEP_PS: Final = 1e9
@@ -48,6 +52,7 @@ class TagSlots:
         self._end_slot = self._end_ps = 0
         self._waiting: Slots = np.empty(0, np.int64)
         self._without_sign = 0
+        self._bridge = _Bridge()
         self.outside_gate = 0
         """Clicks dropped since the run began."""
 
@@ -124,15 +129,27 @@ class TagSlots:
             found = self._lock.follow(stretch, _SYNC_WINDOW * self._period_ps) > 0
         else:
             _, errors = self._lock.clock.slots(stretch)
-            turns = np.exp(2j * pi * errors / self._lock.clock.period_ps)
-            found = abs(turns.mean()) > 3 / len(stretch) ** 0.5
+            mean_turn = np.exp(2j * pi * errors / self._lock.clock.period_ps).mean()
+            found = abs(mean_turn) > 3 / len(stretch) ** 0.5
             if found:
+                near = errors[np.abs(errors) <= self._gate_ps / 2]
+                self._bridge.cross(stretch, float(near.mean()) if len(near) else 0.0, self._lock.clock.period_ps)
+                if len(near) < abs(mean_turn) * len(stretch) / 2:
+                    self._recentre(errors, float(np.angle(mean_turn)) / (2 * pi))
                 self._lock.follow(stretch, self._gate_ps)
         self._without_sign = 0 if found else self._without_sign + 1
         if self._without_sign >= LOST_AFTER:
             raise NoKey("the clock is lost: time tags no longer follow the pulses")
         if abs(self.drift_ppm) > MOST_PPM:
             raise NoKey(f"the clocks drift apart by more than {MOST_PPM:.0f} ppm")
+
+    def _recentre(self, errors: npt.NDArray[np.float64], turns: float) -> None:
+        """After a pause the pulses may lie beside the gate: move it to them."""
+        assert self._lock is not None  # noqa: S101
+        clock = self._lock.clock
+        aside = (errors / clock.period_ps - turns + 0.5) % 1 - 0.5
+        turns += float(np.median(aside[np.abs(aside) < _AROUND]))
+        self._lock.clock = replace(clock, at_ps=clock.at_ps + round(turns * clock.period_ps))
 
     def _place(self, times: Slots) -> tuple[Slots, npt.NDArray[np.bool_]]:
         """Slot of each click, and whether it lies in the gate."""
@@ -165,6 +182,27 @@ class TagSlots:
         slots, detectors = slots[kept], detectors[kept]
         order = np.argsort(slots, kind="stable")
         return Detections(tags.run, first, self._end_slot, tags.overflow, slots[order], detectors[order])
+
+
+class _Bridge:
+    """Knows how long the light may stay away before a slot could be lost or gained unseen."""
+
+    def __init__(self) -> None:
+        self._seen_ps: int | None = None
+        self._step_ps = self._variance = 0.0
+
+    def cross(self, stretch: Slots, error_ps: float, period_ps: float) -> None:
+        """Take clicks that follow the clock but for `error_ps`. Raises NoKey if that may be a slot more."""
+        end_ps = int(stretch[-1])
+        span_ps = end_ps - (int(stretch[0]) if self._seen_ps is None else self._seen_ps)
+        if self._seen_ps is None:
+            self._step_ps, self._variance = float(span_ps), error_ps**2
+        doubt_ps = BRIDGE_SIGMAS * PERIOD_NOISE * self._variance**0.5 * span_ps / max(self._step_ps, 1.0)
+        if doubt_ps > period_ps / 4:
+            raise NoKey(f"the clock is lost: {span_ps * 1e-12:.2g} s without light are too many to count slots over")
+        self._seen_ps = end_ps
+        self._step_ps += _BRIDGE_SMOOTHING * (span_ps - self._step_ps)
+        self._variance += _BRIDGE_SMOOTHING * (error_ps**2 - self._variance)
 
 
 def _mean_phase(errors_ps: npt.NDArray[np.float64], period_ps: float) -> float:

@@ -32,6 +32,7 @@ from qepa_qkd.distillation import Environment
 from qepa_qkd.link_end import LinkEnd
 from qepa_qkd.messages import Report, decode
 from qepa_qkd.pads import PadStore
+from qepa_qkd.vault import Vault
 from qepa_tools.bench.physics import BenchSettings, OpticalBench, PulseSettings
 
 ROLES: tuple[Role, Role] = ("alice", "bob")
@@ -368,12 +369,12 @@ def _pause() -> Generator[None, None, None]:
     yield
 
 
-def blocks_of(end: LinkEnd) -> dict[int, tuple[str, str, bytes]]:
+def blocks_of(vault: Vault) -> dict[int, tuple[str, str, bytes]]:
     """State, free bytes and key of each block that an end has or had."""
-    database = end.vault.keys._database
+    database = vault.keys._database
     rows = database.read("SELECT id, state, free, sealed FROM blocks")
     return {
-        id: (state, free, b"" if sealed is None else end.vault.keys._unseal(id, free, sealed))  # type: ignore[arg-type]
+        id: (state, free, b"" if sealed is None else vault.keys._unseal(id, free, sealed))  # type: ignore[arg-type]
         for id, state, free, sealed in rows
         if state != "dropped"
     }
@@ -381,7 +382,7 @@ def blocks_of(end: LinkEnd) -> dict[int, tuple[str, str, bytes]]:
 
 def check(link: Link) -> None:
     """What must hold whenever both ends are connected and all deliveries are complete."""
-    alice, bob = (link.ends[role] for role in ROLES)
+    alice, bob = (link.ends[role].vault for role in ROLES)
     # Identical keys under identical names, or none.
     assert blocks_of(alice) == blocks_of(bob)
     assert {state for state, _, _ in blocks_of(alice).values()} <= {"live"}
@@ -391,9 +392,9 @@ def check(link: Link) -> None:
     assert len({key_id for key_id, _ in given}) == len({value for _, value in given}) == len(given)
     _check_pads(link)
     # The ledgers add up.
-    for end in (alice, bob):
-        total = end.vault.keys._database.total
-        assert total("produced_bits") == end.vault.keys.stock_bits() + total("consumed_bits")
+    for vault in (alice, bob):
+        total = vault.keys._database.total
+        assert total("produced_bits") == vault.keys.stock_bits() + total("consumed_bits")
         assert total("consumed_bits") == 256 * len(given)
 
 

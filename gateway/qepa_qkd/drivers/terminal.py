@@ -28,6 +28,9 @@ from qepa_wire.link_frames import PROTOCOL_VERSION
 
 BAUD: Final = 921_600
 ANSWER_TIMEOUT_S: Final = 2.0
+_STALE_SETTLE_S: Final = 0.3
+_STALE_ANSWERS: Final = 2
+"""Answers to a program that was killed, which may come before the first to this one."""
 
 
 class Terminal:
@@ -98,7 +101,8 @@ class Terminal:
         return dict(field.partition("=")[::2] for field in (await self.command("STATUS?")).split())
 
     async def start(self, run: int) -> None:
-        """Begin run `run`."""
+        """Begin run `run`; one that a killed program left under way ends."""
+        await self.command("STOP")
         await self.command(f"START run={run:08x}")
 
     async def stop(self) -> None:
@@ -137,11 +141,15 @@ class Terminal:
         self._lost()
 
     async def _identify(self, role: str | None) -> str:
-        try:
-            answer = await self.command("*IDN?")
-        except RefusedError as error:
-            raise WrongDeviceError(f"serial port {self._port.path} is no controller: {error}") from None
-        words = answer.split()
+        for _ in range(1 + _STALE_ANSWERS):
+            try:
+                answer = await self.command("*IDN?")
+            except RefusedError as error:
+                raise WrongDeviceError(f"serial port {self._port.path} is no controller: {error}") from None
+            words = answer.split()
+            if words[:1] == ["QEPA"]:
+                break
+            await asyncio.sleep(_STALE_SETTLE_S)  # nobody waits now: what else comes is dropped
         if len(words) < 3 or words[0] != "QEPA" or words[1] not in ("transmitter", "receiver"):
             raise WrongDeviceError(f"serial port {self._port.path} answers {answer!r}, which is no controller")
         if f"protocol={PROTOCOL_VERSION}" not in words[2:]:

@@ -146,6 +146,37 @@ def test_a_clock_that_is_lost_is_said(sync: int | None) -> None:
         feed(recovery, Tags(noise_ps, channels, np.full(len(noise_ps), -1)))
 
 
+@pytest.mark.parametrize("ppm", [-20.0, 20.0])
+@pytest.mark.parametrize(
+    ("settings", "gate_ns", "pause_s", "lost"),
+    [
+        ({"noise_hz": 300.0}, 100.0, 0.2, False),
+        ({"noise_hz": 300.0}, 100.0, 1.5, False),
+        ({}, 100.0, 0.2, False),
+        ({}, 100.0, 1.5, True),
+        ({"rate_hz": 1e8, "seen": 1e-3, "noise_hz": 300.0}, 4.0, 0.002, False),
+        ({"rate_hz": 1e8, "seen": 1e-3, "noise_hz": 300.0}, 4.0, 0.5, True),
+    ],
+    ids=["bridged", "long, dark", "noisy", "long, noisy", "fast pulses", "fast pulses, long"],
+)
+def test_after_a_pause_of_the_light_slots_are_right_or_the_clock_is_lost(
+    settings: dict[str, float], gate_ns: float, pause_s: float, lost: bool, ppm: float
+) -> None:
+    tags = make(seconds=0.6 + pause_s, ppm=ppm, walk_ppb=20.0, **settings)
+    elapsed_s = (tags.times_ps - START_PS) * 1e-12
+    lit = (elapsed_s < 0.3) | (elapsed_s > 0.3 + pause_s) | (tags.truth < 0)
+    seen = Tags(tags.times_ps[lit] // 2000 * 2000, tags.channels[lit], tags.truth[lit])
+    recovery = TagSlots(1e12 / settings.get("rate_hz", 1e6), 1000 * gate_ns, None)
+    if lost:
+        with pytest.raises(NoKey, match="clock is lost"):
+            feed(recovery, seen, 500)
+        return
+    slots = np.concatenate([block.slots for block in feed(recovery, seen, 500)])
+    sent = tags.truth[tags.truth >= 0]
+    found = np.isin(slots + best_offset(slots, sent), sent)
+    assert found[-1000:].mean() > 0.98
+
+
 def test_noise_alone_shows_no_clock() -> None:
     times = np.sort(np.random.default_rng(4).integers(0, int(1e12), 4096))
     with pytest.raises(NoKey, match="no clock"):

@@ -79,6 +79,24 @@ async def devices() -> AsyncIterator[list[Device]]:
         device.unplug()
 
 
+async def test_an_answer_to_a_program_that_was_killed_is_not_taken_for_an_identity(devices: list[Device]) -> None:
+    controller = Controller(**{"STATUS?": "OK state=idle"})
+    stale = [controller.frame(Reply("OK state=running"))]
+    devices.append(Device(lambda data: (stale.pop() if stale else b"") + controller(data)))
+    terminal = await Terminal.open(devices[0].path, role="receiver")
+    assert await terminal.command("STATUS?") == "state=idle"
+    terminal.close()
+
+
+async def test_a_run_that_a_killed_program_left_behind_ends_before_the_next(devices: list[Device]) -> None:
+    controller = Controller()
+    devices.append(Device(controller))
+    terminal = await Terminal.open(devices[0].path)
+    await terminal.start(1)
+    assert controller.heard[-2:] == ["STOP", "START run=00000001"]
+    terminal.close()
+
+
 @pytest.mark.parametrize(
     ("identity", "error"),
     [
