@@ -91,12 +91,17 @@ def _concerns(outcome: Outcome, party: Blame) -> bool:
 
 def _named(outcomes: Sequence[Outcome]) -> Iterator[Blame]:
     """Give all patients, and the gateways of which no patient stands out."""
-    for gateway in sorted({name for outcome in outcomes for name in outcome.gateways}):
-        stratum = [outcome for outcome in outcomes if gateway in outcome.gateways]
-        homes = {patient for outcome in stratum for patient, home in outcome.patients if home == gateway}
+    strata: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        for gateway in outcome.gateways:
+            strata[gateway].append(outcome)
+    for gateway, stratum in sorted(strata.items()):
+        if not any(outcome.failed for outcome in stratum):
+            continue
+        present = [{patient for patient, home in outcome.patients if home == gateway} for outcome in stratum]
         patients = [
-            _tested("patient", name, stratum, [(name, gateway) in outcome.patients for outcome in stratum])
-            for name in sorted(homes)
+            _tested("patient", name, stratum, [name in there for there in present])
+            for name in sorted(set().union(*present))
         ]
         yield from patients
         if not any(party.p_value * len(patients) <= _STANDS_OUT for party in patients):
@@ -113,5 +118,5 @@ def _tested(kind: str, name: str, outcomes: Sequence[Outcome], own: Sequence[boo
         stratum[1] += outcome.failed
         stratum[2] += mine
         failed += outcome.failed and mine
-    p_value = tail_probability([(n, k, m) for n, k, m in strata.values() if k and m], failed)
+    p_value = tail_probability([(n, k, m) for n, k, m in strata.values() if k and m], failed) if failed else 1.0
     return Blame(kind, name, sum(own), failed, p_value)

@@ -134,22 +134,26 @@ def _attributed(kept: Sequence[Trace], y: Floats, ridge: float) -> list[Estimate
 
 def _connected(kept: Sequence[Trace]) -> list[list[int]]:
     """Return the indices of ``kept`` in sets that share no unit with each other."""
-    root: dict[str, str] = {}
-
-    def find(unit: str) -> str:
-        while root.setdefault(unit, unit) != unit:
-            root[unit] = root[root[unit]]
-            unit = root[unit]
-        return unit
-
-    for trace in kept:
-        for unit in trace.units[1:]:
-            root[find(unit)] = find(trace.units[0])
-    sets: dict[str, list[int]] = defaultdict(list)
+    places: dict[str, list[int]] = defaultdict(list)
     for c, trace in enumerate(kept):
-        if trace.units:
-            sets[find(trace.units[0])].append(c)
-    return list(sets.values())
+        for unit in trace.units:
+            places[unit].append(c)
+    found: list[list[int]] = []
+    left = {c for c, trace in enumerate(kept) if trace.units}
+    while left:
+        reached, waiting = set[str](), [min(left)]
+        left.discard(waiting[0])
+        own: list[int] = []
+        while waiting:
+            own.append(c := waiting.pop())
+            for unit in kept[c].units:
+                if unit not in reached:
+                    reached.add(unit)
+                    new = left.intersection(places[unit])
+                    left -= new
+                    waiting.extend(new)
+        found.append(sorted(own))
+    return found
 
 
 def inseparable(kept: Sequence[Trace]) -> list[tuple[str, ...]]:
