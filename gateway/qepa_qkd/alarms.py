@@ -23,7 +23,7 @@ intensity
 bias
     ones among an end's key bits leave one half by `bias`
 timing
-    clock recovery is lost (`clock_recovery`)
+    clock recovery is lost (`clock_recovery`), or the ends' bits are unrelated: their slots have shifted
 
 Alarms of clicks clear after three good windows, those of blocks with the next good block, timing with the next lock.
 """

@@ -92,6 +92,7 @@ class AliceDistiller:
             raise ProtocolError("reports out of order")
         block.heard.absorb(raw)
         block.states.append(states)
+        block.cover(report.slots)
         block.detections += len(states)
         if block.detections >= self._settings.block_detections:
             self._closed[block.number] = block

@@ -127,6 +127,7 @@ class BobDistiller:
         said = block.say(Report(run, block.number, len(block.batches), slots))
         block.batches.append(_Batch((detectors & 1).astype(np.uint8), report_symbols(detectors)))
         block.detections += len(slots)
+        block.cover(slots)
         full = block.detections >= self._settings.block_detections
         block.alarm = self._alarm(full) or block.alarm
         return [said, *self._close(block)] if full else [said]

@@ -29,12 +29,15 @@ from qepa_qkd.errors import NoKey
 from qepa_qkd.messages import Message, encode
 from qepa_qkd.passport import Passport
 from qepa_qkd.privacy_amplification import seed_bits, toeplitz_hash
+from qepa_qkd.serial_protocol import Slots
 from qepa_qkd.sifting import SiftedBlock
 from qepa_qkd.verification import TAG_BITS, failure_probability
 
 Bits = npt.NDArray[np.uint8]
 
 PROTOCOL_VERSION: Final = 4
+UNRELATED: Final = 0.4
+"""Error rate above which bits have nothing to do with each other: one slot off it is 1/2, measured and resent 1/4."""
 _LEAST_KEY_BITS: Final = 512
 
 
@@ -76,6 +79,8 @@ class BlockOutcome:
     reason: str | None
     sifted_bits: int
     """0: the block ended before its bases were named, and has no error rates."""
+    pulses: int = 0
+    """Slots that its reports span: the light it took, whatever its post-processing took."""
 
 
 class BlockVault(Protocol):
@@ -117,6 +122,7 @@ class Block:
         self.number = number
         self.detections = 0
         self.batches_sifted = 0
+        self.pulses = 0
         self.sifted = SiftedBlock.empty()
         self.said, self.heard = Transcript(), Transcript()
         for transcript in (self.said, self.heard):
@@ -127,6 +133,11 @@ class Block:
         """Bits corrected, by intensity; None until Bob has told."""
         self.pad_segments: list[int] = []
         """Where the pads of this block's tags came from."""
+
+    def cover(self, slots: Slots) -> None:
+        """Count the slots that a report spans; what lies between two reports may have been left out."""
+        if len(slots):
+            self.pulses += int(slots[-1] - slots[0]) + 1
 
     def say(self, message: Message) -> bytes:
         """Encode a message about this block and count it as said."""
@@ -152,11 +163,14 @@ class Block:
     def outcome(self, key_bits: int, reason: str | None) -> BlockOutcome:
         """How the block ended, with what is known of it."""
         qber_x = self.qber_x if self.errors else None
-        return BlockOutcome(self.number, qber_x, self.counts.qber_z, key_bits, reason, len(self.sifted))
+        return BlockOutcome(self.number, qber_x, self.counts.qber_z, key_bits, reason, len(self.sifted), self.pulses)
 
 
 def check_error_rate(rate: float, settings: LinkSettings) -> None:
-    """Raise NoKey when `rate` is over the threshold."""
+    """Raise NoKey when `rate` is over the threshold, as a fault in timing where the two ends' bits are unrelated."""
+    if rate > UNRELATED:
+        sentence = f"{100 * rate:.1f} % of the bits differ: the slots of the two ends no longer belong together"
+        raise NoKey(reason("timing", sentence))
     if rate > settings.qber_threshold:
         raise NoKey(f"QBER {100 * rate:.1f} % is over the threshold of {100 * settings.qber_threshold:.1f} %")
 

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
 from qepa_qkd import messages as m
+from qepa_qkd.alarms import ATTACKS, kind_of
 from qepa_qkd.decoy import PROOFS
 from qepa_qkd.errors import ProtocolError, QkdError, SecurityError
 from qepa_qkd.parity_questions import Divisions, SyndromeBits
@@ -31,6 +32,7 @@ def test_a_block_ends_in_the_same_key_at_both_ends(make_link: MakeLink) -> None:
     assert alice == bob
     assert alice.reason is None
     assert 0.005 < alice.qber_z < 0.025
+    assert alice.pulses == pytest.approx(link.optics.slot, rel=0.01)
     assert stocks(link) == (alice.key_bits, alice.key_bits)
     mine = link.vaults["alice"].keys.take(20, 32)
     theirs = link.vaults["bob"].keys.redeem([key.location for key in mine])
@@ -128,6 +130,17 @@ def test_an_error_rate_over_the_threshold_gives_no_key_and_the_reason(make_link:
     for outcomes in (link.alice.outcomes, link.bob.outcomes):
         assert "QBER" in str(outcomes[0].reason)
         assert "threshold" in str(outcomes[0].reason)
+
+
+def test_slots_that_shift_are_a_fault_in_timing_and_no_attack(make_link: MakeLink) -> None:
+    link = make_link()
+    link.offset += 1
+    link.run_block()
+    for outcomes in (link.alice.outcomes, link.bob.outcomes):
+        assert outcomes[0].qber_z == pytest.approx(0.5, abs=0.03)
+        assert kind_of(outcomes[0].reason) == "timing"
+    assert "timing" not in ATTACKS
+    assert stocks(link) == (0, 0)
 
 
 def test_too_little_authentication_key_gives_no_key_and_the_reason(make_link: MakeLink) -> None:

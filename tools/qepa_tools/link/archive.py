@@ -5,7 +5,6 @@ The store is opened for reading only, so that Alice may go on meanwhile.
 
 import json
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,6 +25,8 @@ from ..errors import ToolError
 from .monitor import BlockRecord, block_records
 
 MOST_PASSPORTS: Final = 2000
+MOST_APART_S: Final = 60.0
+"""Between a block's passport and its line in the history."""
 GAP: Final = 5.0
 """A block that took this many times the median is taken for a pause."""
 
@@ -57,17 +58,25 @@ class Archive:
         return GAP * median(taken) if taken else 0.0
 
     def fill_seconds(self) -> dict[int, float]:
-        """Return how long each block with a passport took, by its place in `passports`; pauses are left out."""
-        limit = self.longest_fill_s
-        timed = [(b.t, b.seconds) for b in self.blocks if b.key_bits and b.seconds is not None and b.seconds <= limit]
+        """Return for how long each block with a passport took light, by its place in `passports`.
+
+        Where the history does not count pulses, the time since the block before stands in; pauses are left out.
+        """
+        rate_hz, limit = self.config.protocol.pulse_rate_hz, self.longest_fill_s
+        timed: dict[int, list[tuple[float, float, float]]] = {}
+        for block in self.blocks:
+            if block.pulses:
+                timed.setdefault(block.key_bits, []).append((block.t, block.pulses / rate_hz, MOST_APART_S))
+            elif block.seconds is not None and block.seconds <= limit:
+                timed.setdefault(block.key_bits, []).append((block.t, block.seconds, block.seconds / 2))
         found = {}
         for place, passport in enumerate(self.passports):
-            made_s = passport["made_s"]
-            after = bisect_left(timed, (made_s, 0.0))
-            near = timed[max(0, after - 1) : after + 1]
-            t, seconds = min(near, key=lambda one: abs(one[0] - made_s), default=(0.0, 0.0))
-            if abs(t - made_s) < seconds / 2:
-                found[place] = seconds
+            made_s, key_bits = passport["made_s"], passport["key_bits"] - passport["authentication_bits"]
+            near = timed.get(key_bits)
+            if near:
+                t, seconds, most_apart_s = min(near, key=lambda one: abs(one[0] - made_s))
+                if abs(t - made_s) < most_apart_s:
+                    found[place] = seconds
         return found
 
 

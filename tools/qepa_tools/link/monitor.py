@@ -30,6 +30,8 @@ class BlockRecord:
     stock_bits: int
     seconds: float | None
     simulated: bool
+    pulses: int = 0
+    """Of its light; 0 where the history does not say."""
 
 
 def block_records(entries: list[dict[str, Any]]) -> list[BlockRecord]:
@@ -53,6 +55,7 @@ def block_records(entries: list[dict[str, Any]]) -> list[BlockRecord]:
                     stock_bits=int(entry["stock_bits"]),
                     seconds=None if before is None else t - before,
                     simulated=simulated,
+                    pulses=int(entry.get("pulses", 0)),
                 )
             )
             before = t
