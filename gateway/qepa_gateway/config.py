@@ -69,8 +69,9 @@ class SpoolBounds(_Section):
 
 
 class ModelRollout(_Section):
-    """How a model reaches the ward: one board first."""
+    """How a model reaches the ward: one board first, unless not ``staged``."""
 
+    staged: bool = True
     confirm_within_s: float = Field(default=180, ge=5, le=86_400)
     soak_s: float = Field(default=2, ge=0, le=86_400)
     again_after_s: float = Field(default=600, ge=0, le=604_800)
@@ -83,6 +84,7 @@ class ModelRollout(_Section):
             soak_ms=round(1000 * self.soak_s),
             again_after_ms=round(1000 * self.again_after_s),
             most_failures=self.most_failures,
+            staged=self.staged,
         )
 
 

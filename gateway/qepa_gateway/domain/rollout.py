@@ -22,7 +22,7 @@ class Stage(StrEnum):
 class Terms:
     """Times in ms. ``soak_ms``: how long a canary must live on; ``most_failures`` withdraw a release.
 
-    ``reboots``: a board restarts to take the release, as with firmware.
+    ``reboots``: a board restarts to take the release, as with firmware. Not ``staged``, all boards get it at once.
     """
 
     confirm_within_ms: int = 180_000
@@ -30,6 +30,7 @@ class Terms:
     again_after_ms: int = 600_000
     most_failures: int = 3
     reboots: bool = False
+    staged: bool = True
 
 
 DEFAULT_TERMS: Final = Terms()
@@ -74,8 +75,8 @@ class Rollout:
 
 def advance(state: Rollout, boards: Mapping[int, View], now_ms: int, terms: Terms) -> Rollout:
     """Return what has become of ``state``; the same object if nothing."""
-    if state.stage is not Stage.CANARY:
-        return state
+    if state.stage is not Stage.CANARY or not terms.staged:
+        return state if state.stage is not Stage.CANARY else replace(state, stage=Stage.WARD)
     if state.canary is None:
         return _choose(state, boards, now_ms, terms)
     view = boards.get(state.canary)

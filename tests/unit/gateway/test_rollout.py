@@ -89,6 +89,9 @@ class TestDomain:
         assert follow(TERMS, (5000, {1: CRASHED}), (5050, {1: CRASHED}), state=state).canary == 1
         assert follow(TERMS, (5000, {1: CRASHED}), (5101, {1: CRASHED}), state=state).failed == (1,)
 
+    def test_where_it_is_so_set_all_get_it_at_once(self):
+        assert follow(replace(TERMS, staged=False), (0, {})).may_have(7)
+
     def test_a_board_that_is_moved_away_is_no_failure(self):
         state = follow(TERMS, (0, {1: BOARD}), (10, {}))
         assert (state.canary, state.failed) == (None, ())

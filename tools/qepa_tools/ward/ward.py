@@ -257,7 +257,8 @@ class Ward:
                         "master_sae": "dock",
                     },
                     "bedside": {"host": "127.0.0.1", "port": free_port(), "token_file": str(token_file)},
-                    "model_rollout": {"soak_s": 2 / self.plan.speed},
+                    # A round seconds after a release must find it on every board, however slow the machine is.
+                    "model_rollout": {"staged": False},
                 },
             )
             answer = await self._run(gateway, "qepa_gateway", ["--config", str(config)])
