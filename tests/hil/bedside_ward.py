@@ -18,7 +18,7 @@ import httpx
 from qepa_qkd.config import SaePair
 from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.pki import create_ca, issue
-from qepa_tools.ward.consent_desk import ConsentDesk
+from qepa_tools.consent.desk import ConsentDesk
 from qepa_tools.ward.layout import write_toml
 from qepa_tools.ward.ports import free_port
 from qepa_uplink.identity import Identity, Root

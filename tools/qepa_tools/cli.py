@@ -14,6 +14,7 @@ from rich.table import Table
 from .attacks.cli import attack
 from .audit.cli import app as audit_app
 from .board.cli import app as board_app
+from .consent.cli import app as consent_app
 from .errors import ToolError
 from .kme.cli import app as kme_app
 from .link.cli import app as link_app
@@ -27,6 +28,7 @@ app.add_typer(server_app, name="server")
 app.add_typer(link_app, name="link")
 app.add_typer(board_app, name="board")
 app.add_typer(kme_app, name="kme")
+app.add_typer(consent_app, name="consent")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
 simulate_app = typer.Typer(no_args_is_help=True, help="What no bench can show, simulated and labelled as such.")

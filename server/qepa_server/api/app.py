@@ -69,7 +69,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     view = StateView(hospital)
     _add_errors(app, hospital)
-    _add_desks(app, hospital)
+    _add_desks(app, hospital, view)
 
     @app.get("/api/state")
     async def state() -> Response:
@@ -96,7 +96,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
     return app
 
 
-def _add_desks(app: FastAPI, hospital: Hospital) -> None:
+def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
     @app.post("/v1/enrolments")
     async def enrol(request: Request) -> Response:
         reply = hospital.enrolment.enrol(await _body(request, SignedEnrolment))
@@ -111,6 +111,10 @@ def _add_desks(app: FastAPI, hospital: Hospital) -> None:
     async def consent(request: Request) -> JSONResponse:
         consent_id = hospital.consents.accept(await _body(request, SignedConsent))
         return JSONResponse({"consent_id": consent_id.hex()})
+
+    @app.get("/v1/consents")
+    async def consents(patient: str) -> JSONResponse:
+        return JSONResponse({"consents": view.consents(patient)})
 
     @app.post("/v1/withdrawals")
     async def withdraw(request: Request) -> JSONResponse:

@@ -54,6 +54,23 @@ class StateView:
         """The state as JSON."""
         return json.dumps(self.state(), separators=(",", ":"))
 
+    def consents(self, patient: str) -> list[Json]:
+        """All that a patient ever signed, and whether it holds now."""
+        hospital = self._hospital
+        now_ms = hospital.clock_ms()
+        return [
+            {
+                "consent_id": each.consent_id.hex(),
+                "purpose": each.purpose,
+                "boards": [f"{number:08x}" for number in sorted(each.gateways)],
+                "not_before_s": each.not_before_s,
+                "not_after_s": each.not_after_s,
+                "withdrawn_ms": each.withdrawn_ms,
+                "in_force": each.in_force(now_ms),
+            }
+            for each in hospital.consents.signed_by(patient)
+        ]
+
     def round_detail(self, number: int) -> Json | None:
         """Everything that was opened in one round, cell by cell."""
         record = self._hospital.ledger.find(number)

@@ -222,6 +222,11 @@ class ConsentDesk:
         self._consents[consent.consent_id] = consent
         self._signed.setdefault((consent.purpose, consent.patient), set()).add(consent.consent_id)
 
+    def signed_by(self, patient: str) -> list[StoredConsent]:
+        """All that ``patient`` ever signed, in the order of their beginnings."""
+        found = (each for each in self._consents.values() if each.patient == patient)
+        return sorted(found, key=lambda each: (each.not_before_s, each.consent_id))
+
     def watched(self, board: int, now_ms: int) -> bool:
         """Tell whether any consent covers ``board`` now."""
         return any(self.covers(consent_id, board, now_ms) for consent_id in self._consents)

@@ -15,7 +15,7 @@ from ..fleet.runtime import FleetError
 from ..recordings import Recording, find_data, synthetic_cohort, ward_split
 from . import processes
 from .beds import Beds
-from .consent_desk import ConsentDesk
+from ..consent.desk import ConsentDesk
 from .layout import Layout, Parties, prepare, write_toml
 from .links import Link, start_link
 from .plan import WardPlan

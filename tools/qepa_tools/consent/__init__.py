@@ -1,0 +1,1 @@
+"""The consent desk: what patients allow, signed, and taken back."""
