@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from qepa_uplink.lighthe import SealedVector, add_all, mask
+from qepa_uplink.lighthe import SealedVector, add_sealed, mask
 from qepa_wire.keys import PAIR_MASK, derive
 
 
@@ -31,7 +31,7 @@ def partial_sum(
 
     ``pair_keys`` holds the raw pair key of each other gateway of the cell. 4 n + 16 bytes.
     """
-    total = add_all([SealedVector.from_bytes(vector) for vector in stripped], n_words)
+    total = add_sealed(stripped, n_words)
     for peer in sorted(pair_keys):
         key = derive(pair_keys[peer], PAIR_MASK)
         pad = mask(key, stream=stream, round_=round_, n_words=n_words, cell=cell)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qepa_uplink.errors import UplinkError
-from qepa_uplink.lighthe import SealedVector, add_all, open_sum, sum_masks
+from qepa_uplink.lighthe import add_sealed, open_sum, sum_masks
 from qepa_uplink.messages import Partial
 
 from ..errors import UnmaskError
@@ -87,7 +87,7 @@ def open_cell(
     """Return the opened sum of a cell; raises UnmaskError when any check fails, and then nothing was opened."""
     boards, patients = check_contributors(partials, gateways, records, limits)
     try:
-        sealed = add_all([SealedVector.from_bytes(partial.sealed) for partial in partials], limits.n_words)
+        sealed = add_sealed([partial.sealed for partial in partials], limits.n_words)
         keys = [records[board].end_mask_key for board in boards]
         masks = sum_masks(keys, stream=stream, round_=round_, n_words=limits.n_words)
         total = open_sum(sealed - masks, check_key, stream=stream, round_=round_)
