@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import qepa_board
 from qepa_board.learning.features import N_FEATURES
 from qepa_board.signals.beats import BEATS
-from qepa_board.signals.ecg import EcgPipeline
+from qepa_tools.recordings.compiled_board import compiled_pipeline
 from qepa_tools.recordings.recording import Recording, counts_from_adc
 
 MATCH_MS = 150  # ANSI/AAMI EC57: a detected and an annotated beat are the same within 150 ms
@@ -76,10 +76,10 @@ def match_beats(found: list[int], annotated: list[int], fs_hz: int) -> tuple[lis
 
 
 def board_beats(recording: Recording, duration_s: float, mains_hz: int = MITDB_MAINS_HZ) -> BoardBeats:
-    """Run EcgPipeline over the first duration_s of a recording. Flutter stretches (EC57) are left out of the count."""
+    """Run the board's EcgPipeline over the first duration_s of a recording; flutter (EC57) is left out of the count."""
     n = min(len(recording.samples), round(duration_s * recording.fs_hz))
     counts = array("h", counts_from_adc(recording.samples[:n]).tobytes())
-    pipeline = EcgPipeline(recording.fs_hz, mains_hz=mains_hz)
+    pipeline = compiled_pipeline(recording.fs_hz, mains_hz)
     samples: list[int] = []
     rows: list[array[int]] = []
     seen = 0
