@@ -29,7 +29,7 @@ def document(*arguments: object, code: int = 0) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder in which a link ran for two blocks, recorded, and what the command said."""
+    """A folder in which a link ran until two blocks gave key, recorded, and what the command said."""
     folder = tmp_path_factory.mktemp("link") / "bench"
     said = document("run", folder, "--blocks", 2, "--record", folder.with_name("bench.qrec"))
     return folder, said
@@ -70,6 +70,12 @@ def test_alignment_shows_the_misalignment_of_the_bench() -> None:
     assert said["visibility_hv"] == pytest.approx(0.8, abs=0.05)
     assert said["visibility_da"] == pytest.approx(0.8, abs=0.05)
     assert said["rates_hz"]["H"] > 2 * said["rates_hz"]["D"] > 0
+
+
+def test_alignment_works_with_a_tdc1_too() -> None:
+    said = document("align", "--seconds", 12, "--receiver-device", "tdc1", "--bench", "misalignment=0.1")
+    assert said["visibility_hv"] == pytest.approx(0.8, abs=0.05)
+    assert said["visibility_da"] == pytest.approx(0.8, abs=0.05)
 
 
 def test_an_attacker_is_noticed_and_key_returns_when_he_leaves() -> None:

@@ -294,6 +294,28 @@ async def test_over_a_serial_line_with_garbage_on_it_they_make_keys_and_go_on_wh
             link.stop()
 
 
+async def test_a_tdc1_without_sync_makes_the_same_keys_and_is_waited_for_when_another_device_takes_its_place(
+    link: Link,
+) -> None:
+    with (link.directory / "bob.toml").open("a") as config:
+        config.write('\n[receiver]\ndevice = "tdc1"\n')
+    drifting = ("--receiver-device", "tdc1", "--clock-offset-ppm", "-20", "--clock-walk-ppb", "20")
+    link.start_all(*drifting)
+    extension = await link.until_blocks(1, limit_s=120)
+    assert 0.005 < extension["qber"] < 0.03
+    async with link.client("alice", "dock") as dock, link.client("bob", "gw-1") as gateway:
+        mine = await dock.enc_keys("gw-1", 8)
+        theirs = await gateway.dec_keys("dock", [key.key_id for key in mine])
+        assert [k.value for k in mine] == [k.value for k in theirs]
+    link.kill("bench")
+    link.start("bench")
+    await until_extension(link, "bob", lambda e: e["link_state"] == "no key: the receiver does not answer")
+    link.kill("bench")
+    made = int((await until_extension(link, "alice", lambda _: True))["blocks"])
+    link.start("bench", *drifting)
+    await link.until_blocks(made + 1, limit_s=120)
+
+
 async def test_a_blinded_receiver_is_an_alarm_at_both_ends_and_ends_with_its_cause(link: Link) -> None:
     link.start_all("--attack", "blinding until=8")
     await until_extension(link, "bob", lambda e: "blinding" in e["alarms"] and e["threat_level"] == "high")

@@ -7,6 +7,10 @@ class PortError(TransientError):
     """The port cannot be opened, was unplugged or does not answer; it may come back."""
 
 
+class PortBusyError(PortError):
+    """Another program has the port."""
+
+
 class WrongDeviceError(ProtocolError):
     """Something else answers at this port."""
 

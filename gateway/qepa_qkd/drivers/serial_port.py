@@ -5,13 +5,14 @@ The port may be native USB, a UART or a pseudo-terminal; nothing here knows whic
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import Final
 
 import serial
 
-from qepa_qkd.drivers.errors import PortError
+from qepa_qkd.drivers.errors import PortBusyError, PortError
 
 _READ_BYTES: Final = 1 << 16
 _MOST_UNSENT: Final = 1 << 20
@@ -27,6 +28,8 @@ class SerialPort:
             self._port.reset_input_buffer()
             self._fd: int = self._port.fileno()
         except (OSError, ValueError, serial.SerialException) as error:
+            if getattr(error, "errno", None) == errno.EWOULDBLOCK:
+                raise PortBusyError(f"serial port {path} is in use by another program") from error
             raise PortError(f"serial port {path} cannot be opened: {error}") from error
         self.path = path
         self._loop = asyncio.get_running_loop()

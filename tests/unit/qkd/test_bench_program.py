@@ -83,6 +83,13 @@ def test_a_bench_records_itself_and_its_recording_stands_in_for_it(tmp_path: Pat
         ask(paths["control"], "status")
 
 
+def test_a_bench_that_ends_takes_its_names_back(tmp_path: Path) -> None:
+    """Its terminals' numbers are given out again: a program that goes on trying must not find another's there."""
+    with bench("--link-dir", str(tmp_path)) as paths:
+        assert all(Path(path).is_symlink() for path in paths.values())
+    assert not any(Path(path).is_symlink() for path in paths.values())
+
+
 def test_a_bench_behind_real_ports_is_recorded_as_it_is(tmp_path: Path) -> None:
     """The ports are those of a virtual bench here; the relay does not know."""
     file = tmp_path / "real.qrec"

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from qepa_qkd.drivers import terminal as terminal_module
-from qepa_qkd.drivers.errors import PortError, RefusedError, TagStreamError, WrongDeviceError, WrongVersionError
+from qepa_qkd.drivers.errors import (
+    PortBusyError,
+    PortError,
+    RefusedError,
+    TagStreamError,
+    WrongDeviceError,
+    WrongVersionError,
+)
 from qepa_qkd.drivers.kinds import open_receiver
 from qepa_qkd.drivers.reconnect import open_when_there
 from qepa_qkd.drivers.tdc1 import Reference, Tdc1
@@ -123,9 +130,10 @@ async def test_a_port_that_is_not_there_and_one_that_is_taken_are_port_errors(
         await Terminal.open(str(tmp_path / "nothing"))
     devices.append(Device(Controller()))
     terminal = await Terminal.open(devices[0].path)
-    with pytest.raises(PortError, match="cannot be opened"):
+    with pytest.raises(PortBusyError, match="in use by another program"):
         await Terminal.open(devices[0].path)
     terminal.close()
+    (await Terminal.open(devices[0].path)).close()
 
 
 async def test_garbage_before_and_between_frames_is_counted_and_harms_nothing(devices: list[Device]) -> None:

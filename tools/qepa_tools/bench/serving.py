@@ -241,6 +241,7 @@ async def serve(served: Served, link_directory: Path | None) -> None:
         await control.open()
         paths = {**{role: port.path for role, port in ports.items()}, "control": control.path}
         print(json.dumps(_linked(paths, link_directory)), flush=True)
+        stack.callback(_unlink, paths, link_directory)
         show = asyncio.ensure_future(_show(served))
         stack.callback(show.cancel)
         while True:
@@ -263,6 +264,14 @@ def _linked(paths: dict[str, str], directory: Path | None) -> dict[str, str]:
         link.unlink(missing_ok=True)
         link.symlink_to(path)
     return {name: str(directory / name) for name in paths}
+
+
+def _unlink(paths: dict[str, str], directory: Path | None) -> None:
+    """Take the names back: what they point to may soon be another program's terminal."""
+    for name, path in paths.items():
+        link = (directory or Path()) / name
+        if directory is not None and link.is_symlink() and str(link.readlink()) == path:
+            link.unlink()
 
 
 async def _show(served: Served) -> None:

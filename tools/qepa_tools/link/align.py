@@ -15,12 +15,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from qepa_qkd.coincidence import TagSlots
+from qepa_qkd.drivers.errors import TagStreamError
+from qepa_qkd.drivers.kinds import Kind, open_receiver
+from qepa_qkd.drivers.receiver import Receiver
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import NoKey, ProtocolError, QkdError
 from qepa_qkd.history import behind_pseudo_terminal
 from qepa_qkd.serial_protocol import STATE_GONE, Detections, Nibbles, Slots, TimeTags
 from qepa_qkd.sifting import report_symbols
-from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, SAMPLE_EVENTS, find_offset
+from qepa_qkd.slot_alignment import CANDIDATE_OFFSETS, SAMPLE_EVENTS, far_range, find_far_offset, find_offset
 
 from .big_digits import big
 from .folder import Ports
@@ -31,8 +35,13 @@ DETECTORS: Final = "HVDA"
 REFRESH_S: Final = 0.25
 WINDOW_S: Final = 1.0
 """Figures are of the last second: short enough to follow a hand, long enough for 5,000 clicks."""
+_GATE_NS: Final = 100.0
+"""Of the clicks of a tagger: wide enough for any jitter."""
 _MOST_ASKED: Final = 4000
 """Slots a refresh whose states are asked for."""
+
+
+_BENCH: Final[dict[Kind, tuple[str, ...]]] = {"qepa": (), "tdc1": ("--receiver-device=tdc1",)}
 
 
 class Matrix:
@@ -71,9 +80,12 @@ class Matrix:
 class Alignment:
     """Runs both controllers without Alice and Bob: no key comes of it."""
 
-    def __init__(self, console: Console, *, live: bool) -> None:
-        self._console, self._live = console, live
+    def __init__(self, console: Console, *, live: bool, receiver: Kind = "qepa") -> None:
+        self._console, self._live, self._kind = console, live, receiver
+        self._tag_slots: TagSlots | None = None
+        self._lost = ""
         self._matrix = Matrix()
+        self._run = 0
         self._gathered: list[Detections] = []
         self._course: dict[str, deque[float | None]] = {"HV": deque(maxlen=60), "DA": deque(maxlen=60)}
         self._best = {"HV": -1.0, "DA": -1.0}
@@ -87,22 +99,21 @@ class Alignment:
         async with Programs(scratch) as programs:
             if ports.transmitter is None:
                 with self._console.status("starting the virtual bench (the first start compiles) ..."):
-                    await start_bench(programs, scratch, bench_options)
+                    await start_bench(programs, scratch, [*_BENCH[self._kind], *bench_options])
             names = (str(ports.transmitter or scratch / "bench/transmitter"), ports.receiver)
             self._simulated = behind_pseudo_terminal(Path(names[0]))
             transmitter = await Terminal.open(names[0], role="transmitter")
-            receiver = None
+            receiver: Receiver | None = None
             try:
-                receiver = await Terminal.open(
-                    str(names[1] or scratch / "bench/receiver"), self._detected, role="receiver"
-                )
+                port = str(names[1] or scratch / "bench/receiver")
+                receiver = await open_receiver(self._kind, port, self._detected)
                 await self._watch(transmitter, receiver, pulse_rate_hz, seconds)
             finally:
-                for terminal in (receiver, transmitter):
-                    if terminal is not None:
+                for device in (receiver, transmitter):
+                    if device is not None:
                         with contextlib.suppress(QkdError):
-                            await terminal.stop()
-                        terminal.close()
+                            await device.stop()
+                        device.close()
 
     def document(self) -> dict[str, Any]:
         """Return the newest figures."""
@@ -155,13 +166,33 @@ class Alignment:
     def _detected(self, events: Detections | TimeTags) -> None:
         if isinstance(events, Detections):
             self._gathered.append(events)
+        elif self._tag_slots is not None and events.run == self._run and not self._lost:
+            try:
+                detections = self._tag_slots.feed(events)
+            except NoKey as why:
+                self._lost = str(why)
+                return
+            if detections is None:
+                self._note = "The clock is not found in the clicks yet: is there light?"
+            else:
+                self._gathered.append(detections)
 
-    async def _watch(self, transmitter: Terminal, receiver: Terminal, pulse_rate_hz: float, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        run = secrets.randbits(32)
+    async def _begin(self, transmitter: Terminal, receiver: Receiver, pulse_rate_hz: float) -> int:
+        """Start a run at both ends; slots count anew."""
+        run = self._run = secrets.randbits(32)
+        self._lost = ""
+        self._gathered.clear()
+        if self._kind == "tdc1":
+            self._tag_slots = TagSlots(1e12 / pulse_rate_hz, 1000 * _GATE_NS, None)
+        await transmitter.stop()
         await transmitter.command(f"SET pulse_rate_hz={pulse_rate_hz:g}")
         await receiver.start(run)
         await transmitter.start(run)
+        return run
+
+    async def _watch(self, transmitter: Terminal, receiver: Receiver, pulse_rate_hz: float, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        run = await self._begin(transmitter, receiver, pulse_rate_hz)
         ends_s = loop.time() + seconds if seconds else float("inf")
         checked_s, offset = loop.time(), None
         with Live(console=self._console, refresh_per_second=8, auto_refresh=False) as live:
@@ -169,13 +200,24 @@ class Alignment:
                 await asyncio.sleep(REFRESH_S)
                 if loop.time() - checked_s > 1.0:  # it also keeps the controllers' watchdogs quiet
                     checked_s = loop.time()
-                    if not (await transmitter.running() and await receiver.running()):
-                        raise ProtocolError("a controller stopped by itself")
+                    await self._check(transmitter, receiver)
+                if self._lost:  # somebody's hand was in the beam
+                    self._note = f"{self._lost[0].upper()}{self._lost[1:]}: looking for it again."
+                    run, offset = await self._begin(transmitter, receiver, pulse_rate_hz), None
                 parts, self._gathered = [p for p in self._gathered if p.run == run], []
                 if parts:
                     offset = await self._take(transmitter, run, parts, offset, loop.time(), pulse_rate_hz)
                 if self._live:
                     live.update(self.view(), refresh=True)
+
+    async def _check(self, transmitter: Terminal, receiver: Receiver) -> None:
+        """Note a run whose tags were lost. Raises ProtocolError when a controller stopped by itself."""
+        try:
+            running = await receiver.running()
+        except TagStreamError as why:
+            self._lost, running = str(why), True
+        if not (running and await transmitter.running()):
+            raise ProtocolError("a controller stopped by itself")
 
     async def _take(
         self,
@@ -194,8 +236,9 @@ class Alignment:
             offset = await self._find_offset(transmitter, run, slots[-SAMPLE_EVENTS:], detectors[-SAMPLE_EVENTS:])
         known, states = np.empty(0, np.uint8), np.empty(0, np.uint8)
         if offset is not None:
-            known = detectors[-_MOST_ASKED:]
-            states = await transmitter.states(run, slots[-_MOST_ASKED:] - offset)
+            sent = slots[-_MOST_ASKED:] >= offset
+            known = detectors[-_MOST_ASKED:][sent]
+            states = await transmitter.states(run, slots[-_MOST_ASKED:][sent] - offset)
         self._matrix.add(now_s, pulses / pulse_rate_hz, detectors, known, states)
         for name, pair in (("HV", (0, 1)), ("DA", (2, 3))):
             value = self._matrix.visibility(pair)
@@ -209,14 +252,23 @@ class Alignment:
         if not len(slots):
             return None
         try:
-            found = find_offset(
-                symbols, {offset: await transmitter.states(run, slots - offset) for offset in CANDIDATE_OFFSETS}
-            )
+            found = await self._search(transmitter, run, slots, symbols)
         except NoKey as why:
             self._note = f"{str(why)[0].upper()}{str(why)[1:]}: counts only. Bring D/A nearer to its place."
             return None
         self._note = ""
         return found
+
+    async def _search(self, transmitter: Terminal, run: int, slots: Slots, symbols: Nibbles) -> int:
+        """Near by, and far away where the receiver counts from the first light it saw. Raises NoKey."""
+        candidates = {offset: await transmitter.states(run, slots - offset) for offset in CANDIDATE_OFFSETS}
+        try:
+            return find_offset(symbols, candidates)
+        except NoKey:
+            if self._tag_slots is None:
+                raise
+        first, end = far_range(slots)
+        return find_far_offset(slots, symbols, first, await transmitter.states(run, np.arange(first, end)))
 
 
 def _style(visibility: float | None) -> str:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +20,8 @@ from .advise import advise
 from .secret import app as secret_app
 
 if TYPE_CHECKING:
+    from qepa_qkd.drivers.kinds import Kind
+
     from .folder import Ports
 
 app = typer.Typer(no_args_is_help=True, help="The optical QKD link.")
@@ -34,6 +37,13 @@ BenchOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 _INTERRUPTED = 130
+
+
+class ReceiverDevice(StrEnum):
+    """As `[receiver] device` in Bob's configuration."""
+
+    CONTROLLER = "controller"
+    TDC1 = "tdc1"
 
 
 @app.command(
@@ -55,7 +65,7 @@ def run(
     receiver: ReceiverOption = None,
     bench: BenchOption = None,
     seconds: Annotated[float, typer.Option(help="End after so many; 0 runs until Ctrl-C.")] = 0.0,
-    blocks: Annotated[int, typer.Option(help="End after so many blocks; 0 runs until Ctrl-C.")] = 0,
+    blocks: Annotated[int, typer.Option(help="End after so many blocks with key; 0 runs until Ctrl-C.")] = 0,
     plots: Annotated[Path | None, typer.Option(help="Where plots go (default: FOLDER/plots).")] = None,
     record: Annotated[Path | None, typer.Option(help="Record both serial lines of the virtual bench.")] = None,
     as_json: JsonOption = False,
@@ -88,6 +98,9 @@ def align(
     transmitter: TransmitterOption = None,
     receiver: ReceiverOption = None,
     bench: BenchOption = None,
+    receiver_device: Annotated[
+        ReceiverDevice, typer.Option(help="What is on the receiver's port: our controller, or a TDC1.")
+    ] = ReceiverDevice.CONTROLLER,
     pulse_rate_hz: Annotated[float, typer.Option(help="Pulses a second.")] = 1e6,
     seconds: Annotated[float, typer.Option(help="End after so many; 0 runs until Ctrl-C.")] = 0.0,
     as_json: JsonOption = False,
@@ -97,7 +110,8 @@ def align(
     from .session import run_until_signal  # noqa: PLC0415
 
     with _one_sentence(), tempfile.TemporaryDirectory(prefix="qepa-align-") as scratch:
-        alignment = Alignment(Console(stderr=as_json), live=not as_json)
+        kind: Kind = "tdc1" if receiver_device is ReceiverDevice.TDC1 else "qepa"
+        alignment = Alignment(Console(stderr=as_json), live=not as_json, receiver=kind)
         ports = _ports(transmitter, receiver)
         run_until_signal(alignment.run(ports, Path(scratch), _bench_options(bench), pulse_rate_hz, seconds))
     if as_json:

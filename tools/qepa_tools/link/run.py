@@ -15,14 +15,15 @@ from .session import running_link, views
 
 @dataclass(slots=True)
 class Ending:
-    """When to stop by itself; 0: never."""
+    """When to stop by itself; 0: never. `blocks` counts those that gave key."""
 
     seconds: float = 0.0
     blocks: int = 0
 
     def reached(self, view: LinkView) -> bool:
         """Whether it is time."""
-        return bool((self.seconds and view.seconds >= self.seconds) or (self.blocks and view.blocks >= self.blocks))
+        with_key = view.blocks - view.blocks_without_key
+        return bool((self.seconds and view.seconds >= self.seconds) or (self.blocks and with_key >= self.blocks))
 
 
 class Watch:
