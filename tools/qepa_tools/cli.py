@@ -19,6 +19,7 @@ from .errors import ToolError
 from .kme.cli import app as kme_app
 from .link.cli import app as link_app
 from .privacy.cli import app as privacy_app
+from .simulation.cli import simulate
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
@@ -31,7 +32,8 @@ app.add_typer(kme_app, name="kme")
 app.add_typer(consent_app, name="consent")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
-simulate_app = typer.Typer(no_args_is_help=True, help="What no bench can show, simulated and labelled as such.")
+simulate_app = typer.Typer(help="What no bench can show, simulated and labelled as such.")
+simulate_app.callback(invoke_without_command=True)(simulate)
 simulate_app.command("attack")(attack)
 app.add_typer(simulate_app, name="simulate")
 

@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Linux: have the kernel end this child when the ward dies, even by kill -9."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -74,7 +74,7 @@ async def start(name: str, module: str, arguments: Sequence[str], *, logs: Path)
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is for the ward, which ends its children in order
-            preexec_fn=_die_with_parent,  # calls one function of libc, takes no lock
+            preexec_fn=die_with_parent,  # calls one function of libc, takes no lock
             env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
     return Child(name, process, log)
