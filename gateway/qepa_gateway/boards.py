@@ -121,6 +121,11 @@ class Boards:
         """Adopted boards, by number."""
         return [board for _, board in sorted(self._boards.items()) if board.row.adopted]
 
+    def serves(self, number: int) -> bool:
+        """Whether the board is adopted."""
+        board = self._boards.get(number)
+        return board is not None and board.row.adopted
+
     def get(self, number: int) -> Board:
         """An adopted board; raises Refused("unknown_board")."""
         board = self._boards.get(number)

@@ -42,6 +42,16 @@ class KmeAddress(_Section):
     master_sae: str = "dock"
 
 
+class Ble(_Section):
+    """Boards over Bluetooth LE; without this section there are none."""
+
+    adapter: str | None = Field(default=None, pattern=r"^hci\d{1,2}$")
+    connections: int = Field(default=7, ge=1, le=32)
+    hold_s: float = Field(default=60, ge=5, le=3600)
+    pair: bool = True
+    power_cycle: tuple[str, ...] = Field(default=(), strict=False)
+
+
 class Bedside(_Section):
     """The local page and API."""
 
@@ -99,6 +109,7 @@ class Config(_Section):
     min_group: int = Field(default=10, ge=5, le=65535)
     broker: Broker
     kme: KmeAddress | None = None
+    ble: Ble | None = None
     bedside: Bedside
     keys: Keys = Keys()
     spool: SpoolBounds = SpoolBounds()

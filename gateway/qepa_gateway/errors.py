@@ -21,6 +21,10 @@ class KeyUnavailable(GatewayError):  # noqa: N818
         self.reason = reason
 
 
+class RadioError(GatewayError):
+    """Transient: the Bluetooth adapter, or a device, did not do what it was asked to."""
+
+
 class SpoolError(GatewayError):
     """The spool cannot be read or written. Nothing is acknowledged any more: the process ends and starts again."""
 

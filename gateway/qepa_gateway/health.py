@@ -5,6 +5,7 @@ from .domain.storage import Room
 
 REASONS = {
     "broker": "no connection to the broker",
+    "bluetooth": "the Bluetooth adapter does not scan",
     "server": "the server does not answer",
     "kme": "the key-management entity does not answer",
     "threat": "the optical link raised an alarm lately",

@@ -21,6 +21,8 @@ from qepa_uplink.identity import write_private
 
 from .bedside.app import make_app
 from .bedside.server import listen, serve
+from .ble.bleak_radio import BleakRadio
+from .ble.transport import BleTransport
 from .clock import SteadyClock
 from .config import Config, example, load_config, load_trusted
 from .core import Gateway
@@ -31,6 +33,7 @@ from .mosquitto.command import mosquitto_command
 from .mqtt.transport import MqttTransport
 from .spool.database import Spool
 from .systemd import notify
+from .transport import Transports
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +78,9 @@ def run(path: Path | str) -> int:
 
 
 async def _serve(config: Config, gateway: Gateway, door: socket.socket, token: str, clock: SteadyClock) -> None:
-    daemon = Daemon(gateway, _transport(config), _key_source(config), clock=clock)
+    ble = _ble(config, gateway)
+    transport = Transports(_mqtt(config), *(() if ble is None else (ble,)))
+    daemon = Daemon(gateway, transport, _key_source(config), clock=clock)
     app = make_app(
         gateway,
         token,
@@ -84,6 +89,7 @@ async def _serve(config: Config, gateway: Gateway, door: socket.socket, token: s
         wake=daemon.wake,
         faults=daemon.faults,
         recoveries=daemon.recoveries,
+        ble=None if ble is None else ble.report,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -107,7 +113,21 @@ async def _serve(config: Config, gateway: Gateway, door: socket.socket, token: s
     _LOG.info("gateway down name=%s", gateway.name)
 
 
-def _transport(config: Config) -> MqttTransport:
+def _ble(config: Config, gateway: Gateway) -> BleTransport | None:
+    ble = config.ble
+    if ble is None:
+        return None
+    return BleTransport(
+        config.name,
+        BleakRadio(adapter=ble.adapter, pair=ble.pair, power_cycle=ble.power_cycle),
+        serves=gateway.boards.serves,
+        count=gateway.refusals.count,
+        most=ble.connections,
+        hold_s=ble.hold_s,
+    )
+
+
+def _mqtt(config: Config) -> MqttTransport:
     broker = config.broker
     password = None
     if broker.password_file is not None:

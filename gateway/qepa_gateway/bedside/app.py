@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..ble.transport import Report
 from ..core import Gateway
 from ..errors import Refused
 from ..health import REASONS
@@ -60,10 +61,11 @@ def make_app(
     wake: Callable[[], None],
     faults: Callable[[], tuple[str, ...]] = _no_faults,
     recoveries: Mapping[str, int] | None = None,
+    ble: Callable[[], Report] | None = None,
 ) -> FastAPI:
     """Return the ASGI application.
 
-    ``wake`` makes the daemon send what a request has queued; ``faults`` and ``recoveries`` say how it is.
+    ``wake`` makes the daemon send what a request has queued; ``faults``, ``recoveries`` and ``ble`` say how it is.
     """
     app = FastAPI(title="QEPA bedside", docs_url=None, redoc_url=None, openapi_url=None)
     local = _is_loopback(host)
@@ -97,9 +99,10 @@ def make_app(
 
     @app.get("/metrics", dependencies=reader)
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(
-            prometheus_text(gateway, clock(), faults=faults(), recoveries=recoveries), media_type=CONTENT_TYPE_LATEST
+        text = prometheus_text(
+            gateway, clock(), faults=faults(), recoveries=recoveries, ble=None if ble is None else ble()
         )
+        return PlainTextResponse(text, media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/api/labels", status_code=202)
     async def labels(body: LabelsIn, _: Annotated[None, Depends(check_token)]) -> dict[str, Any]:

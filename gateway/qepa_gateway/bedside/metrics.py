@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from qepa_wire.payloads import MODES, RESET_CAUSES
 
+from ..ble.transport import Report
 from ..core import Gateway
 from ..health import REASONS
 
@@ -19,17 +20,30 @@ _THREATS = ("normal", "elevated", "high")
 
 
 def prometheus_text(
-    gateway: Gateway, now_ms: int, *, faults: Collection[str] = (), recoveries: Mapping[str, int] | None = None
+    gateway: Gateway,
+    now_ms: int,
+    *,
+    faults: Collection[str] = (),
+    recoveries: Mapping[str, int] | None = None,
+    ble: Report | None = None,
 ) -> str:
     """Return the exposition of all metrics; ``faults`` are reasons of health.py, ``recoveries`` counts by step."""
     registry = CollectorRegistry()
-    registry.register(_Gateway(gateway, now_ms, faults, recoveries or {}))
+    registry.register(_Gateway(gateway, now_ms, faults, recoveries or {}, ble))
     return generate_latest(registry).decode()
 
 
 class _Gateway(Collector):
-    def __init__(self, gateway: Gateway, now_ms: int, faults: Collection[str], recoveries: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        now_ms: int,
+        faults: Collection[str],
+        recoveries: Mapping[str, int],
+        ble: Report | None,
+    ) -> None:
         self._gateway, self._now_ms, self._faults, self._recoveries = gateway, now_ms, faults, recoveries
+        self._ble = ble
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
@@ -37,6 +51,8 @@ class _Gateway(Collector):
         yield from self._boards()
         yield from self._link()
         yield from self._health()
+        if self._ble is not None:
+            yield from self._bluetooth(self._ble)
 
     def _frames(self) -> Iterator[Metric]:
         gateway = self._gateway
@@ -94,6 +110,16 @@ class _Gateway(Collector):
         yield _labelled(
             CounterMetricFamily("qepa_recoveries", "Steps taken because no board was heard.", labels=["step"]),
             self._recoveries,
+        )
+
+    def _bluetooth(self, ble: Report) -> Iterator[Metric]:
+        yield GaugeMetricFamily("qepa_ble_devices", "Devices known that advertise the service.", ble.devices)
+        yield GaugeMetricFamily("qepa_ble_connections", "Bluetooth connections that stand.", ble.connections)
+        yield CounterMetricFamily("qepa_ble_connects", "Bluetooth connections made.", ble.connects)
+        yield CounterMetricFamily("qepa_ble_power_cycles", "Times the adapter was to be reset.", ble.power_cycles)
+        yield _labelled(
+            CounterMetricFamily("qepa_ble_ends", "Connections and attempts that ended, by reason.", labels=["reason"]),
+            ble.ends,
         )
 
 

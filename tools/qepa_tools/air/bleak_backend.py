@@ -41,6 +41,12 @@ def _services(data: AdvertisingData) -> list[str]:
     return list(dict.fromkeys(_text(each) for one in lists for each in one))
 
 
+def _is_being_cancelled() -> bool:
+    """Whether a CancelledError is meant for this task; bumble raises them for what fails, too."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def backends(device: Device, *, mtu: int = 247) -> tuple[type[BaseBleakScanner], type[BaseBleakClient]]:
     """(scanner, client) backend classes that use ``device``; clients ask for ``mtu``."""
 
@@ -126,7 +132,7 @@ class _Client(BaseBleakClient):
                 raise BleakError("disconnected")
             return asked.result()
         except (BaseBumbleError, TimeoutError, asyncio.CancelledError) as error:
-            if not asked.done():
+            if not asked.done() or _is_being_cancelled():
                 raise
             raise BleakError(str(error) or "cancelled") from error
         finally:
@@ -137,6 +143,8 @@ class _Client(BaseBleakClient):
         try:
             self._connection = await self.central.connect(self._target, timeout=self._timeout)
         except (BaseBumbleError, TimeoutError, asyncio.CancelledError) as error:
+            if _is_being_cancelled():
+                raise
             raise BleakDeviceNotFoundError(self.address, str(error)) from error
         self._ended.clear()
         self._connection.on("disconnection", self._gone)

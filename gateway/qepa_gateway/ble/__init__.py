@@ -1,0 +1,1 @@
+"""Boards over Bluetooth LE. Decisions are pure (``roster``, ``channel``); only ``bleak_radio`` knows bleak."""
