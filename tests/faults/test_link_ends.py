@@ -128,7 +128,8 @@ class Ends(LinkOfProcesses):
     def close(self) -> None:
         """Kill all."""
         for role in ROLES:
-            self.shoot(role)
+            if role in self.pids:
+                self.shoot(role)
             self._cradles[role].kill()
             self._cradles[role].communicate()
         self.stop()
