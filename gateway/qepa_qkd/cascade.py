@@ -18,12 +18,14 @@ few on a fast channel, many where a round trip takes longer than the key it cost
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from qepa_qkd.cascade_leftovers import LeftoverSearch
 from qepa_qkd.cascade_partition import (
+    COUNT,
+    MOST_ERRORS,
     UNIT,
     Array,
     Partition,
@@ -35,7 +37,7 @@ from qepa_qkd.cascade_partition import (
 from qepa_qkd.cascade_search import Doubt, compare, note_blocks, settle, take_queue
 from qepa_qkd.cascade_subsets import SUBSETS, RandomSubsets
 from qepa_qkd.errors import NoKey, ProtocolError
-from qepa_qkd.parity_questions import Bits, Divisions, Indices, Opening, Question, SubsetRanges
+from qepa_qkd.parity_questions import Bits, Divisions, Opening, Question, SubsetRanges
 from qepa_qkd.shuffling import shuffle
 from qepa_qkd.workspace import borrow
 
@@ -45,14 +47,26 @@ LARGEST_BLOCK_BITS: Final = 1 << 28
 _ERRORS_PER_BLOCK: Final = (1.28, 1.15)
 """Of the first and the second pass: larger blocks leak less and take more exchanges."""
 _SMALLEST_RATE: Final = 1e-4
+_PATIENCE: Final = 145
+_DOUBLING: Final = 6
+"""After so many exchanges one more is worth twice as much every so many: a block that began badly ends soon too."""
+_MOST_COST: Final = 2e-3
+"""Of the block, for one exchange."""
+_ALL: Final = 1 << 62
 _LATE_BLOCKS: Final = 64
-_LATE_SEARCHES: Final = 3
-"""Errors to find by subsets one after the other before another pass finds many at once."""
+_LATE_SEARCHES: Final = (12, 3)
+"""Subsets to search before another pass: it finds many errors at once and costs more than a few searches. The second
+number is for more errors than the error rate said, when many are left."""
 
 
 def first_block_size(bit_count: int, error_rate: float) -> int:
     """Bits in a block of the first pass."""
     return max(1, min(round(_ERRORS_PER_BLOCK[0] / _clip(error_rate)), bit_count // 2))
+
+
+def exchange_cost(bit_count: int) -> float:
+    """Leaked bits worth one exchange where exchanges are fast: with it, blocks end within 200 exchanges."""
+    return max(2e-5 * bit_count, min(3e-5 * bit_count, 3))
 
 
 def _clip(error_rate: float) -> float:
@@ -169,21 +183,6 @@ class CascadeReference(_End):
         return self._subsets.parities(subsets, starts, ends)
 
 
-@dataclass(slots=True)
-class _LateSearch:
-    """What is left after the passes: which subsets are odd, and the search in one of them."""
-
-    subsets: RandomSubsets
-    told: Bits | None = None
-    """Alice's parity of each subset, over all bits."""
-    subset: int = 0
-    start: int = 0
-    end: int = 0
-    """Range of an odd subset that is being searched; empty when there is none."""
-    finished: int = 0
-    """Searches since the last pass."""
-
-
 class CascadeCorrector(_End):
     """Bob's side. Alternate `request()` and `receive()` until `request()` returns None; then `bits` is corrected.
 
@@ -192,14 +191,14 @@ class CascadeCorrector(_End):
     """
 
     def __init__(self, bits: Bits, seed: bytes, error_rate: float, exchange_cost_bits: float | None = None) -> None:
-        """`exchange_cost_bits`: what saving one exchange is worth, in leaked bits; None: 2e-5 of the block."""
+        """`exchange_cost_bits`: what saving an early exchange is worth, in leaked bits; None: `exchange_cost`."""
         super().__init__(bits, seed, error_rate, traces=True)
         self._doubt = Doubt.of(self._shuffled, PASSES, self._capacity, self._memory)
         self._rate = _clip(error_rate)
-        self._cost = 2e-5 * len(bits) if exchange_cost_bits is None else exchange_cost_bits
+        self._cost = exchange_cost(len(bits)) if exchange_cost_bits is None else exchange_cost_bits
         self._wave = 0
         self._difference = 0
-        self._late: _LateSearch | None = None
+        self._late: LeftoverSearch | None = None
         self.exchanges = 0
 
     @property
@@ -251,17 +250,25 @@ class CascadeCorrector(_End):
                 raise ProtocolError("an answer to a question that was not asked")
 
     def _divisions(self) -> Divisions:
-        waiting = self._doubt.waiting
-        asked, only = int(waiting[-1]), -1
+        waiting = self._doubt.waiting.tolist()
+        asked, only = waiting[-1], -1
         if asked > 2 * self._cost:
             # One pass at a time: searches in two passes would chase the same error.
             if not waiting[self._wave]:
-                self._wave = int(np.flatnonzero(waiting)[0])
+                self._wave = waiting.index(max(waiting[:-1]))
             only = self._wave
-            asked = int(waiting[only])
-        # Dividing twice between exchanges costs half a bit more a search and level, thrice 4/3, four times 11/4.
-        levels = 1 + sum(asked * extra <= self._cost for extra in (1, 3, 7))
-        return Divisions(levels, take_queue(self._partition, self._doubt, only))
+            asked = waiting[only]
+        return Divisions(self._levels(asked), take_queue(self._partition, self._doubt, only))
+
+    def _levels(self, searches: int) -> int:
+        """How often to divide before the next exchange."""
+        cost: float = self._cost
+        late = self.exchanges - _PATIENCE
+        if late > 0 and not self._misjudged():
+            most = _MOST_COST * len(self._shuffled)
+            cost = max(cost, min(cost * 2 ** min(late / _DOUBLING, 64), most))
+        # Twice costs half a bit more a search and level, thrice 4/3, four times 11/4.
+        return 1 + sum(searches * extra <= cost for extra in (1, 3, 7))
 
     def _errors_per_block(self) -> float:
         """Target of the second pass: less, as errors turn out to be more than the error rate said."""
@@ -275,11 +282,12 @@ class CascadeCorrector(_End):
         return _ERRORS_PER_BLOCK[1] * self._rate / float(max(rate, _SMALLEST_RATE))
 
     def _opening(self, errors_per_block: float) -> Opening:
-        half = (total_weight(self._partition) + 1) // 2
-        return Opening(max(1, min(round(errors_per_block * UNIT), half)))
+        target = round(min(errors_per_block, MOST_ERRORS) * UNIT)
+        half = (total_weight(self._partition, 2 * target) + 1) // 2
+        return Opening(max(1, min(target, half)))
 
     def _receive_blocks(self, target: int, told: Bits) -> None:
-        first = int(self._partition.now[1])
+        first = int(self._partition.now[COUNT])
         mine = self._open(self._doubt.bits, target)
         later = self._opened > 1
         if len(told) != max(0, len(mine) - later):
@@ -293,52 +301,27 @@ class CascadeCorrector(_End):
     def _look_for_leftovers(self) -> Question | None:
         late = self._late
         if late is None:
-            late = self._late = _LateSearch(RandomSubsets(self._doubt.bits, self._subset_key))
-        n = len(self._doubt.bits)
-        if late.told is None:
-            return _whole_subsets(n)
-        if late.start == late.end:
-            late.subsets.refresh()
-            odd = late.told ^ late.subsets.parities(*_columns(_whole_subsets(n)))
-            if not odd.any():
-                return None
-            if late.finished == _LATE_SEARCHES and self._opened < PASSES:
-                late.finished = 0
-                blocks = _LATE_BLOCKS << 2 * (self._opened - 2)
-                return self._opening(total_weight(self._partition) / UNIT / blocks)
-            late.subset, late.start, late.end = int(np.argmax(odd)), 0, n
-        levels = 1 + sum(extra <= self._cost / 2 for extra in (1, 3, 7))
-        bounds = np.unique(np.linspace(late.start, late.end, (1 << levels) + 1).astype(np.int64))
-        return SubsetRanges(np.full(len(bounds) - 2, late.subset, np.uint8), bounds[:-2], bounds[1:-1])
+            late = self._late = LeftoverSearch(self._doubt.bits, self._subset_key)
+        if late.searched >= _LATE_SEARCHES[self._misjudged()] and not late.searching and self._opened < PASSES:
+            late.searched = 0
+            blocks = _LATE_BLOCKS << 2 * (self._opened - 2)
+            return self._opening(total_weight(self._partition, _ALL) / UNIT / blocks)
+        return late.question(self._levels(2))
+
+    def _misjudged(self) -> bool:
+        expected = self._rate * len(self._shuffled)
+        return bool(self.corrected > expected + 5 * expected**0.5)
 
     def _receive_subsets(self, question: SubsetRanges, told: Bits) -> None:
-        late = self._late
-        if late is None or len(told) != len(question.subsets):
+        if self._late is None or len(told) != len(question.subsets):
             raise ProtocolError("a parity answer of the wrong length")
-        if late.told is None:
-            late.told = told
-            return
-        wrong = told ^ late.subsets.parities(*_columns(question))
-        if wrong.any():
-            part = int(np.argmax(wrong))
-            late.start, late.end = int(question.starts[part]), int(question.ends[part])
-        else:
-            late.start = int(question.ends[-1])
-        if late.end - late.start == 1:
-            if not settle(self._partition, self._doubt, 0, late.start):
+        found = self._late.receive(question, told)
+        if self._doubt.changed[found].any():
+            raise _contradiction()
+        for wrong in found:
+            # What one of them proves may have changed the next.
+            if not self._doubt.changed[wrong] and not settle(self._partition, self._doubt, 0, wrong):
                 raise _contradiction()
-            late.start = late.end
-            late.finished += 1
-
-
-def _whole_subsets(bit_count: int) -> SubsetRanges:
-    """Each subset over all bits."""
-    rows = np.arange(SUBSETS, dtype=np.uint8)
-    return SubsetRanges(rows, np.zeros(SUBSETS, np.int64), np.full(SUBSETS, bit_count, np.int64))
-
-
-def _columns(question: SubsetRanges) -> tuple[Bits, Indices, Indices]:
-    return question.subsets, question.starts, question.ends
 
 
 def _contradiction() -> ProtocolError:

@@ -9,7 +9,19 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from qepa_qkd.cascade_partition import EVIDENCE, LIVE, PASS, SINGLE, START, WAVE, Array, Partition
+from qepa_qkd.cascade_partition import (
+    COUNT,
+    EVIDENCE,
+    LIVE,
+    PASS,
+    PASSES_OPEN,
+    SINGLE,
+    START,
+    WAVE,
+    WAVE_NOW,
+    Array,
+    Partition,
+)
 from qepa_qkd.compiled import kernel
 from qepa_qkd.workspace import Workspace
 
@@ -63,7 +75,7 @@ def settle(state: Partition, doubt: Doubt, top: int, i: int) -> bool:  # noqa: P
     is changed twice.
     """
     segments, order, where, owner, placed = state.segments, state.order, state.where, state.owner, state.bits
-    n, wave, passes = len(state.level), state.now[0], state.now[3]
+    n, wave, passes = len(state.level), state.now[WAVE_NOW], state.now[PASSES_OPEN]
     odd, queued, queue, waiting = doubt.odd, doubt.queued, doubt.queue, doubt.waiting
     bits, changed, stack = doubt.bits, doubt.changed, doubt.stack
     looked, j = top, 0
@@ -116,9 +128,8 @@ def compare(state: Partition, doubt: Doubt, asked: Array, told: Array, mine: Arr
     False as in `settle`. What was asked about and not divided has one uncertain bit at most, and is settled as well.
     """
     made, odd, queued, stack = state.made, doubt.odd, doubt.queued, doubt.stack
-    first = state.now[2] - 2 * len(told)
     for k in range(len(told)):
-        s, new = made[first + 2 * k], made[first + 2 * k + 1]
+        s, new = made[2 * k], made[2 * k + 1]
         left = told[k] ^ mine[k]
         odd[new], odd[s] = odd[s] ^ left, left
         queued[new] = 0
@@ -153,9 +164,9 @@ def take_queue(state: Partition, doubt: Doubt, only: int) -> Array:
         waiting[:] = 0
     out = out[:taken]
     # Many are faster found in order than sorted.
-    if taken * _SORTING > state.now[1]:
+    if taken * _SORTING > state.now[COUNT]:
         place = 0
-        for s in range(state.now[1]):
+        for s in range(state.now[COUNT]):
             if queued[s] == _TAKEN:
                 out[place] = s
                 place += 1

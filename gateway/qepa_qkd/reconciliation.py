@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from qepa_qkd.cascade import CascadeCorrector, CascadeReference
+from qepa_qkd.cascade import CascadeCorrector, CascadeReference, exchange_cost
 from qepa_qkd.ldpc import LdpcCorrector, LdpcReference
 from qepa_qkd.parity_questions import Bits, Question
 
@@ -100,7 +100,7 @@ class Pace:
         """A block of `bit_count` is full: return `exchange_cost_bits` for it."""
         self._filled_s = None if self._began_s is None else now_s - self._began_s
         self._began_s = now_s
-        return self._fraction * bit_count
+        return max(self._fraction * bit_count, exchange_cost(bit_count))
 
     def end(self, now_s: float) -> None:
         """The block that began last is corrected."""

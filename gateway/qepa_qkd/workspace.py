@@ -1,12 +1,14 @@
 """Arrays for the kernels that serve one block after the other: fresh memory costs more than what is done in it.
 
 The system hands out zeroed pages one by one as they are touched; at a million bits that takes a third of the time of
-error correction.
+error correction. What is read and written at random lies in huge pages where the system has them: a small page costs a
+walk through page tables as soon as a few hundred of them are in use.
 """
 
+import contextlib
+import mmap
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 
 MOST_ELEMENTS: Final = 1 << 24
 """Larger arrays are given back to the system: they are of blocks that come seldom."""
+HUGE_PAGE: Final = 1 << 21
 _KEPT: Final = 2
 """Workspaces without a user: of a block that ended and of the one that overlapped it."""
 
@@ -28,10 +31,22 @@ class Workspace:
         """Return `size` elements of `kind`, the same memory each time it suffices."""
         found = self._arrays.get(name)
         if found is None or len(found) < size:
-            found = np.empty(size, kind)
+            found = _allocate(size, kind)
             if size <= MOST_ELEMENTS:
                 self._arrays[name] = found
         return found[:size]
+
+
+def _allocate(size: int, kind: type) -> npt.NDArray[Any]:
+    length = size * np.dtype(kind).itemsize
+    if length < HUGE_PAGE // 2 or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(size, kind)
+    memory = mmap.mmap(-1, length + 2 * HUGE_PAGE)
+    bytes_ = np.frombuffer(memory, np.uint8)
+    aligned = -bytes_.ctypes.data % HUGE_PAGE
+    with contextlib.suppress(OSError):  # a system built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return bytes_[aligned : aligned + length].view(kind)
 
 
 _idle: list[Workspace] = []
@@ -44,7 +59,7 @@ def borrow(user: object) -> Workspace:
     return workspace
 
 
-@contextmanager
+@contextlib.contextmanager
 def borrowed() -> Iterator[Workspace]:
     """A workspace for one computation."""
     workspace = _take()

@@ -55,7 +55,7 @@ def test_ends_identical_or_verification_says_so(n: int, rate: float, seed: int, 
     assert len(run.asked) == run.corrector.exchanges < 60 * (2 + int((alice != bob).sum()))
 
 
-@pytest.mark.parametrize(("n", "most", "repetitions"), [(10_000, 1.07, 40), (100_000, 1.04, 8), (1_000_000, 1.03, 1)])
+@pytest.mark.parametrize(("n", "most", "repetitions"), [(10_000, 1.07, 100), (100_000, 1.04, 20), (1_000_000, 1.03, 1)])
 def test_leaks_little_more_than_the_shannon_limit_in_few_exchanges(n: int, most: float, repetitions: int) -> None:
     leak = limit = 0.0
     exchanges = []
@@ -67,7 +67,7 @@ def test_leaks_little_more_than_the_shannon_limit_in_few_exchanges(n: int, most:
         limit += shannon_bits(alice, bob)
         exchanges.append(len(run.asked))
     assert limit < leak < most * limit
-    assert np.mean(exchanges) < 200
+    assert max(exchanges) <= 200
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.0125, 0.05, 0.1])
