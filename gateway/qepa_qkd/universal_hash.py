@@ -3,7 +3,9 @@
 A message of L bytes becomes its length and ceil(L / 15) field elements, the coefficients of a polynomial; the hash is
 its value at a secret random point. Two different messages collide, and differ by any chosen amount, for at most
 (ceil(L / 15) + 1) of the p points: the family is epsilon-almost-delta-universal (Carter and Wegman 1979; Stinson
-1994).
+1994). Zero, where every message hashes to zero, is one of these points: a key that is drawn uniformly is not tested for
+it, the bound covers it. Of 2^128 keys three lead to 0 and to 1 and two to any other point, which adds one point's
+probability to the bound.
 """
 
 from typing import Any, Final
@@ -30,7 +32,7 @@ class PolynomialHash:
     __slots__ = ("_elements", "_point", "_value")
 
     def __init__(self, point: bytes) -> None:
-        """`point` is 16 secret random bytes."""
+        """`point` is 16 secret random bytes, uniform: the bounds hold for no other."""
         if len(point) != 16:
             raise ValueError("a hash key has 16 bytes")
         self._point = int.from_bytes(point, "little") % PRIME
@@ -55,7 +57,7 @@ class PolynomialHash:
         return self._value
 
     def collision_probability(self) -> float:
-        """Upper bound, over the random point, that another message of at most this length has the same hash."""
+        """Upper bound, over the random key, that another message of at most this length has the same hash."""
         return (self._elements + 2) / PRIME
 
 

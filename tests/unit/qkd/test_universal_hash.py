@@ -46,3 +46,17 @@ def test_long_messages() -> None:
     assert hashed.value() == written_out(bytes(range(1, 17)), [part, part[:100]])
     assert hashed.collision_probability() == collision_probability(len(part), 100)
     assert collision_probability(len(part), 100) * PRIME == pytest.approx(1 + 20_001 + 1 + 7 + 2, rel=1e-9)
+
+
+def test_the_bound_covers_the_key_of_which_all_messages_hash_to_zero() -> None:
+    """Keys of 16 bytes are taken mod p; 0 and 1 are hit three times and every other point twice."""
+    keys = [0, 1, PRIME, PRIME + 1, 2 * PRIME, 2 * PRIME + 1]
+    hashes = []
+    for key in keys:
+        hashed = PolynomialHash(key.to_bytes(16, "little"))
+        hashed.update(b"a message")
+        hashes.append(hashed.value())
+    assert hashes[0::2] == [0, 0, 0]
+    assert len(set(hashes[1::2])) == 1
+    # A part of 9 bytes is a polynomial of degree 2, which has 2 roots at most.
+    assert collision_probability(9) >= (2 * 2 + 2) / 2**128
