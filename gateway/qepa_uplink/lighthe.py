@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from qepa_wire.keystream import BLOCK, DOMAIN_CHECK, DOMAIN_MASK, counter_blocks
 from qepa_wire.lighthe import CHECK_BYTES, vector_bytes
 from qepa_wire.primitives import aes256_ecb
 
-from . import many_keys
+from . import compiled
 from .errors import UplinkError
 
 _MANY = 16
@@ -59,8 +60,9 @@ def sum_masks(keys: Iterable[bytes], *, stream: int, round_: int, n_words: int, 
     size = vector_bytes(n_words)
     blocks = _counter_blocks(DOMAIN_MASK, stream, cell, round_, -(-size // 16))
     keys = list(keys)
-    if len(keys) >= _MANY and set(map(len, keys)) == {KEY_BYTES} and many_keys.available():
-        return SealedVector(*many_keys.sum_of_keystreams(b"".join(keys), blocks, n_words))
+    many = (len(keys) >= _MANY and compiled.available()) or (len(keys) > 1 and compiled.loaded())
+    if many and set(map(len, keys)) == {KEY_BYTES}:
+        return SealedVector(*compiled.sum_of_keystreams(b"".join(keys), blocks, n_words))
     words, checks = np.zeros(n_words, np.uint32), np.zeros(2, np.uint64)
     for key in keys:
         stream_bytes = aes256_ecb(key, blocks)
@@ -83,20 +85,21 @@ def add_all(vectors: Sequence[SealedVector], n_words: int) -> SealedVector:
 def add_sealed(vectors: Sequence[bytes], n_words: int) -> SealedVector:
     """Sum of ``vectors`` of 4 n + 16 bytes each; raises UplinkError("length") for any of another size."""
     size = vector_bytes(n_words)
-    if any(len(vector) != size for vector in vectors):
+    if set(map(len, vectors)) - {size}:
         raise UplinkError("length", f"sealed vectors of other than {size} bytes")
+    if compiled.loaded():
+        return SealedVector(*compiled.add_rows(b"".join(vectors), n_words))
     rows = np.frombuffer(b"".join(vectors), "<u4").reshape(-1, n_words + CHECK_BYTES // 4)
-    checks = np.ascontiguousarray(rows[:, n_words:]).view("<u8")
-    return SealedVector(
-        np.add.reduce(rows[:, :n_words], axis=0, dtype=np.uint32), np.add.reduce(checks, axis=0, dtype=np.uint64)
-    )
+    checks = rows[:, n_words:].copy().view("<u8")
+    words = np.add.reduce(rows, axis=0, dtype=np.uint32)[:n_words]
+    return SealedVector(words, np.add.reduce(checks, axis=0, dtype=np.uint64))
 
 
 def seal_values(
     values: Sequence[int], mask_keys: Iterable[bytes], check_key: bytes, *, stream: int, round_: int
 ) -> SealedVector:
     """What :func:`qepa_wire.lighthe.seal` makes of ``values``, for boards that run on CPython."""
-    signed = np.array(values, np.int32)
+    signed = np.asarray(values, np.int32)
     total = SealedVector(signed.view(np.uint32), _check_values(signed, check_key, stream, round_))
     return total + sum_masks(mask_keys, stream=stream, round_=round_, n_words=len(signed))
 
@@ -107,20 +110,24 @@ def open_sum(total: SealedVector, check_key: bytes, *, stream: int, round_: int)
     qepa_wire/PROTOCOL.md gives the argument that an altered sum passes with probability at most 2^-66.
     """
     signed = total.words.astype(np.uint32).view(np.int32)
-    if not np.array_equal(_check_values(signed, check_key, stream, round_), total.checks):
+    if _check_values(signed, check_key, stream, round_).tobytes() != total.checks.astype("<u8").tobytes():
         raise UplinkError("check", "the sum was altered, or a contributor list does not fit it")
     return signed.astype(np.int64)
 
 
 def _check_values(signed: NDArray[np.int32], check_key: bytes, stream: int, round_: int) -> NDArray[np.uint64]:
     blocks = _counter_blocks(DOMAIN_CHECK, stream, 0, round_, len(signed))
-    coefficients = np.frombuffer(aes256_ecb(check_key, blocks), "<u8").reshape(-1, 2)
+    if compiled.loaded() and len(check_key) == KEY_BYTES:
+        coefficients = compiled.encrypt(check_key, blocks)
+    else:
+        coefficients = np.frombuffer(aes256_ecb(check_key, blocks), "<u8").reshape(-1, 2)
     checks: NDArray[np.uint64] = signed.astype(np.int64).view(np.uint64) @ coefficients
     return checks
 
 
+@lru_cache(maxsize=8)
 def _counter_blocks(domain: int, stream: int, cell: int, round_: int, n_blocks: int) -> bytes:
-    """As qepa_wire.keystream.counter_blocks, in one step: the first block with each index in its last word."""
+    """As qepa_wire.keystream.counter_blocks, in one step; kept, since all boards of a round have the same."""
     blocks = np.empty((n_blocks, BLOCK // 4), "<u4")
     blocks[:] = np.frombuffer(counter_blocks(domain, stream, cell, round_, 1), "<u4")
     blocks[:, -1] = np.arange(n_blocks)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qepa_uplink import lighthe, many_keys
+from qepa_uplink import compiled, lighthe
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.lighthe import SealedVector, add_all, add_sealed, mask, open_sum, seal_values, sum_masks, zero
 from qepa_wire.lighthe import seal
@@ -27,7 +27,7 @@ def test_a_board_on_numpy_seals_as_a_board_does(values, mask_keys, round_):
 @pytest.mark.parametrize("n_words", [1, 2, 3, 4, 5, 240, 1000])
 @pytest.mark.parametrize("cell", [0, 65535])
 def test_many_masks_at_a_time_are_the_sum_of_each(n_words, cell):
-    if not many_keys.available():
+    if not compiled.available():
         pytest.skip("NOT TESTED: no numba, or no libcrypto of OpenSSL 3")
     many = [os.urandom(32) for _ in range(100)]
     place = {"stream": 2, "round_": 2**63 + 5, "n_words": n_words, "cell": cell}
@@ -37,11 +37,21 @@ def test_many_masks_at_a_time_are_the_sum_of_each(n_words, cell):
     assert sum_masks(iter(many), **place).to_bytes() == one_by_one.to_bytes()
 
 
-def test_without_the_compiled_loop_the_sum_is_the_same(monkeypatch):
-    many = [os.urandom(32) for _ in range(40)]
-    fast = sum_masks(many, stream=1, round_=3, n_words=7)
-    monkeypatch.setattr(lighthe.many_keys, "available", lambda: False)
-    assert sum_masks(many, stream=1, round_=3, n_words=7).to_bytes() == fast.to_bytes()
+@pytest.mark.parametrize("n_words", [1, 2, 7, 240])
+def test_without_compiled_loops_all_is_the_same(monkeypatch, n_words):
+    many, place = [os.urandom(32) for _ in range(40)], {"stream": 1, "round_": 3}
+    values = [i - 100 for i in range(n_words)]
+
+    def everything():
+        masks = sum_masks(many, n_words=n_words, **place)
+        sealed = [seal_values(values, [key], CHECK, **place).to_bytes() for key in many]
+        total = add_sealed(sealed, n_words)
+        return masks.to_bytes(), sealed, total.to_bytes(), open_sum(total - masks, CHECK, **place).tolist()
+
+    now = everything()
+    monkeypatch.setattr(lighthe.compiled, "available", lambda: False)
+    assert not compiled.loaded()
+    assert everything() == now
 
 
 def test_a_key_of_another_length_among_many_is_refused():

@@ -140,13 +140,19 @@ def doctor(
 @app.command()
 def bench(
     name: Annotated[Benchmark | None, typer.Argument(help="Which; all there are if left out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for plots.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
     from .benchmarks import board, lighthe, link  # noqa: PLC0415
 
+    status = Console(stderr=True).status("measuring ...")
+
+    def say(what: str) -> None:
+        status.update(f"measuring: {what}")
+
     known: dict[Benchmark, Callable[[], dict[str, object]]] = {
-        Benchmark.LIGHTHE: lighthe.run,
+        Benchmark.LIGHTHE: lambda: lighthe.run(say, out),
         Benchmark.BOARD: board.run,
         Benchmark.LINK: link.run,
     }
@@ -154,7 +160,7 @@ def bench(
         _fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
     wanted = [name] if name is not None else list(known)
     try:
-        with Console(stderr=True).status("measuring ..."):
+        with status:
             results = [known[each]() for each in wanted]
     except ToolError as error:
         _fail(error)
@@ -162,18 +168,26 @@ def bench(
         print(json.dumps(results[0] if name is not None else results))
         return
     for result in results:
-        Console().print(_bench_table(result))
+        for table in _bench_tables(result):
+            Console().print(table)
+        for sentence in result.get("missing", ()):  # type: ignore[attr-defined]  # a list of strings
+            Console().print(f"not compared: {sentence}")
 
 
-def _bench_table(result: dict[str, object]) -> Table:
-    rows = result["rows"]
-    assert isinstance(rows, list)  # noqa: S101  # every benchmark returns rows
-    limits = {key: value for key, value in result.items() if key not in ("rows", "benchmark", "what")}
-    caption = ", ".join(f"{key} {value:,.0f}" for key, value in limits.items())
-    table = Table(*rows[0], title=str(result["what"]), caption=caption)
-    for row in rows:
-        table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+def _bench_tables(result: dict[str, object]) -> list[Table]:
+    """Lists of rows become tables, numbers the caption of the first."""
+    numbers = {key: value for key, value in result.items() if isinstance(value, float | int)}
+    caption = ", ".join(f"{key} {value:,.0f}" for key, value in numbers.items())
+    tables = []
+    for name, rows in result.items():
+        if not isinstance(rows, list) or not rows or not isinstance(rows[0], dict):
+            continue
+        title, below = (str(result["what"]), caption) if name == "rows" else (name, None)
+        table = Table(*rows[0], title=title, caption=below)
+        for row in rows:
+            table.add_row(*(f"{value:,.3f}" if isinstance(value, float) else str(value) for value in row.values()))
+        tables.append(table)
+    return tables
 
 
 if __name__ == "__main__":

@@ -96,4 +96,4 @@ def open_cell(
     limit = len(boards) * limits.word_max
     if int(np.abs(total).max()) > limit:
         raise UnmaskError("range", f"a word of the sum is beyond {len(boards)} * {limits.word_max}")
-    return OpenedSum(tuple(int(word) for word in total), tuple(sorted(boards)), tuple(sorted(patients)))
+    return OpenedSum(tuple(total.tolist()), tuple(sorted(boards)), tuple(sorted(patients)))

@@ -1,84 +1,92 @@
-"""LightHE against Paillier: encrypt, add 30 vectors, open; time and bytes of one 240-word update.
+"""LightHE against what else adds encrypted vectors: encrypt one, add 30, open; time and bytes of a 240-word update.
 
-Paillier is python-paillier (``phe``) with 2048-bit keys, once with one word in each ciphertext and once with as many
-words packed into a plaintext as 30 sums leave room for. The machine's own AES-256 rate stands beside as the limit.
+Beside it the server's unmasking from 100 to 100,000 boards, with this machine's AES-256-CTR and memory rates.
 """
 
 import os
+from array import array
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-from qepa_uplink.lighthe import SealedVector, add_all, open_sum, sum_masks
+from qepa_uplink.lighthe import add_sealed, open_sum, seal_values, sum_masks
 from qepa_wire.keystream import STREAM_UPDATE
 from qepa_wire.lighthe import seal
 
 from ..errors import ToolError
+from . import peers, unmasking
+from .machine import aes256_ctr_bytes_per_s, memory_bytes_per_s
 from .timing import median_s
 
 WORDS = 240
 BOARDS = 30
-_SLOT_BITS = 32 + 5  # a 32-bit word and the carries of 30 additions
-_PLAINTEXT_BITS = 2046
+_VALUES = array("i", [(-1) ** i * (37 * i % 1024) for i in range(WORDS)])
 
 
-def run() -> dict[str, Any]:
-    """Return the rows of the table: name, encrypt_ms, add_ms, open_ms, total_ms, bytes; and the ratios."""
-    rows = [_lighthe(), *_paillier()]
+def run(say: Callable[[str], None] = lambda _: None, out: Path | None = None) -> dict[str, Any]:
+    """Return ``rows`` (name, encrypt_ms, add_ms, open_ms, total_ms, bytes, ratios), ``growth``, ``missing``, rates.
+
+    ``out`` is a folder for the plot of the growth.
+    """
+    say("LightHE")
+    rows, missing = _lighthe(), []
+    for what in (_paillier, _tenseal, _flower):
+        say(what.__name__.removeprefix("_"))
+        try:
+            rows += what()
+        except ToolError as error:
+            missing.append(str(error))
     ours = rows[0]
     for row in rows:
         row["times_slower"] = row["total_ms"] / ours["total_ms"]
         row["times_larger"] = row["bytes"] / ours["bytes"]
+    say("AES and memory of this machine")
+    aes, memory = aes256_ctr_bytes_per_s(), memory_bytes_per_s()
+    growth = unmasking.growth(WORDS, aes, memory, say)
+    if out is not None:
+        unmasking.plot(growth, out / "unmask.svg")
     return {
         "benchmark": "lighthe",
-        "what": f"one update of {WORDS} words: encrypt once, add {BOARDS}, open",
+        "what": f"one update of {WORDS} words: encrypt once, add {BOARDS}, open; CPU time",
         "rows": rows,
-        "aes256_ecb_mb_s": _aes_rate(),
+        "growth": growth,
+        "missing": missing,
+        "aes256_ctr_mb_s": aes / 1e6,
+        "memory_mb_s": memory / 1e6,
     }
 
 
-def _lighthe() -> dict[str, Any]:
+def _lighthe() -> list[dict[str, Any]]:
     keys = [(os.urandom(32), os.urandom(32)) for _ in range(BOARDS)]
-    cohort = os.urandom(32)
-    values = [(-1) ** i * 4321 * i for i in range(WORDS)]
-    vectors = [SealedVector.from_bytes(seal(values, pair, cohort, STREAM_UPDATE, 1)) for pair in keys]
-    every_key = [key for pair in keys for key in pair]
+    check = os.urandom(32)
+    place = {"stream": STREAM_UPDATE, "round_": 1}
+    vectors = [seal_values(_VALUES, pair, check, **place).to_bytes() for pair in keys]
+    links, ends = ([pair[i] for pair in keys] for i in (0, 1))
 
-    def opening() -> list[int]:
-        total = add_all(vectors, WORDS) - sum_masks(every_key, stream=STREAM_UPDATE, round_=1, n_words=WORDS)
-        return [int(x) for x in open_sum(total, cohort, stream=STREAM_UPDATE, round_=1)]
+    def opening() -> Any:
+        at_gateway = add_sealed(vectors, WORDS) - sum_masks(links, n_words=WORDS, **place)
+        return open_sum(at_gateway - sum_masks(ends, n_words=WORDS, **place), check, **place)
 
-    if opening() != [BOARDS * value for value in values]:
+    if opening().tolist() != [BOARDS * value for value in _VALUES] or vectors[0] != seal(_VALUES, keys[0], check, 2, 1):
         raise ToolError("the LightHE sum is wrong: nothing to benchmark")
-    encrypt = median_s(lambda: seal(values, keys[0], cohort, STREAM_UPDATE, 1))
-    add = median_s(lambda: add_all(vectors, WORDS))
-    return _row("LightHE (two masks, checks)", encrypt, add, median_s(opening) - add, len(vectors[0].to_bytes()))
-
-
-def _paillier() -> list[dict[str, Any]]:
-    try:
-        from phe import paillier  # noqa: PLC0415  # a peer for this benchmark only
-    except ImportError as error:
-        raise ToolError("the peer is missing: pip install 'qepa[dev]' (python-paillier)") from error
-    public, private = paillier.generate_paillier_keypair(n_length=2048)
-    ciphertext = public.encrypt(12345)
-    size = (ciphertext.ciphertext().bit_length() + 7) // 8
-    one = median_s(lambda: public.encrypt(12345), repetitions=3)
-    added = median_s(lambda: ciphertext + ciphertext, repetitions=3)
-    opened = median_s(lambda: private.decrypt(ciphertext), repetitions=3)
-    packed = -(-WORDS // (_PLAINTEXT_BITS // _SLOT_BITS))
+    add = median_s(lambda: add_sealed(vectors, WORDS))
+    opened = median_s(opening) - add
+    size = len(vectors[0])
+    numpy = median_s(lambda: seal_values(_VALUES, keys[0], check, **place).to_bytes())
+    board = median_s(lambda: seal(_VALUES, keys[0], check, STREAM_UPDATE, 1))
     return [
-        _row(name, n * one, n * (BOARDS - 1) * added, n * opened, n * size)
-        for name, n in ((f"Paillier 2048, packed into {packed}", packed), ("Paillier 2048, a word each", WORDS))
+        peers.measured("LightHE (two masks, checks)", numpy, add, opened, size),
+        peers.measured("LightHE, a board's own code on CPython", board, add, opened, size),
     ]
 
 
-def _row(name: str, encrypt_s: float, add_s: float, open_s: float, size: int) -> dict[str, Any]:
-    times = {"encrypt_ms": encrypt_s * 1e3, "add_ms": add_s * 1e3, "open_ms": open_s * 1e3}
-    return {"name": name, **times, "total_ms": sum(times.values()), "bytes": size}
+def _paillier() -> list[dict[str, Any]]:
+    return peers.paillier(WORDS, BOARDS)
 
 
-def _aes_rate() -> float:
-    data = bytes(1 << 20)
-    encryptor = Cipher(algorithms.AES(os.urandom(32)), modes.ECB()).encryptor()  # noqa: S305  # a speed limit, no secret
-    return 1 / median_s(lambda: encryptor.update(data)) * len(data) / 1e6
+def _tenseal() -> list[dict[str, Any]]:
+    return peers.tenseal(_VALUES, BOARDS)
+
+
+def _flower() -> list[dict[str, Any]]:
+    return peers.flower(WORDS, BOARDS)
