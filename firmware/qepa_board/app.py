@@ -9,7 +9,7 @@ import sys
 import time
 
 from qepa_wire.errors import WireError
-from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, MODEL, REKEY, ROUND
+from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, FIRMWARE_OFFER, FIRMWARE_PIECE, LABELS, MODEL, REKEY, ROUND
 from qepa_wire.payloads import Hello, decode_rekey, decode_round
 
 from .console import say
@@ -249,6 +249,24 @@ class App:
                 self.monitor.end_care()
         elif frame.type == LABELS and self.vitals is not None:
             self.vitals.label(care.labels(frame.seq, frame.payload, self.counters.boots & 0xFFFF))
+        elif frame.type == FIRMWARE_OFFER:
+            self._air_update().offer(frame.payload)
+        elif frame.type == FIRMWARE_PIECE and self.link.firmware is not None:
+            self.link.firmware.piece(frame.payload)
+
+    def _air_update(self):
+        if self.link.firmware is None:
+            from machine import reset  # noqa: PLC0415  seldom asked for, like the rest of it
+
+            from .system.air_update import AirUpdate  # noqa: PLC0415
+
+            updater = self._slots.updater(self.identity.firmware_root, self.identity.transport)
+            self.link.firmware = AirUpdate(updater, self._is_quiet, reset)
+        return self.link.firmware
+
+    def _is_quiet(self):
+        """Whether nobody needs this board at this moment: no round, no emergency."""
+        return not self._busy and not self._orders and self.monitor.alerts.is_calm()
 
     async def answer(self):
         """Answer round orders, one after the other."""

@@ -114,6 +114,8 @@ class Monitor:
         try:
             if self._proof.second(self.sensing.states, self.sensing.has_samples, connection.ready):
                 say("this firmware has proved itself")
+                if self._app.link is not None:
+                    self._app.link.say_again()
         except BoardError as error:
             say("%s: back to the firmware before" % error)
             machine.reset()

@@ -5,11 +5,6 @@ import struct
 
 from .errors import WireError
 
-try:
-    from typing import NoReturn
-except ImportError:  # MicroPython: the annotation stays a string
-    pass
-
 _N = 32
 # LM-OTS typecode: (w, p, ls); RFC 8554 section 4.1, table 1
 _OTS = {1: (1, 265, 7), 2: (2, 133, 6), 3: (4, 67, 4), 4: (8, 34, 0)}
@@ -23,13 +18,9 @@ _MAX_LEVELS = 8
 _PUBLIC_BYTES = 24 + _N
 
 
-def _refuse(detail: str) -> "NoReturn":
-    raise WireError("signature", detail)
-
-
 def _u32(data: bytes, offset: int) -> int:
     if len(data) < offset + 4:
-        _refuse("truncated")
+        raise WireError("signature", "truncated")
     value: int = struct.unpack_from(">I", data, offset)[0]
     return value
 
@@ -60,29 +51,29 @@ def _lms_bytes(signature: bytes) -> int:
     """Length of the LMS signature at the start of ``signature``."""
     ots_type = _u32(signature, 4)
     if ots_type not in _OTS:
-        _refuse("unknown LM-OTS type")
+        raise WireError("signature", "unknown LM-OTS type")
     ots_bytes = 4 + _N * (_OTS[ots_type][1] + 1)
     lms_type = _u32(signature, 4 + ots_bytes)
     if lms_type not in _LMS:
-        _refuse("unknown LMS type")
+        raise WireError("signature", "unknown LMS type")
     return 4 + ots_bytes + 4 + _N * _LMS[lms_type]
 
 
 def _verify_lms(public: bytes, message: bytes, signature: bytes) -> None:
     """Algorithm 6: raise unless ``signature`` (exactly one LMS signature) fits ``public``."""
     if len(public) != _PUBLIC_BYTES:
-        _refuse("public key of %d bytes" % len(public))
+        raise WireError("signature", "public key of %d bytes" % len(public))
     lms_type, ots_type = _u32(public, 0), _u32(public, 4)
     identifier, root = public[8:24], public[24:]
     if len(signature) != _lms_bytes(signature) or _u32(signature, 4) != ots_type:
-        _refuse("signature does not fit the key's type")
+        raise WireError("signature", "signature does not fit the key's type")
     leaf = _u32(signature, 0)
     ots_end = 8 + _N * (_OTS[ots_type][1] + 1)
     if _u32(signature, ots_end) != lms_type:
-        _refuse("signature does not fit the key's type")
+        raise WireError("signature", "signature does not fit the key's type")
     height = _LMS[lms_type]
     if leaf >= 1 << height:
-        _refuse("leaf number out of range")
+        raise WireError("signature", "leaf number out of range")
     candidate = _ots_candidate(signature[4:ots_end], message, identifier, leaf)
     number = (1 << height) + leaf
     node = hashlib.sha256(identifier + struct.pack(">I", number) + _D_LEAF + candidate).digest()
@@ -93,7 +84,7 @@ def _verify_lms(public: bytes, message: bytes, signature: bytes) -> None:
         number >>= 1
         node = hashlib.sha256(identifier + struct.pack(">I", number) + _D_INTR + pair).digest()
     if node != root:
-        _refuse("does not verify")
+        raise WireError("signature", "does not verify")
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> None:
@@ -104,7 +95,7 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
     public, signature = bytes(public), bytes(signature)
     levels = _u32(public, 0)
     if not 0 < levels <= _MAX_LEVELS or _u32(signature, 0) != levels - 1:
-        _refuse("wrong number of levels")
+        raise WireError("signature", "wrong number of levels")
     key, offset = public[4:], 4
     for _ in range(levels - 1):
         end = offset + _lms_bytes(signature[offset:])

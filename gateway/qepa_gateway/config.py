@@ -98,6 +98,31 @@ class ModelRollout(_Section):
         )
 
 
+class FirmwareRollout(_Section):
+    """How firmware reaches the boards: ``root`` is the HSS public key that signs it; without one none is handed on."""
+
+    root: str | None = Field(default=None, pattern=r"^[0-9a-f]{120}$")
+    confirm_within_s: float = Field(default=3600, ge=5, le=604_800)
+    soak_s: float = Field(default=300, ge=0, le=604_800)
+    again_after_s: float = Field(default=3600, ge=0, le=604_800)
+    most_failures: int = Field(default=1, ge=1, le=100)
+    at_once: int = Field(default=2, ge=1, le=100)
+
+    def terms(self) -> Terms:
+        """In the domain's terms."""
+        return Terms(
+            confirm_within_ms=round(1000 * self.confirm_within_s),
+            soak_ms=round(1000 * self.soak_s),
+            again_after_ms=round(1000 * self.again_after_s),
+            most_failures=self.most_failures,
+            reboots=True,
+        )
+
+    def key(self) -> bytes | None:
+        """The key as bytes."""
+        return None if self.root is None else bytes.fromhex(self.root)
+
+
 class Config(_Section):
     """Everything in the file; relative paths are relative to it. Without ``kme`` there is no optical link."""
 
@@ -114,6 +139,7 @@ class Config(_Section):
     keys: Keys = Keys()
     spool: SpoolBounds = SpoolBounds()
     model_rollout: ModelRollout = ModelRollout()
+    firmware: FirmwareRollout = FirmwareRollout()
 
 
 _PATHS = {

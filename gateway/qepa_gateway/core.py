@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qepa_uplink.identity import Identity, Subject
-from qepa_uplink.messages import BoardStatus, LinkStatus, ModelRelease, Status, Welcome
+from qepa_uplink.messages import BoardStatus, FirmwareRelease, LinkStatus, ModelRelease, Status, Welcome
 from qepa_uplink.topics import to_gateway
-from qepa_wire.frame import ALERT, CARE, PADS, VECTOR, Frame
+from qepa_wire.frame import ALERT, CARE, FIRMWARE_WANT, PADS, VECTOR, Frame
 from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, NO_REKEY, RESET_CAUSES
 
 from .aggregation import Aggregation
@@ -23,6 +23,7 @@ from .domain.keyring import EpochKeys
 from .domain.rollout import DEFAULT_TERMS, Terms
 from .domain.storage import DEFAULT_LIMITS, Limits, Room, refusal, room
 from .errors import Refused
+from .firmware import FIRMWARE_TERMS, Firmware
 from .intake import Intake
 from .models import Models
 from .one_time import OneTimeBlocks
@@ -66,6 +67,9 @@ class Gateway:
         between_docks_s: int = BETWEEN_DOCKS_S,
         limits: Limits = DEFAULT_LIMITS,
         model_terms: Terms = DEFAULT_TERMS,
+        firmware_root: bytes | None = None,
+        firmware_terms: Terms = FIRMWARE_TERMS,
+        firmware_at_once: int = 2,
     ) -> None:
         self.name = trusted.identity.name
         self.refusals = Refusals()
@@ -93,6 +97,7 @@ class Gateway:
             most_results=limits.most_results,
         )
         self.models = Models(spool, self.boards, clock, model_terms, speaks=self._speaks)
+        self.firmware = Firmware(spool, self.boards, clock, firmware_terms, firmware_root, at_once=firmware_at_once)
         self.rekeying = Rekeying(self.boards, clock, between_docks_s=between_docks_s)
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
@@ -106,9 +111,11 @@ class Gateway:
             CARE: self.care.take,
             ALERT: self.alerts.take,
             PADS: self.one_time.take_pads,
+            FIRMWARE_WANT: self.firmware.take_want,
         }
         self.link.handlers[Welcome] = self._take_welcome
         self.link.handlers[ModelRelease] = self.models.take
+        self.link.handlers[FirmwareRelease] = self.firmware.take
         self._own_topic = to_gateway(self.name)
 
     def receive(self, topic: str, data: bytes) -> None:
@@ -157,6 +164,7 @@ class Gateway:
         self.rekeying.advised_s = None if self.optical_link is None else self.optical_link.rekey_s
         self.rekeying.tick()
         self.models.tick()
+        self.firmware.tick()
         self.rounds.tick()
         self.care.tick()
         self.link.tick()
@@ -220,6 +228,7 @@ class Gateway:
             link=self.optical_link,
             refused=self.refusals.snapshot(),
             spool=len(self.link.outbox),
+            firmware=self.firmware.status(),
         )
 
     def _board_status(self, board: Board, now_ms: int, pad_bytes: int) -> BoardStatus:
@@ -237,6 +246,7 @@ class Gateway:
                 "reset_cause": RESET_CAUSES[board.row.reset_cause],
                 "mode": MODES[board.row.mode],
                 "pad_bytes": pad_bytes,
+                "firmware": board.row.firmware,
             }
         )
 
@@ -249,6 +259,7 @@ class Gateway:
     def _greet(self, board: Board, _keys: EpochKeys, _frame: Frame) -> None:
         self.rekeying.greet(board)
         self.models.push(board)
+        self.firmware.greet(board)
         self.rounds.greet(board)
         self.care.greet(board)
 

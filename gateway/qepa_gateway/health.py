@@ -26,7 +26,7 @@ def faults(gateway: Gateway) -> tuple[str, ...]:
         ("threat", link is not None and link.threat_level != "normal"),
         ("disk_short", gateway.room is Room.ALERTS),
         ("disk_full", gateway.room is Room.NONE),
-        ("rollout", gateway.models.rollout.withdrawn),
+        ("rollout", gateway.models.rollout.withdrawn or gateway.firmware.withdrawn),
         ("dropped", gateway.link.outbox.dropped > 0),
     )
     return tuple(reason for reason, holds in found if holds)

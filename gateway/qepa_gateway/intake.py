@@ -148,7 +148,7 @@ class Intake:
         board.booted = board.booted or row.boots != hello.boots
         row.boots, row.model, row.pads = hello.boots, hello.model, hello.pads
         row.battery_permille = hello.battery_permille
-        row.reset_cause, row.mode = hello.reset_cause, hello.mode
+        row.reset_cause, row.mode, row.firmware = hello.reset_cause, hello.mode, hello.firmware
         board.dirty = True
 
     def _begin_epoch(self, board: Board, arrival: Arrival, *, paid: bool) -> None:

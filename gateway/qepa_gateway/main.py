@@ -60,6 +60,9 @@ def run(path: Path | str) -> int:
             between_docks_s=3600 * config.keys.between_docks_h,
             limits=config.spool.limits(),
             model_terms=config.model_rollout.terms(),
+            firmware_root=config.firmware.key(),
+            firmware_terms=config.firmware.terms(),
+            firmware_at_once=config.firmware.at_once,
         )
     except GatewayError as error:
         print(f"qepa-gateway: {error}", file=sys.stderr)

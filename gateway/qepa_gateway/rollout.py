@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from qepa_wire.payloads import RESET_CAUSES
 
 from .boards import Board, Boards
-from .domain.rollout import Rollout, Stage, Terms, View, advance, resume
+from .domain.rollout import Rollout, Stage, Terms, View, advance, fail, resume
 from .errors import CorruptError
 from .spool.database import Spool
 from .transport import Clock
@@ -19,7 +19,8 @@ _NO_CRASH = (RESET_CAUSES.index("unknown"), RESET_CAUSES.index("power_on"))
 
 
 class StagedRollout:
-    """``kind`` names it in the spool, ``version_of`` tells what a board uses for good, ``speaks`` whether it must."""
+    """``kind`` names it in the spool, ``version_of`` tells what a board uses for good, ``speaks`` whether it must,
+    ``concerns`` whether the release is for it."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class StagedRollout:
         *,
         version_of: Callable[[Board], int],
         speaks: Callable[[Board], bool],
+        concerns: Callable[[Board], bool] = lambda _board: True,
     ) -> None:
         self._name = f"rollout_{kind}"
         self._kind = kind
@@ -40,6 +42,7 @@ class StagedRollout:
         self._terms = terms
         self._version_of = version_of
         self._speaks = speaks
+        self._concerns = concerns
         self._checked_ms = 0
         self.state = self._load()
 
@@ -67,11 +70,18 @@ class StagedRollout:
         self._checked_ms = now_ms
         return self._advance()
 
+    def fail(self, board: Board) -> None:
+        """A board that was handed the release does not take it."""
+        if self.state is not None:
+            self._follow(self.state, fail(self.state, board.number, self._clock(), self._terms))
+
     def _advance(self) -> bool:
         before = self.state
         if before is None:
             return False
-        after = advance(before, self._views(), self._clock(), self._terms)
+        return self._follow(before, advance(before, self._views(), self._clock(), self._terms))
+
+    def _follow(self, before: Rollout, after: Rollout) -> bool:
         if after is before:
             return False
         self._keep(after)
@@ -93,6 +103,7 @@ class StagedRollout:
                 crashed=board.row.reset_cause not in _NO_CRASH,
             )
             for board in self._boards.served()
+            if self._concerns(board)
         }
 
     def _keep(self, state: Rollout) -> None:

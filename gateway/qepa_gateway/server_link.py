@@ -13,6 +13,7 @@ from qepa_uplink.messages import (
     CareRevoke,
     Count,
     Directory,
+    FirmwareRelease,
     Message,
     ModelRelease,
     PairOffer,
@@ -33,7 +34,7 @@ from .transport import Clock, Outgoing, Send
 
 _LOG = logging.getLogger(__name__)
 
-FROM_SERVER = (Directory, RoundOpen, RoundStart, ModelRelease, CareRevoke, SessionUnknown)
+FROM_SERVER = (Directory, RoundOpen, RoundStart, ModelRelease, FirmwareRelease, CareRevoke, SessionUnknown)
 FROM_GATEWAYS = (PairOffer, PairWanted, Count)
 
 Handle = Callable[[Any, str], None]  # (message, sender); the message has the type it is registered for

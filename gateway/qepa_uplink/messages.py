@@ -190,6 +190,20 @@ class ModelRelease(Message):
     release: bytes = Field(max_length=16384)
 
 
+class FirmwareRelease(Message):
+    """Server to gateways, signed: a firmware bundle (qepa_uplink.firmware) for these boards.
+
+    ``number`` rises with every release, so that an old one said again changes nothing; ``kind`` names the line that
+    the bundle belongs to, such as one target and sensor set: a newer release of a kind takes the place of its last.
+    """
+
+    type: Literal["firmware_release"] = "firmware_release"
+    number: int = Field(ge=1, lt=2**53)
+    kind: Name
+    boards: tuple[BoardId, ...] = Field(min_length=1, max_length=4096)
+    bundle: bytes = Field(max_length=2**18)
+
+
 class Consent(Message):
     """A patient's consent, signed by the consent desk (see :class:`SignedConsent`).
 
@@ -265,6 +279,19 @@ class BoardStatus(Message):
     reset_cause: Literal["unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft", "brown_out"] = "unknown"
     mode: Literal["normal", "safe", "trial"] = "normal"
     pad_bytes: Amount = 0
+    firmware: int = Field(default=0, ge=0, le=65535)
+
+
+class FirmwareStatus(Message):
+    """How far the release ``number`` of a kind has come at a gateway; ``refused`` says why it did not take it."""
+
+    kind: Name
+    number: Amount
+    version: Amount
+    stage: Literal["canary", "ward", "withdrawn", "refused"]
+    canary: BoardId | None = None
+    failed: tuple[BoardId, ...] = Field(default=(), max_length=4096)
+    refused: str = Field(default="", max_length=200)
 
 
 class LinkStatus(Message):
@@ -291,6 +318,7 @@ class Status(Message):
     link: LinkStatus | None
     refused: dict[str, Amount] = Field(max_length=256)
     spool: Amount
+    firmware: tuple[FirmwareStatus, ...] = Field(default=(), max_length=64)
 
 
 Signed = Annotated[
@@ -306,6 +334,7 @@ Signed = Annotated[
     | Partial
     | CellVoid
     | ModelRelease
+    | FirmwareRelease
     | CareRevoke,
     Field(discriminator="type"),
 ]

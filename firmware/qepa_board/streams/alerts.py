@@ -58,6 +58,10 @@ class AlertEdges:
         """Whether ``kind`` has started and not ended."""
         return kind in self._levels
 
+    def is_calm(self):
+        """Whether no alert is active but those of a board that nobody wears, or that is broken itself."""
+        return all(kind in (ALERT_LEAD_OFF, ALERT_SENSOR_FAULT) for kind in self._levels)
+
     def edges(self, t_ms, conditions):
         """Changes at sample time ``t_ms``: a list of (kind, level). Each is to be queued, then confirm()ed.
 

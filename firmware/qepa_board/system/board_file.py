@@ -33,3 +33,17 @@ def target_of(record):
         chip = getattr(sys.implementation, "_machine", "").upper()
         return "esp32s3" if "ESP32S3" in chip else "esp32c6" if "ESP32C6" in chip else "esp32"
     return "wasm" if sys.platform == "webassembly" else "unix"
+
+
+def needs_of(record, transport):
+    """Modules of qepa_board without which a board of this ``record`` would be deaf or blind; ``transport`` or None."""
+    from ..drivers import DRIVERS  # noqa: PLC0415  who runs has it already
+
+    needs = []
+    for sensor in record.get("sensors", ()):
+        name = "drivers/" + DRIVERS.get(sensor.get("chip"), ("",))[0]
+        if len(name) > 8 and name not in needs:
+            needs.append(name)
+    if transport is not None:
+        needs.append("transport/ble_connection" if transport == "ble" else "transport/connection")
+    return needs

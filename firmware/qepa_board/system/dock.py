@@ -147,7 +147,9 @@ def _updater(flash):
         identity = load_identity(flash)
     except BoardError:
         identity = None
-    return BoardSlots(flash).updater(None if identity is None else identity.firmware_root)
+    if identity is None:
+        return BoardSlots(flash).updater(None)
+    return BoardSlots(flash).updater(identity.firmware_root, identity.transport)
 
 
 def update_begin(manifest, signature):

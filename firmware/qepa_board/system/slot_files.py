@@ -83,13 +83,14 @@ class SlotFiles:
                 raise BoardError("flash", "cannot remove %s: %s" % (path, error))
 
     def copy(self, path, source):
-        """Make a file what it is in ``source``, another SlotFiles."""
+        """Make a file what it is in ``source``, another SlotFiles, in steps: a generator."""
         self.remove(path)
         try:
             with open(source._path(path), "rb") as file:
                 data = file.read(_CHUNK)
                 while data:
                     self.append(path, data)
+                    yield
                     data = file.read(_CHUNK)
         except OSError as error:
             raise BoardError("flash", "cannot read %s: %s" % (path, error))

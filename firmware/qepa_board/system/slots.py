@@ -87,11 +87,16 @@ class BoardSlots:
                 raise BoardError("hash", entry.path)
         self.record.choose(slot)
 
-    def updater(self, root):
-        """An Updater that accepts what the HSS public key ``root`` has signed; with None, nothing."""
-        from .board_file import load_board, target_of
+    def updater(self, root, transport=None):
+        """An Updater that accepts what the HSS public key ``root`` has signed; with None, nothing.
+
+        A release must have the drivers of this board's sensors and, where it is given, the ``transport``.
+        """
+        from .board_file import load_board, needs_of, target_of
         from .update import Updater
 
-        target = target_of(load_board(self._flash))
+        board = load_board(self._flash)
         files = {slot: self.files(slot) for slot in (LIB, A, B)}
-        return Updater(self.record, files, self.slot, root, lambda: self.releases(self.record.confirmed), target)
+        releases = lambda: self.releases(self.record.confirmed)  # noqa: E731
+        needs = needs_of(board, transport)
+        return Updater(self.record, files, self.slot, root, releases, target_of(board), needs)

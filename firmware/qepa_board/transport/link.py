@@ -2,7 +2,7 @@
 
 Order of sending: what is left of earlier epochs, which the gateway can read best before it sees the new HELLO; HELLO,
 before which nothing of this epoch can be read; then alerts, vectors, PADS, the newest care record, care records kept
-while there was no connection.
+while there was no connection, what firmware is wanted.
 Milliseconds are those of any monotonic clock the caller keeps to.
 """
 
@@ -12,6 +12,7 @@ from qepa_wire.frame import (
     ALERT,
     CARE,
     DOWN_TYPES,
+    FIRMWARE_WANT,
     HELLO,
     PADS,
     PADS_HELD,
@@ -61,6 +62,7 @@ class Link:
         self._handover_ms = None  # until when HELLO waits
         self._retries = {}  # seq: [due_ms, resends]
         self.late_care = None  # a CareBacklog, whose records go when nothing else does
+        self.firmware = None  # an AirUpdate, once the gateway has offered a release
         self.refused = {}
         self.sent = 0
         self.resent = 0
@@ -186,7 +188,7 @@ class Link:
             data = self._kept(seq, now_ms)
             if data is not None:
                 return data
-        data = self._next_pads(now_ms) or self._next_care(now_ms)
+        data = self._next_pads(now_ms) or self._next_care(now_ms) or self._next_want(now_ms)
         if data is not None:
             self.sent += 1
         return data
@@ -217,6 +219,11 @@ class Link:
             if late is not None:
                 data = self._frame(CARE, late[0], late[1])
         return data
+
+    def _next_want(self, now_ms):
+        """The next word about firmware, once the gateway holds all else."""
+        want = None if self.firmware is None or not self.is_settled() else self.firmware.next(now_ms)
+        return None if want is None else self._frame(FIRMWARE_WANT, self._counters.next_seq(), want)
 
     def _kept(self, seq, now_ms):
         """Frame ``seq`` of the outbox if it is to be sent now, else None."""

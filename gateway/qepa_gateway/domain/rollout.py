@@ -92,6 +92,17 @@ def advance(state: Rollout, boards: Mapping[int, View], now_ms: int, terms: Term
     return _soak(state, state.confirmed_ms, view, now_ms, terms)
 
 
+def fail(state: Rollout, board: int, now_ms: int, terms: Terms) -> Rollout:
+    """Return ``state`` after ``board``, the canary or one of the ward, has shown that it does not take the release."""
+    if not state.may_have(board) or board in state.failed:
+        return state
+    if state.stage is Stage.CANARY:
+        return _fail(state, now_ms, terms)
+    failed = (*state.failed, board)
+    stage = Stage.WITHDRAWN if len(failed) >= terms.most_failures else state.stage
+    return replace(state, stage=stage, failed=failed)
+
+
 def resume(state: Rollout, now_ms: int) -> Rollout:
     """Return ``state`` after a restart of the gateway: what its canary did meanwhile is not held against it."""
     if state.stage is not Stage.CANARY or state.canary is None:

@@ -27,6 +27,7 @@ class BoardRow:
     reset_cause: int = 0
     mode: int = 0
     barred: int = 0  # bit n: not to be asked for stream n
+    firmware: int = 0  # version mod 2^16 that it runs, on trial or for good
 
 
 class BoardStore:
@@ -39,7 +40,7 @@ class BoardStore:
         """All boards ever adopted."""
         columns = (
             "board, patient, adopted, epoch, seq_down, last_seen_ms, boots, model, pads, battery_permille, "
-            "reset_cause, mode, barred"
+            "reset_cause, mode, barred, firmware"
         )
         return [
             BoardRow(row[0], row[1], bool(row[2]), *row[3:])
@@ -49,7 +50,7 @@ class BoardStore:
     def save(self, row: BoardRow) -> None:
         """Write all of ``row``."""
         self._spool.execute(
-            "INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO boards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 row.board,
                 row.patient,
@@ -64,6 +65,7 @@ class BoardStore:
                 row.reset_cause,
                 row.mode,
                 row.barred,
+                row.firmware,
             ),
         )
 

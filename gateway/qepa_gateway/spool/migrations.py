@@ -55,4 +55,5 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     """,
     "ALTER TABLE boards ADD COLUMN barred INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE boards ADD COLUMN firmware INTEGER NOT NULL DEFAULT 0;",
 )

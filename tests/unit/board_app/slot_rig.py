@@ -102,8 +102,8 @@ class Board:
     def slots(self) -> Slots:
         return Slots(self.flash, self.version_of)
 
-    def updater(self, *, root: bytes | None = ROOT, target: str = TARGET) -> Updater:
-        return Updater(self.slots, self.trees, self.running, root, lambda: Releases(self.flash), target)
+    def updater(self, *, root: bytes | None = ROOT, target: str = TARGET, needs: tuple[str, ...] = ()) -> Updater:
+        return Updater(self.slots, self.trees, self.running, root, lambda: Releases(self.flash), target, needs)
 
     def version_of(self, slot) -> int:
         header = self.trees[slot].header()

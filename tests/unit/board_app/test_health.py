@@ -271,10 +271,12 @@ def at_dock(tmp_path, monkeypatch, capsys):
 
 
 def test_an_update_by_the_calls_of_the_dock(at_dock):
-    new = release(2)
+    deaf = release(2)
+    new = release(2, more={"lib/qepa_board/transport/connection.mpy": b"what this board is reached by"})
     arguments = encoded(new.manifest_bytes), encoded(new.signature)
     assert at_dock("update_begin", *arguments)["reason"] == "firmware_root"
     assert at_dock("provision", json.dumps(IDENTITY))["ok"]
+    assert at_dock("update_begin", encoded(deaf.manifest_bytes), encoded(deaf.signature))["reason"] == "profile"
     begun = at_dock("update_begin", *arguments)
     assert (begun["ok"], begun["slot"]) == (True, "b")
     assert at_dock("status")["update"] == 2

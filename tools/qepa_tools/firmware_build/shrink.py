@@ -4,12 +4,14 @@ On a board every distinct name is an interned string on the heap, every module v
 half of a codec is for the other side. mpy-cross folds within one module, if told; this looks at all of them at once:
 
 - annotations go, and the branches of `try: import ... except ImportError` that are for the other interpreter;
+- the sentence of a WireError goes: its one-word reason is what a board counts and says;
 - an integer assigned once at the top of a module becomes its value wherever it is used;
 - functions, classes, methods and module variables go whose name nothing reads that is itself reached;
 - names become short, but for those of classes and modules; two share one where no module, and no group of modules whose
   classes inherit from each other, uses both.
 
-What a string spells keeps its name and stays: getattr or an import may ask for it. So does what is in ``keep``, which
+What a string spells keeps its name and stays: getattr or an import may ask for it; only what a namedtuple is called and
+its fields are names like others. So does what is in ``keep``, which
 other programs ask a board for over its console or from its loader, and what is also a name in MicroPython's modules.
 """
 
@@ -24,6 +26,7 @@ from .external_names import EXTERNAL_NAMES
 
 _FOR_CPYTHON = ("abc", "collections.abc", "cryptography", "hmac", "typing")
 _FOR_MICROPYTHON = ("cryptolib", "micropython")
+_BRIEF = "WireError"
 _SMALL = 1 << 30  # beyond it a number is an object each time it is used
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -50,9 +53,21 @@ def shrink(sources: Mapping[str, str], keep: Iterable[str] = (), fixed: Iterable
 
 def _spelt(tree: ast.Module) -> Iterator[str]:
     """Words that stand in strings, dotted ones in parts."""
+    names = {id(each) for each in _tuple_names(tree)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in names:
             yield from (word for word in node.value.split(".") if word.isidentifier())
+
+
+def _tuple_names(tree: ast.AST) -> list[ast.Constant]:
+    """What a namedtuple at the top of a module is called, and its fields."""
+    calls = [
+        node.value
+        for node in getattr(tree, "body", ())
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name)
+    ]
+    constants = (part for call in calls if call.func.id == "namedtuple" for part in ast.walk(call))  # type: ignore[attr-defined]
+    return [each for each in constants if isinstance(each, ast.Constant)]
 
 
 class _Homes:
@@ -78,7 +93,13 @@ class _Homes:
 
 
 class _ForBoard(ast.NodeTransformer):
-    """Drops annotations, docstrings and what is for CPython."""
+    """Drops annotations, docstrings, sentences of errors and what is for CPython."""
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        error = node.exc
+        if isinstance(error, ast.Call) and isinstance(error.func, ast.Name) and error.func.id == _BRIEF:
+            del error.args[1:]
+        return node
 
     def visit_FunctionDef(self, node: _Function) -> ast.AST:
         node.returns = None
@@ -334,6 +355,10 @@ def _rename_all(trees: Mapping[str, ast.Module], homes: _Homes, kept: set[str]) 
     classes: set[str] = set()
     for module, tree in trees.items():
         stored.update(_stored_names(tree))
+        for each in _tuple_names(tree):
+            stored.add(str(each.value))
+            uses[str(each.value)] += 1
+            places[str(each.value)].add(groups[module])
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 classes.add(node.name)  # what an error is called is read by people
@@ -350,6 +375,8 @@ def _rename_all(trees: Mapping[str, ast.Module], homes: _Homes, kept: set[str]) 
             taken[short] |= places[name]
             mapping[name] = short
     for tree in trees.values():
+        for each in _tuple_names(tree):
+            each.value = mapping.get(str(each.value), str(each.value))
         for node in ast.walk(tree):
             _rename(node, mapping)
 

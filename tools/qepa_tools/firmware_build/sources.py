@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import qepa_board
@@ -17,6 +17,7 @@ from .shrink import shrink
 NATIVE_SOURCE = "viper.py"  # of qepa_kernels: for build_kernels, not for a board
 
 _PACKAGES = (qepa_board, qepa_kernels, qepa_wire)
+_DRIVERS = "qepa_board.drivers"  # its table names the module of each chip
 _DOCK = "qepa_board.system.dock"  # each of its public functions is called over the console
 # What the loader starts, and what is asked on the console whether a board runs
 _ASKED_FOR = (
@@ -55,12 +56,32 @@ def board_sources(
     """
     chosen = chosen_sources(chips=chips, transports=transports)
     texts = {name: text for name, (_, text) in chosen.items()}
+    texts[_DRIVERS] = _only_drivers(texts[_DRIVERS], texts)
     native = Path(qepa_kernels.__file__ or "").with_name(NATIVE_SOURCE).read_text()
     calls = [name for name in _functions(texts[_DOCK]) if not name.startswith("_")]
     loader = Path(qepa_boot.__file__ or "").parent.glob("*.py")  # stays as it is, and hands its objects to the others
     words = [word for path in loader for word in re.findall(r"\w+", path.read_text())]
     small = shrink(texts, keep={*_ASKED_FOR, *calls, *keep}, fixed=[*_functions(native), *words])
     return {chosen[name][0]: text for name, text in small.items()}
+
+
+def _only_drivers(text: str, modules: Container[str]) -> str:
+    """The package with a table of just those drivers that are among ``modules``."""
+    tree = ast.parse(text)
+    for node in tree.body:
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Dict)
+            and ast.unparse(node.targets[0]) == "DRIVERS"
+        ):
+            chips = {
+                ast.literal_eval(key): value
+                for key, value in zip(node.value.keys, node.value.values, strict=True)
+                if key
+            }
+            kept = {c: v for c, v in chips.items() if f"{_DRIVERS}.{ast.literal_eval(v)[0]}" in modules}
+            node.value = ast.Dict([ast.Constant(chip) for chip in kept], list(kept.values()))
+    return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def reached_kernels(sources: dict[str, str]) -> set[str]:
