@@ -76,9 +76,10 @@ class FrameWriter:
 
 
 class FrameReader:
-    """Takes bytes in pieces of any size and gives frames; memory is bounded by one frame."""
+    """Takes bytes in pieces of any size and gives frames; memory is bounded by one frame. `decode` undoes COBS."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: "Callable[[bytes], bytes]" = cobs.decode) -> None:
+        self._decode = decode
         self._partial = b""
         self._expected = -1  # no frame yet: the first one sets the count
         self._skipping = False
@@ -118,7 +119,7 @@ class FrameReader:
 
     def _frame(self, frame: bytes, events: list[tuple[int, bytes, int]]) -> None:
         try:
-            kind, sequence, payload = parse(frame)
+            kind, sequence, payload = parse(frame, self._decode)
         except WireError as error:
             self.frames_damaged += 1
             events.append((DAMAGED, str(error).encode(), 1))
@@ -131,14 +132,14 @@ class FrameReader:
         events.append((kind, payload, 0))
 
 
-def parse(frame: bytes) -> tuple[int, int, bytes]:
+def parse(frame: bytes, decode: "Callable[[bytes], bytes]" = cobs.decode) -> tuple[int, int, bytes]:
     """Return (kind, sequence, payload) of one frame without its delimiter.
 
     Raises WireError with reason length, cobs or crc, and nothing else.
     """
     if len(frame) > MAX_FRAME:
         raise WireError("length", "a frame longer than the protocol allows")
-    body = cobs.decode(frame)
+    body = decode(frame)
     if len(body) < _OVERHEAD:
         raise WireError("length", "a frame shorter than its header")
     if crc32(body[:-4]) != struct.unpack("<I", body[-4:])[0]:

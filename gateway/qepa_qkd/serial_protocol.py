@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from qepa_qkd import cobs_compiled
 from qepa_qkd.errors import ProtocolError
 from qepa_wire import link_frames as frames
 from qepa_wire.errors import WireError
@@ -133,7 +134,7 @@ class FrameEncoder:
     """Turns messages into frames and counts the sequence of one direction."""
 
     def __init__(self) -> None:
-        self._writer = frames.FrameWriter()
+        self._writer = frames.FrameWriter(cobs_compiled.encode)
 
     def encode(self, message: Message) -> bytes:
         """Return the frame of `message`, delimiter included. Raises ValueError when it does not fit."""
@@ -148,7 +149,7 @@ class FrameDecoder:
     """Bytes in, events out. Damaged frames become events, never exceptions; memory is bounded by one frame."""
 
     def __init__(self) -> None:
-        self._reader = frames.FrameReader()
+        self._reader = frames.FrameReader(cobs_compiled.decode)
         self._payloads_damaged = 0
 
     @property

@@ -144,7 +144,7 @@ def test_a_replay_shows_the_same_light_and_remembers_the_same_states(
             assert 0.4 * len(slots) < len(half) < 0.6 * len(slots)
             events = host.heard + host.shine(0.6)
         else:
-            events = host.shine(1.1 / speed if speed else 0.3)
+            events = host.shine(1.1 / speed if speed else 2.0)
             assert "state=running" in host.command(RECEIVER, "STATUS?")
             host.shine(HURRIED_HOST_S + 0.5)
         mine = [e for e in (host.heard if speed == 1.0 else events) if isinstance(e, Detections) and e.run == run]
@@ -194,7 +194,7 @@ def test_what_was_damaged_on_the_line_is_damaged_again(tmp_path: Path) -> None:
 
     replay = Host(ReplayBench(path, 0))
     replay.start(1)
-    replay.shine(0.2)
+    replay.shine(4.0)
     assert troubles_of(replay.heard) == troubles
     assert np.array_equal(clicks(replay.heard)[0], np.concatenate([before[0], after[0]]))
 

@@ -5,9 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qepa_qkd import cobs_compiled
 from qepa_qkd.serial_protocol import (
     MAX_PAYLOAD,
     Command,
@@ -28,6 +29,7 @@ from qepa_qkd.serial_protocol import (
     tags_that_fit,
 )
 from qepa_wire import cobs
+from qepa_wire.errors import WireError
 
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80)
 words32 = st.integers(0, 2**32 - 1)
@@ -93,6 +95,34 @@ def test_cobs_round_trip_has_no_zero(data: bytes) -> None:
 def test_cobs_published_examples(plain: bytes, encoded: bytes) -> None:
     assert cobs.encode(plain) == encoded
     assert cobs.decode(encoded) == plain
+
+
+@st.composite
+def with_zeros(draw: st.DrawFn) -> bytes:
+    """Long enough to be encoded by compiled loops, with full blocks of 254 bytes and with few."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    data = rng.integers(1, 256, draw(st.sampled_from([64, 253, 254, 255, 508, 509, 1270, 4103])), dtype=np.uint8)
+    data[rng.random(len(data)) < draw(st.sampled_from([0, 0.002, 0.05, 0.9]))] = 0
+    return data.tobytes()
+
+
+@settings(deadline=None)  # compiles at first
+@given(with_zeros(), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=2), st.integers(0, 40))
+def test_compiled_cobs_gives_the_same_bytes_and_the_same_errors(
+    data: bytes, wrong: list[tuple[int, int]], missing: int
+) -> None:
+    assert cobs_compiled.encode(data) == cobs.encode(data)
+    arrived = bytearray(cobs.encode(data))
+    for position, byte in wrong:
+        arrived[position % len(arrived)] = byte
+    del arrived[len(arrived) - missing :]
+    found = []
+    for decode in (cobs.decode, cobs_compiled.decode):
+        try:
+            found.append(decode(bytes(arrived)))
+        except WireError as error:
+            found.append(str(error))
+    assert found[0] == found[1]
 
 
 @given(st.lists(messages, max_size=8), st.integers(1, 50))

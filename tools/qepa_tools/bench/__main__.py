@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from qepa_qkd import cobs_compiled
 from qepa_qkd.errors import QkdError
 from qepa_tools.bench.controllers import Bench
 from qepa_tools.bench.physics import OpticalBench
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--record", type=Path, metavar="FILE", help="record both serial lines; goes on where FILE ends")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="replay a recording instead of simulating")
-    parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as it is read")
+    parser.add_argument("--speed", type=float, default=1.0, help="of the replay; 0: as fast as Alice and Bob keep up")
     parser.add_argument("--speed-test", action="store_true", help="say how fast the light is simulated here, and end")
     parser.add_argument(
         "--relay", nargs=2, metavar=("TRANSMITTER", "RECEIVER"), help="pass these real ports on, so as to record them"
@@ -111,6 +112,7 @@ def _compile(settings: BenchSettings) -> None:
     """Have the kernels compiled before a host waits for an answer."""
     optics = OpticalBench(settings, PulseSettings(), np.random.default_rng(0))
     optics.states(optics.advance(1000)[0])
+    cobs_compiled.decode(cobs_compiled.encode(bytes(1000)))
 
 
 def _simulation(options: argparse.Namespace) -> tuple[BenchSettings, int, list[str]]:

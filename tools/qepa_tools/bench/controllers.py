@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from link_terminal import controller as firmware
+from qepa_qkd import cobs_compiled
 from qepa_qkd.serial_protocol import (
     STATE_GONE,
     SYNC_CHANNEL,
@@ -27,6 +28,7 @@ from qepa_qkd.serial_protocol import (
 from qepa_tools.bench.physics import BenchSettings, Bytes, Clicks, OpticalBench, PulseSettings, Slots
 from qepa_tools.bench.scenario import Scenario
 from qepa_wire.link_commands import HOST_SILENCE_LIMIT_MS, NOT_HERE, PROBABILITY_ONE, RECEIVER, TRANSMITTER
+from qepa_wire.link_frames import FrameReader, FrameWriter
 
 HOST_SILENCE_LIMIT_S: Final = HOST_SILENCE_LIMIT_MS / 1000
 """A running controller whose host says nothing for this long stops."""
@@ -109,6 +111,7 @@ class Controller(firmware.Controller):
 
     def __init__(self, bench: Bench) -> None:
         super().__init__()
+        self._reader, self._writer = FrameReader(cobs_compiled.decode), FrameWriter(cobs_compiled.encode)
         self.bench = bench
 
     def receive(self, data: bytes, now_s: float) -> None:

@@ -1,8 +1,8 @@
 """A bench that replays a recording: the same two controllers, the light of another day.
 
 Runs are replayed in order, one for each START of the host. Frames of the receiver come when they came, or as fast as
-the host reads; the transmitter answers for the slots it was asked about then and has forgotten all others. What was
-lost or damaged on the line is lost or damaged again.
+the hosts keep up (`pacing`); the transmitter answers for the slots it was asked about then and has forgotten all
+others. What was lost or damaged on the line is lost or damaged again.
 """
 
 import struct
@@ -15,6 +15,7 @@ import numpy as np
 
 from link_terminal.controller import Controller as Firmware
 from link_terminal.controller import RefusedError
+from qepa_qkd import cobs_compiled
 from qepa_qkd.serial_protocol import (
     STATE_GONE,
     Nibbles,
@@ -26,6 +27,7 @@ from qepa_qkd.serial_protocol import (
     encode_message,
 )
 from qepa_tools.bench import recording as files
+from qepa_tools.bench.pacing import Pacing
 from qepa_tools.bench.recording import Recording
 from qepa_wire import link_commands as commands
 from qepa_wire import link_frames as frames
@@ -65,7 +67,7 @@ class Seen:
 
 def frames_of(recording: Recording) -> Iterator[Seen]:
     """Yield the frames of all four directions, in the order in which they were complete."""
-    readers = {(port, kind): frames.FrameReader() for port in _ROLES for kind in (1, 2)}
+    readers = {(port, kind): frames.FrameReader(cobs_compiled.decode) for port in _ROLES for kind in (1, 2)}
     for chunk in recording.chunks():
         reader = readers.get((chunk.port, chunk.kind))
         if reader is not None:
@@ -131,7 +133,7 @@ class StateMemory:
 
 
 class ReplayBench:
-    """Both controllers over a recording. `speed` 1 is as it was, 2 twice as fast, 0 as fast as the host reads."""
+    """Both controllers over a recording. `speed` 1 is as it was, 2 twice as fast, 0 as fast as the hosts keep up."""
 
     def __init__(self, path: Path, speed: float = 1.0) -> None:
         """Raises RecordingError if this is no recording."""
@@ -150,6 +152,7 @@ class ReplayBench:
         self._run_us = 0
         self._started_s = 0.0
         self._sent_s: float | None = None
+        self.pacing = Pacing()
 
     @property
     def running(self) -> bool:
@@ -168,6 +171,7 @@ class ReplayBench:
             controller.check_settings(self._recorded_settings[controller.role])
         self._recorded = self._next.run_started() or 0
         self._run_us, self._started_s, self._sent_s = self._next.time_us, now_s, None
+        self.pacing = Pacing()
         self._next = next(self._events, None)
         self.runs_replayed += 1
 
@@ -181,9 +185,12 @@ class ReplayBench:
         while self._next is not None and self._next.run_started() is None and self._next.time_us <= due_us:
             if sum(map(len, self.receiver.outgoing)) > QUEUE_LIMIT_BYTES:
                 return
+            if not self.speed and not self.pacing.admits(now_s):
+                return
             self._take_setting(self._next)
             if self._next.port == files.RECEIVER and not self._next.from_host:
                 self.receiver.replay(self._next, self._recorded)
+                self.pacing.sent(self._next.kind, self._next.payload)
             self._next = next(self._events, None)
         if self._next is None or self._next.run_started() is not None:
             self._end_run(now_s)
@@ -228,6 +235,8 @@ class ReplayController(Firmware):
     def __init__(self, bench: ReplayBench, port: int) -> None:
         self.role = _ROLES[port]
         super().__init__()
+        self._reader = frames.FrameReader(cobs_compiled.decode)
+        self._writer = frames.FrameWriter(cobs_compiled.encode)
         self.bench = bench
 
     def receive(self, data: bytes, now_s: float) -> None:
@@ -274,6 +283,7 @@ class ReplayTransmitter(ReplayController):
         except SerialProtocolError:
             return
         if isinstance(query, StateQuery) and self._memory is not None and query.run == self.run:
+            self.bench.pacing.asked(query.slots)
             self.send(*encode_message(States(query.run, query.tag, self._memory.states(query.slots))))
 
     def forget(self) -> None:
