@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qepa_uplink.identity import Identity, Subject
-from qepa_uplink.messages import BoardStatus, FirmwareRelease, LinkStatus, ModelRelease, Status, Welcome
+from qepa_uplink.messages import AuditHead, BoardStatus, FirmwareRelease, LinkStatus, ModelRelease, Status, Welcome
 from qepa_uplink.topics import to_gateway
 from qepa_wire.frame import ALERT, CARE, FIRMWARE_WANT, PADS, VECTOR, Frame
 from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, NO_REKEY, RESET_CAUSES
 
 from .aggregation import Aggregation
 from .alerts import Alerts
+from .audit_heads import AuditHeads
 from .boards import Board, Boards
 from .care import CareStreams
 from .domain.keyring import EpochKeys
@@ -102,6 +103,7 @@ class Gateway:
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
+        self.audit = AuditHeads(spool, self.link, trusted.server.sign_key)
         self.alerts = Alerts(spool, self.link, clock)
         self.one_time = OneTimeBlocks(BlockStore(spool), store, self.boards, self.refusals)
         self.intake = Intake(self.boards, store, self.name, self.refusals, clock, self._greet, self.one_time.open)
@@ -114,6 +116,7 @@ class Gateway:
             FIRMWARE_WANT: self.firmware.take_want,
         }
         self.link.handlers[Welcome] = self._take_welcome
+        self.link.handlers[AuditHead] = self.audit.take
         self.link.handlers[ModelRelease] = self.models.take
         self.link.handlers[FirmwareRelease] = self.firmware.take
         self._own_topic = to_gateway(self.name)
@@ -228,6 +231,7 @@ class Gateway:
             link=self.optical_link,
             refused=self.refusals.snapshot(),
             spool=len(self.link.outbox),
+            audit=self.audit.refused,
             firmware=self.firmware.status(),
         )
 

@@ -13,6 +13,7 @@ REASONS = {
     "disk_full": "the disk is full: nothing is stored",
     "dropped": "results were dropped because the server was away for too long",
     "boards_silent": "no board is heard although some are expected",
+    "audit": "the server's audit log went back or was rewritten",
     "rollout": "a release was withdrawn: no board confirmed it",
 }
 
@@ -26,6 +27,7 @@ def faults(gateway: Gateway) -> tuple[str, ...]:
         ("threat", link is not None and link.threat_level != "normal"),
         ("disk_short", gateway.room is Room.ALERTS),
         ("disk_full", gateway.room is Room.NONE),
+        ("audit", bool(gateway.audit.refused)),
         ("rollout", gateway.models.rollout.withdrawn or gateway.firmware.withdrawn),
         ("dropped", gateway.link.outbox.dropped > 0),
     )

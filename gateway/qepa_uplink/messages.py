@@ -242,6 +242,29 @@ class CareRevoke(Message):
     consent_id: bytes = Field(min_length=16, max_length=16)
 
 
+class AuditHead(Message):
+    """Server to gateway, sealed: a head of the audit log with the server's signature (qepa_uplink.audit).
+
+    ``links`` stand for the entries after ``base_seq``, which the gateway countersigned last, as far as is known.
+    """
+
+    type: Literal["audit_head"] = "audit_head"
+    seq: int = Field(ge=1, lt=2**53)
+    hash: Nonce
+    signature: bytes = Field(max_length=4096)
+    base_seq: Amount
+    links: tuple[Nonce, ...] = Field(default=(), max_length=1024)
+
+
+class AuditKept(Message):
+    """Gateway to server, sealed: the head that it keeps, countersigned; the answer to each AuditHead."""
+
+    type: Literal["audit_kept"] = "audit_kept"
+    seq: int = Field(ge=1, lt=2**53)
+    hash: Nonce
+    signature: bytes = Field(max_length=4096)
+
+
 class CareRecord(Message):
     """Gateway to server, sealed: one board's care payload as it came, still under its care key."""
 
@@ -310,7 +333,7 @@ class LinkStatus(Message):
 
 
 class Status(Message):
-    """Gateway to server, sealed, every few seconds: heartbeat."""
+    """Gateway to server, sealed, every few seconds: heartbeat. ``audit``: why it refused a head of the audit log."""
 
     type: Literal["status"] = "status"
     now_ms: TimeMs
@@ -318,6 +341,7 @@ class Status(Message):
     link: LinkStatus | None
     refused: dict[str, Amount] = Field(max_length=256)
     spool: Amount
+    audit: str = Field(default="", max_length=200)
     firmware: tuple[FirmwareStatus, ...] = Field(default=(), max_length=64)
 
 
@@ -338,4 +362,6 @@ Signed = Annotated[
     | CareRevoke,
     Field(discriminator="type"),
 ]
-Sealed = Annotated[Welcome | Ack | CareGrant | CareRecord | AlertReport | Status, Field(discriminator="type")]
+Sealed = Annotated[
+    Welcome | Ack | CareGrant | CareRecord | AlertReport | Status | AuditHead | AuditKept, Field(discriminator="type")
+]

@@ -136,6 +136,15 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"{self._directory}: {error.strerror}") from error
 
+    def write_file(self, name: str, text: str) -> None:
+        """Write a file beside the spool, for others to read: whole or not at all."""
+        try:
+            path = self._directory / f"{name}.new"
+            path.write_text(text)
+            path.replace(self._directory / name)
+        except OSError as error:
+            raise SpoolError(f"{self._directory / name}: {error.strerror}") from error
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
