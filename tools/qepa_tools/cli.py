@@ -16,6 +16,7 @@ from .audit.cli import app as audit_app
 from .board.cli import app as board_app
 from .consent.cli import app as consent_app
 from .errors import ToolError
+from .evaluation.cli import evaluate
 from .kme.cli import app as kme_app
 from .link.cli import app as link_app
 from .privacy.cli import app as privacy_app
@@ -35,6 +36,7 @@ app.add_typer(audit_app, name="audit")
 simulate_app = typer.Typer(help="What no bench can show, simulated and labelled as such.")
 simulate_app.callback(invoke_without_command=True)(simulate)
 simulate_app.command("attack")(attack)
+app.command("evaluate")(evaluate)
 app.add_typer(simulate_app, name="simulate")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]

@@ -61,13 +61,18 @@ def evaluate_model(
 
 def predict(weights: Sequence[int], features: NDArray[np.int16], hidden: int = 0) -> NDArray[np.int64]:
     """Class numbers, the same as qepa_board.learning.network.predict gives beat by beat."""
+    return np.asarray(class_scores(weights, features, hidden).argmax(axis=1), dtype=np.int64)
+
+
+def class_scores(weights: Sequence[int], features: NDArray[np.int16], hidden: int = 0) -> NDArray[np.int64]:
+    """Scores (Q20) of the classes, a row a beat, the same as qepa_board.learning.network.scores writes."""
     shape = ModelShape(len(AAMI_CLASSES), N_FEATURES, hidden)
     words = np.array(weights, dtype=np.int64)
     x = _with_bias(features.astype(np.int64))
     if hidden:
         z = x @ words[: shape.first].reshape(hidden, N_FEATURES + 1).T
         x = _with_bias(np.clip((z + 2048) >> 12, 0, LIMIT))
-    return np.asarray((x @ words[shape.first :].reshape(shape.classes, -1).T).argmax(axis=1), dtype=np.int64)
+    return np.asarray(x @ words[shape.first :].reshape(shape.classes, -1).T, dtype=np.int64)
 
 
 def _with_bias(inputs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,76 @@
+"""A board model in a file: its words, how it was made, and digests of what it was trained on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qepa_board.learning.features import N_FEATURES
+from qepa_board.learning.network import WORD_LIMIT, ModelShape
+from qepa_tools.recordings.evaluation import class_scores
+from qepa_tools.recordings.recording import AAMI_CLASSES, DataError, Recording
+
+SHIPPED = Path(__file__).with_name("board_model.json")
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardModel:
+    """words: as on the board, Q12. trained_on: digests of the recordings it saw. card: facts about how it was made."""
+
+    words: tuple[int, ...]
+    hidden: int
+    trained_on: frozenset[str]
+    card: Mapping[str, Any]
+
+    def scores(self, features: NDArray[np.int16]) -> NDArray[np.int64]:
+        """Scores (Q20) of the classes, a row a beat, the board's own integers."""
+        return class_scores(self.words, features, self.hidden)
+
+
+def recording_digest(recording: Recording) -> str:
+    """What a recording is known by, whatever its file is called: SHA-256 of the counts, in 16 hexadecimal digits."""
+    return hashlib.sha256(recording.samples.tobytes()).hexdigest()[:16]
+
+
+def load_model(path: Path) -> BoardModel:
+    """Read a model; DataError if the file is not one that a board can compute."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        format_, hidden = body["format"], body["hidden"]
+        words, trained_on, card = body["words"], body["trained_on"], body["card"]
+        if format_ != FORMAT or not isinstance(card, dict) or not all(isinstance(d, str) for d in trained_on):
+            raise ValueError(f"format {format_} is not {FORMAT}")
+        if not all(type(word) is int and abs(word) <= WORD_LIMIT for word in words):
+            raise ValueError(f"words must be whole numbers within {WORD_LIMIT}")
+        expected = ModelShape(len(AAMI_CLASSES), N_FEATURES, hidden).words
+        if len(words) != expected:
+            raise ValueError(f"it has {len(words)} words, not {expected}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no model of a board ({type(error).__name__}: {error}).") from error
+    return BoardModel(words=tuple(words), hidden=hidden, trained_on=frozenset(trained_on), card=card)
+
+
+def save_model(path: Path, model: BoardModel) -> None:
+    """Write a model, so that load_model reads it."""
+    body = {
+        "format": FORMAT,
+        "hidden": model.hidden,
+        "words": list(model.words),
+        "trained_on": sorted(model.trained_on),
+        "card": model.card,
+    }
+    lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in body.items())
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def probabilities(scores: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Softmax of scores in Q20; the board's own (in integers) is within 2^-11 of it."""
+    z = (scores - scores.max(axis=1, keepdims=True)) / float(1 << 20)
+    e = np.exp(z)
+    return np.asarray(e / e.sum(axis=1, keepdims=True), dtype=np.float64)

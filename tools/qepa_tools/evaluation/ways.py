@@ -1,0 +1,232 @@
+"""Ways to make a model of beats, each to be judged by `study` on people it was made without.
+
+Scores are those of numbers, not of words: the difference is below the last digit that the study shows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qepa_board.learning.features import LIMIT, NAMES, ONE
+from qepa_tools.evaluation.cohort import Case
+from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax
+from qepa_tools.evaluation.hidden_layer import fit_hidden
+from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
+
+Fit = Callable[["Beats", NDArray[np.int16]], NDArray[np.float64]]
+
+_NEAR = FitSettings()
+_GRID = [
+    FitSettings(class_power=c, person_power=p, penalty=q)
+    for c in (0.3, 0.5, 0.7)
+    for p in (0.0, 1.0)
+    for q in (1e-4, 1e-2)
+]
+_INNER = 5
+_SLOW = 256  # beats of a running mean
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """Labelled beats: features (Q8), AAMI class numbers, the number of the person, in order of record and time."""
+
+    features: NDArray[np.int16]
+    classes: NDArray[np.int64]
+    persons: NDArray[np.int64]
+    records: NDArray[np.int64]
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Beats":
+        """Those beats only."""
+        return Beats(self.features[chosen], self.classes[chosen], self.persons[chosen], self.records[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to make a model. more: further beats of the training people. view: what becomes of features before."""
+
+    name: str
+    fit: Fit
+    more: str = ""
+    view: Callable[[Beats], NDArray[np.int16]] | None = None
+    remark: str = ""
+
+
+def beats_of(cases: Sequence[Case], persons: Mapping[str, int]) -> Beats:
+    """Put the labelled beats of cases together."""
+    features, classes, who, records = [], [], [], []
+    for number, case in enumerate(cases):
+        chosen = case.beats.labelled
+        features.append(case.beats.features[chosen])
+        classes.append(case.beats.classes[chosen].astype(np.int64))
+        who.append(np.full(int(chosen.sum()), persons[case.person]))
+        records.append(np.full(int(chosen.sum()), number))
+    return Beats(np.concatenate(features), np.concatenate(classes), np.concatenate(who), np.concatenate(records))
+
+
+def leave_one_out(beats: Beats, fit: Fit, more: Beats | None = None) -> NDArray[np.float64]:
+    """Scores of each beat from a model made without its person."""
+    scores = np.zeros((len(beats.classes), len(AAMI_CLASSES)))
+    for person in np.unique(beats.persons):
+        out = beats.persons == person
+        training = beats.where(~out)
+        if more is not None:
+            training = _joined(training, more.where(more.persons != person))
+        scores[out] = fit(training, beats.features[out])
+    return scores
+
+
+def accuracy_and_f1(classes: NDArray[np.int64], answers: NDArray[np.int64]) -> tuple[float, list[float]]:
+    """Accuracy over N, S, V, F and F1 of N, S, V, of beats found."""
+    f1 = []
+    for c in range(3):
+        whole = (classes == c).sum() + (answers == c).sum()
+        f1.append(float(2 * ((classes == c) & (answers == c)).sum() / max(1, whole)))
+    return float((classes == answers).mean()), f1
+
+
+def softmax_fit(training: Beats, features: NDArray[np.int16], settings: FitSettings) -> NDArray[np.float64]:
+    """The softmax regression of a board."""
+    weights = beat_weights(training.classes, training.persons, settings)
+    return _apply(fit_softmax(training.features, training.classes, weights, settings.penalty), features)
+
+
+def nested_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Softmax regression with the settings that do best among the training people."""
+    best = max(_GRID, key=lambda settings: np.mean(_inner(training, settings)[1]))
+    return softmax_fit(training, features, best)
+
+
+def threshold_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Softmax regression, and added to the scores of S and V what gave the training people the best macro F1."""
+    scores = _inner_scores(training, _NEAR)
+    steps = np.arange(-2, 2.01, 0.25)
+
+    def worth(add: tuple[float, float]) -> float:
+        shifted = scores + np.array([0, *add, 0])
+        return float(np.mean(accuracy_and_f1(training.classes, shifted.argmax(axis=1))[1]))
+
+    best = max(((s, v) for s in steps for v in steps), key=worth)
+    return np.asarray(softmax_fit(training, features, _NEAR) + np.array([0, *best, 0]), dtype=np.float64)
+
+
+def pairwise_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+    """One regression for each two of N, S, V; the scores are sums of their log probabilities."""
+    scores = np.full((len(features), len(AAMI_CLASSES)), -1e3)
+    scores[:, :3] = 0
+    for pair in combinations(range(3), 2):
+        part = training.where(np.isin(training.classes, pair))
+        between = softmax_fit(part, features, _NEAR)[:, pair]
+        log_p = between - np.logaddexp(between[:, :1], between[:, 1:])
+        for c, column in zip(pair, log_p.T, strict=True):
+            scores[:, c] += column
+    return scores
+
+
+def hidden_fit(training: Beats, features: NDArray[np.int16], penalty: float = 1e-4) -> NDArray[np.float64]:
+    """The board's hidden layer."""
+    weights = beat_weights(training.classes, training.persons, _NEAR)
+    target = np.eye(len(AAMI_CLASSES), dtype=np.float32)[training.classes]
+    return fit_hidden(training.features, target, weights, penalty).scores(features)
+
+
+def teacher_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Gradient-boosted trees, far too large for a board: what the features may hold."""
+    return np.log(_trees(training, features) + 1e-6)
+
+
+def distilled_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+    """The board's hidden layer, taught half by the trees' answers and half by the labels."""
+    labels = np.eye(len(AAMI_CLASSES), dtype=np.float32)[training.classes]
+    target = np.asarray((labels + _trees(training, training.features)) / 2, dtype=np.float32)
+    weights = beat_weights(training.classes, training.persons, _NEAR)
+    return fit_hidden(training.features, target, weights, 1e-4).scores(features)
+
+
+def _trees(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+    try:
+        from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError("The trees need scikit-learn: pip install scikit-learn, or choose other rows.") from error
+    model = HistGradientBoostingClassifier(
+        max_iter=60, learning_rate=0.12, max_leaf_nodes=12, l2_regularization=5, min_samples_leaf=40, random_state=0
+    )
+    weights = beat_weights(training.classes, training.persons, replace(_NEAR, fusion=0.01))
+    model.fit(training.features, training.classes, sample_weight=weights * len(weights))
+    p = np.zeros((len(features), len(AAMI_CLASSES)))
+    p[:, model.classes_] = model.predict_proba(features)
+    return p
+
+
+def _apply(coefficients: NDArray[np.float64], features: NDArray[np.int16]) -> NDArray[np.float64]:
+    return np.asarray(features / ONE @ coefficients[:, :-1].T + coefficients[:, -1], dtype=np.float64)
+
+
+def _inner_scores(training: Beats, settings: FitSettings) -> NDArray[np.float64]:
+    scores = np.zeros((len(training.classes), len(AAMI_CLASSES)))
+    people = np.unique(training.persons)
+    for fold in range(_INNER):
+        out = np.isin(training.persons, people[fold::_INNER])
+        scores[out] = softmax_fit(training.where(~out), training.features[out], settings)
+    return scores
+
+
+def _inner(training: Beats, settings: FitSettings) -> tuple[float, list[float]]:
+    return accuracy_and_f1(training.classes, _inner_scores(training, settings).argmax(axis=1))
+
+
+def _joined(one: Beats, other: Beats) -> Beats:
+    return Beats(
+        np.concatenate([one.features, other.features]),
+        np.concatenate([one.classes, other.classes]),
+        np.concatenate([one.persons, other.persons]),
+        np.concatenate([one.records, other.records]),
+    )
+
+
+def less_running_mean(beats: Beats) -> NDArray[np.int16]:
+    """Features less their mean over the patient's beats so far, of which each counts at most a half."""
+    result = np.zeros_like(beats.features)
+    for record in np.unique(beats.records):
+        rows = np.flatnonzero(beats.records == record)
+        mean = np.zeros(beats.features.shape[1])
+        for n, row in enumerate(rows):
+            away = beats.features[row] - mean
+            result[row] = np.clip(np.rint(away), -LIMIT, LIMIT)
+            mean += np.clip(away, -ONE / 2, ONE / 2) * max(1 / (n + 1), 1 / _SLOW)
+    return result
+
+
+def with_regularity(beats: Beats) -> NDArray[np.int16]:
+    """Two features more: prematurity, local and global, as far as the rhythm is regular."""
+    column = {name: beats.features[:, k].astype(np.int64) for k, name in enumerate(NAMES)}
+    regular = np.maximum(0, ONE - 2 * column["irregular"])
+    more = [regular * column["premature"] // ONE, regular * np.minimum(column["rr_pre_global"], 0) // ONE]
+    return np.concatenate([beats.features, np.stack(more, axis=1).astype(np.int16)], axis=1)
+
+
+def ways() -> list[Way]:
+    """Every row of the table."""
+    near = partial(softmax_fit, settings=_NEAR)
+    plain = FitSettings(class_power=0, person_power=0, fusion=1)
+    return [
+        Way("beats weigh alike", partial(softmax_fit, settings=plain)),
+        Way("classes weighed, root", partial(softmax_fit, settings=replace(plain, class_power=0.5))),
+        Way("the same, F left out", partial(softmax_fit, settings=replace(plain, class_power=0.5, fusion=0))),
+        Way("the same, persons weighed alike: as shipped", near),
+        Way("the same, classes weighed in full", partial(softmax_fit, settings=replace(_NEAR, class_power=1))),
+        Way("weights and penalty chosen inside", nested_fit, remark="nested"),
+        Way("as shipped, thresholds chosen inside", threshold_fit, remark="nested"),
+        Way("as shipped, other lead learnt too", near, more="lead"),
+        Way("as shipped, muscle noise learnt too", near, more="noise"),
+        Way("pairs of classes", pairwise_fit, remark="no board"),
+        Way("as shipped, less the patient's running mean", near, view=less_running_mean, remark="no board"),
+        Way("as shipped, two features of regularity", near, view=with_regularity, remark="no board"),
+        Way("hidden layer of 10", hidden_fit),
+        Way("hidden layer, noise and other lead learnt too", hidden_fit, more="both"),
+        Way("gradient-boosted trees", teacher_fit, remark="no board"),
+        Way("hidden layer, distilled from the trees", distilled_fit),
+    ]
