@@ -26,6 +26,7 @@ from ..errors import BoardError
 AGAIN_MS = 3000
 AGAIN_LONGEST_MS = 60000
 RESTART_MS = 3000  # of quiet after the last word to the gateway
+STEPS = 4  # in flash, of 512 bytes or a file's SHA-256, between two looks at everything else
 _WAIT = "trial"
 
 
@@ -136,7 +137,9 @@ class AirUpdate:
         """Do a step; returns whether there was one."""
         try:
             if self._steps is not None:
-                self._step()
+                for _ in range(STEPS):
+                    if self._steps is not None:
+                        self._step()
             elif self._parts is not None and len(self._parts[1]) >= self._offer.signature_bytes:
                 self._begin(bytes(self._parts[0]), bytes(self._parts[1]))
             else:
