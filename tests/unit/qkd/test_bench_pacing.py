@@ -29,8 +29,8 @@ class Ends:
             self.sent += FRAME
         return self.sent - before
 
-    def align(self) -> None:
-        sample = SLOTS[100:2100]
+    def align(self, first: int = 100) -> None:
+        sample = SLOTS[first : first + 2000]
         for offset in range(-16, 17):
             for part in (sample[:1500], sample[1500:]):
                 self.pacing.asked(part - offset)
@@ -56,6 +56,9 @@ def test_while_the_ends_align_only_what_they_need_is_sent() -> None:
     assert ends.send(0.0) == TRICKLE
     assert ends.send(0.2) == 0
     ends.align()
+    for start in range(int(SLOTS[100]) - 8192, int(SLOTS[2100]) + 8192, 1500):
+        ends.pacing.asked(np.arange(start, start + 1500))
+    ends.align(2000)
     assert ends.send(0.2) == 0
     assert ends.send(TRICKLE_S) == TRICKLE
     ends.report()

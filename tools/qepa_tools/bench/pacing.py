@@ -8,7 +8,8 @@ they cannot keep up is never asked about: then only a little more is sent, now a
 from collections import deque
 from typing import Final
 
-from qepa_qkd.serial_protocol import Detections, SerialProtocolError, Slots, decode_message
+from qepa_qkd.serial_protocol import QUERY_SLOTS, Detections, SerialProtocolError, Slots, decode_message
+from qepa_qkd.slot_alignment import SAMPLE_EVENTS
 
 IN_FLIGHT: Final = 60_000
 """Detections sent and not asked about: more than Bob reports at once."""
@@ -16,6 +17,7 @@ TRICKLE: Final = 4000
 """Detections that are sent regardless, every `TRICKLE_S`: more than the ends take to align their slots, and a reason
 for Bob to report what he has."""
 TRICKLE_S: Final = 0.25
+_QUERIES_OF_A_SAMPLE: Final = -(-SAMPLE_EVENTS // QUERY_SLOTS)
 _SLACK_SLOTS: Final = 64
 """Between the slot numbers of the two controllers."""
 
@@ -28,7 +30,8 @@ class Pacing:
         """Last slot and number of detections of each frame."""
         self._in_flight = 0
         self._asked_to = -1
-        self._asked_again = self._aligned = False
+        self._rising = 0
+        self._aligned = False
         self._trickle_s = 0.0
         self._trickled = 0
 
@@ -54,11 +57,11 @@ class Pacing:
 
     def asked(self, slots: Slots) -> None:
         """Take note of a question about the states in `slots`, rising."""
-        if slots[0] > self._asked_to:
-            # While they align, the ends ask about the same slots over and over, and Bob keeps nothing else.
-            self._aligned = self._aligned or self._asked_again
-        else:
-            self._asked_again = True
+        if slots[-1] - slots[0] < 2 * len(slots):
+            return  # a stretch, searched for the difference between the slots; nothing of it is key
+        # While they align, the ends ask about the same slots over and over, and Bob keeps nothing.
+        self._rising = self._rising + 1 if slots[0] > self._asked_to else 0
+        self._aligned = self._aligned or self._rising > _QUERIES_OF_A_SAMPLE
         self._asked_to = max(self._asked_to, int(slots[-1]))
         while self._under_way and self._under_way[0][0] <= self._asked_to + _SLACK_SLOTS:
             self._in_flight -= self._under_way.popleft()[1]
