@@ -3,7 +3,8 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,9 @@ class Hospital:
         self.register = BoardRegister(store, vault)
         self.registry = ModelRegistry(store, signer, identity)
         self.ledger = RoundLedger(store)
-        self._send = send
+        self._transmit = send
+        self._held: list[tuple[str, bytes]] | None = None
+        send = self._send
         self._care_ticked_ms = 0
         self._model_again: dict[str, _Repetition] = {}
         self._welcomed_ms: dict[str, int] = {}
@@ -211,8 +214,37 @@ class Hospital:
             self.refused[error.reason] += 1
             _LOG.info("refused from %r: %s", gateway[:32], error)
 
+    def receive_all(self, arrivals: Iterable[tuple[str, bytes]]) -> None:
+        """Take several messages as :meth:`receive` does, in one transaction: a commit costs more than most messages."""
+        with self._together():
+            for gateway, data in arrivals:
+                self.receive(gateway, data)
+
     def tick(self) -> None:
         """Do what time asks for; call it about ten times a second."""
+        with self._together():
+            self._tick()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """One transaction; what is sent meanwhile leaves when it is durable, and not at all if it fails."""
+        held = self._held = []
+        try:
+            with self.store.batch():
+                yield
+        finally:
+            self._held = None
+        for gateway, data in held:
+            self._transmit(gateway, data)
+
+    def _send(self, gateway: str, data: bytes) -> None:
+        if self._held is None:
+            self._transmit(gateway, data)
+        else:
+            self._held.append((gateway, data))
+
+    def _tick(self) -> None:
+        self.hub.tick()
         self.rounds.tick()
         now_ms = self.clock_ms()
         if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -32,6 +32,7 @@ from .store.vault import Vault
 
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.1
+_GATHER_S, _GATHER_LONGEST_S = 0.005, 0.05
 _MODEL_ROOT = "model root"
 EXIT_OK, EXIT_FAULT, EXIT_START = 0, 1, 2
 
@@ -128,11 +129,13 @@ async def _serve(config: ServerConfig, hospital: Hospital, link: BrokerLink, lis
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    inbox = _Inbox(hospital.receive_all)
     app = create_app(hospital, host=config.api.host, stopping=stopping)
     server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     api = asyncio.create_task(server.serve([listener]), name="api")
     work = [
-        asyncio.create_task(link.run(hospital.receive), name="broker"),
+        asyncio.create_task(link.run(inbox.put), name="broker"),
+        asyncio.create_task(inbox.run(), name="inbox"),
         asyncio.create_task(_tick(hospital), name="rounds"),
         asyncio.create_task(stopping.wait(), name="stop"),
     ]
@@ -151,6 +154,32 @@ async def _serve(config: ServerConfig, hospital: Hospital, link: BrokerLink, lis
         for task in work:
             task.cancel()
         await asyncio.gather(api, *work, return_exceptions=True)
+
+
+class _Inbox:
+    """Gathers what comes: messages share a transaction with those that came while the last one was written."""
+
+    def __init__(self, take: Callable[[Sequence[tuple[str, bytes]]], None]) -> None:
+        self._take = take
+        self._waiting: list[tuple[str, bytes]] = []
+        self._arrived = asyncio.Event()
+
+    def put(self, gateway: str, data: bytes) -> None:
+        """Take one message soon."""
+        self._waiting.append((gateway, data))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled. What waits then was not acknowledged, and comes again."""
+        loop, took_s = asyncio.get_running_loop(), 0.0
+        while True:
+            await self._arrived.wait()
+            await asyncio.sleep(min(max(took_s, _GATHER_S), _GATHER_LONGEST_S))
+            self._arrived.clear()
+            batch, self._waiting = self._waiting, []
+            begun_s = loop.time()
+            self._take(batch)
+            took_s = loop.time() - begun_s
 
 
 async def _tick(hospital: Hospital) -> None:

@@ -22,6 +22,7 @@ from ..store.database import Store
 from ..store.schema import gateways
 
 Send = Callable[[str, bytes], None]
+_DIRECTORY_EVERY_MS = 2000  # it is long, and goes to everyone: gateways that come one after another share one
 _UNKNOWN_EVERY_MS = 1000  # a SessionUnknown costs a signature: not one for each message of a flood
 
 
@@ -56,6 +57,8 @@ class GatewayHub:
         self._send = send
         self._gateways: dict[str, _Gateway] = {}
         self._unknown_sent_ms: dict[str, int] = {}
+        self._uninformed = False  # some gateways have an older directory
+        self._informed_ms = -_DIRECTORY_EVERY_MS
         with store.read() as connection:
             for row in connection.execute(select(gateways)):
                 certificate = Certificate.model_validate_json(row.certificate)
@@ -154,7 +157,8 @@ class GatewayHub:
             else:
                 connection.execute(update(gateways).where(gateways.c.name == gateway).values(**values))
         self._gateways[gateway] = _Gateway(message.certificate, subject, message.number, digest, session)
-        self._announce(gateway, everyone=known is None or known.certificate != message.certificate)
+        self._send(gateway, self.directory())
+        self._uninformed = self._uninformed or known is None or known.certificate != message.certificate
         return Received(gateway, message, data)
 
     def _repeated(
@@ -173,10 +177,14 @@ class GatewayHub:
         self._say_unknown(gateway, accept(self._identity, gateway, message).id)
         return None
 
-    def _announce(self, gateway: str, *, everyone: bool) -> None:
-        directory = self.directory()
-        for name in self.names if everyone else (gateway,):
-            self._send(name, directory)
+    def tick(self) -> None:
+        """Send everyone the directory if it has changed; call it often."""
+        now_ms = self._clock_ms()
+        if self._uninformed and not 0 <= now_ms - self._informed_ms < _DIRECTORY_EVERY_MS:
+            self._uninformed, self._informed_ms = False, now_ms
+            directory = self.directory()
+            for name in self.names:
+                self._send(name, directory)
 
 
 def _claims_session_open(envelope: Envelope) -> bool:

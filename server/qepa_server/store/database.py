@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 class Store:
     """One open database. Only one process may hold a folder: two would sign and count twice.
 
-    ``before_commit(connection)`` is called at the end of each transaction, inside it.
+    ``before_commit(connection)`` is called at the end of each transaction, inside it. One thread uses a store.
     """
 
     def __init__(self, engine: Engine, lock: int) -> None:
         self._engine = engine
         self._lock = lock
+        self._joined: Connection | None = None
         self.before_commit: Callable[[Connection], None] | None = None
 
     @classmethod
@@ -56,15 +57,34 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: durable when the block has ended, undone if it raises."""
+        """A transaction: durable when the block has ended, undone if it raises. In a :meth:`batch`: a part of that."""
+        if self._joined is not None:
+            with self._joined.begin_nested():
+                yield self._joined
+            return
         with self._engine.begin() as connection:
             yield connection
             if self.before_commit is not None:
                 self.before_commit(connection)
 
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Join the writes of the block into one transaction: durable together when the block has ended, or none.
+
+        Nothing that rests on a write inside may leave before that. A write that raises undoes itself alone.
+        """
+        with self._engine.begin() as connection:
+            self._joined = connection
+            try:
+                yield
+                if self.before_commit is not None:
+                    self.before_commit(connection)
+            finally:
+                self._joined = None
+
     def read(self) -> AbstractContextManager[Connection]:
-        """A connection to read from."""
-        return self._engine.connect()
+        """A connection to read from; inside :meth:`batch` it sees what was written there."""
+        return self._engine.connect() if self._joined is None else nullcontext(self._joined)
 
     def close(self) -> None:
         """Close the database and release the folder."""

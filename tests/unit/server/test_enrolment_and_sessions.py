@@ -110,6 +110,8 @@ def test_a_change_of_boards_reaches_the_gateways(rig):
 
 def test_sessions_bring_welcome_directory_and_model(rig):
     rig.connect()
+    rig.hospital.tick()
+    rig.pump()
     for gateway in rig.gateways.values():
         assert len(gateway.welcome.boards) == 3
         assert len(gateway.directory.certificates) == 2
