@@ -42,6 +42,7 @@ from .enrolment.retirement import RetirementDesk
 from .errors import RefusedError, ServerError
 from .privacy.ledger import BudgetLedger
 from .privacy.office import PrivacyOffice
+from .registry.firmware import FirmwareDesk
 from .registry.models import ModelRegistry
 from .registry.signer import HssSigner
 from .robust.quarantine import GATEWAY, Quarantine
@@ -149,6 +150,9 @@ class Hospital:
             clock_ms=clock_ms,
             retired=self.alarms.end_all,
             changed=self._welcome,
+        )
+        self.firmware = FirmwareDesk(
+            store=store, identity=identity, register=self.register, clock_ms=clock_ms, send=send
         )
         self.care_keys = CareKeys(
             consents=self.consents,
@@ -319,6 +323,7 @@ class Hospital:
         now_ms = self.clock_ms()
         self._audit_health(gateway, status, now_ms)
         self.presence.note(gateway, status, now_ms)
+        self.firmware.on_status(gateway, status)
         wanted = {board.board for board in self.register.of_gateway(gateway)}
         welcome_due = now_ms - self._welcomed_ms.get(gateway, 0) >= _WELCOME_AGAIN_MS
         if welcome_due and wanted != {item.board for item in status.boards}:

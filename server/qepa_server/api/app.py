@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from qepa_uplink.enrolment import SignedEnrolment, SignedRetirement, SignedWithdrawal
 from qepa_uplink.errors import UplinkError
-from qepa_uplink.messages import SignedConsent
+from qepa_uplink.firmware import MAX_BUNDLE_BYTES
+from qepa_uplink.messages import BoardId, SignedConsent
 
 from ..errors import RefusedError
 from ..hospital import Hospital
@@ -38,6 +39,10 @@ _SECURITY_HEADERS = {
 M = TypeVar("M", bound=BaseModel)
 
 
+class _Numbers(BaseModel):
+    boards: tuple[BoardId, ...] = Field(min_length=1, max_length=4096)
+
+
 def web_folder() -> Path | None:
     """The ward page's static files: beside the package when installed, server/web in a checkout."""
     package = Path(__file__).resolve().parent.parent
@@ -47,14 +52,19 @@ def web_folder() -> Path | None:
     return None
 
 
-async def _body(request: Request, model: type[M]) -> M:
-    """Read a JSON body of bounded size; raises UplinkError("length" or "schema")."""
+async def _read(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
+    """Read a body of bounded size; raises UplinkError("length")."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise UplinkError("length", f"a body has at most {MAX_BODY_BYTES} bytes")
-    return parse(model, bytes(body))
+        if len(body) > most:
+            raise UplinkError("length", f"a body has at most {most} bytes")
+    return bytes(body)
+
+
+async def _body(request: Request, model: type[M]) -> M:
+    """Read a JSON body; raises UplinkError("length" or "schema")."""
+    return parse(model, await _read(request))
 
 
 def _json(text: str) -> Response:
@@ -126,6 +136,17 @@ def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
         _refuse_other_sites(request)
         hospital.alarms.acknowledge(number)
         return JSONResponse({"acknowledged": number})
+
+    @app.post("/v1/firmware/{kind}")
+    async def firmware(request: Request, kind: str, boards: str, by: str = "") -> JSONResponse:
+        _refuse_other_sites(request)
+        numbers = parse(_Numbers, f'{{"boards": [{boards}]}}'.encode()).boards
+        number = hospital.firmware.release(kind, numbers, await _read(request, MAX_BUNDLE_BYTES), by)
+        return JSONResponse({"number": number})
+
+    @app.get("/v1/firmware")
+    async def releases() -> JSONResponse:
+        return JSONResponse({"releases": hospital.firmware.state()})
 
     @app.get("/api/suspicion")
     async def suspicion() -> JSONResponse:

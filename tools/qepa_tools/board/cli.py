@@ -175,6 +175,37 @@ def update(
 
 
 @app.command()
+def release(
+    bundle: Annotated[Path, typer.Argument(help="Signed firmware bundle.")],
+    *,
+    station: options.Station,
+    board: Annotated[
+        list[int] | None, typer.Option(parser=options.board_number, help="Only this one (again for more).")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Name of the line it belongs to: by default target and sensors.")
+    ] = None,
+    directory: options.Directory = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Hand a signed release to the server, for all boards of the inventory that it fits: one first, then the others."""
+    from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
+    from .inventory import Inventory  # noqa: PLC0415
+    from .releasing import release as carry_out  # noqa: PLC0415
+    from .station import load_station  # noqa: PLC0415
+
+    with options.screen(as_json) as screen:
+        boards = Inventory(directory).boards()
+        done = carry_out(
+            read_bundle(bundle), bundle, load_station(station), boards, only=board, kind=kind, dry_run=dry_run
+        )
+        for_whom = f"{len(done['boards'])} boards of kind {done['kind']}"
+        screen.say(f"Version {done['version']} {'would be' if dry_run else 'is'} released for {for_whom}.")
+        screen.result(done | {"dry_run": dry_run})
+
+
+@app.command()
 def replace(
     old: Annotated[int, typer.Argument(parser=options.board_number, help="Number of the broken board.")],
     new: Annotated[int, typer.Argument(parser=options.board_number, help="Number for the new one, which is attached.")],

@@ -1,0 +1,149 @@
+"""Firmware on its way to gateways: the last release of each kind, sent until every gateway concerned tells of it.
+
+What boards run is decided by the signature that the gateways and the boards verify, with a key that the server lacks.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, insert, select, update
+
+from qepa_uplink.envelope import sign
+from qepa_uplink.firmware import open_bundle
+from qepa_uplink.identity import Identity
+from qepa_uplink.messages import FirmwareRelease, FirmwareStatus, Status
+
+from ..audit import chain
+from ..enrolment.register import BoardRegister
+from ..errors import RefusedError
+from ..parsing import parse
+from ..store.database import Store
+from ..store.schema import settings
+
+_RELEASE = "firmware:"
+_STAGE = "firmware stage:"
+_FIRST_MS, _LONGEST_MS = 4000, 600_000
+
+
+@dataclass(slots=True)
+class _Repetition:
+    number: int
+    due_ms: int
+    every_ms: int
+
+
+class FirmwareDesk:
+    """``send(gateway, data)`` queues bytes for a gateway."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        identity: Identity,
+        register: BoardRegister,
+        clock_ms: Callable[[], int],
+        send: Callable[[str, bytes], None],
+    ) -> None:
+        self._store = store
+        self._identity = identity
+        self._register = register
+        self._clock_ms = clock_ms
+        self._send = send
+        self._again: dict[tuple[str, str], _Repetition] = {}
+        self._told: dict[str, dict[str, dict[str, str | int]]] = {}  # gateway, kind: how far it is there
+        self._releases: dict[str, FirmwareRelease] = {}
+        with store.read() as connection:
+            for key, value in connection.execute(select(settings.c.key, settings.c.value)):
+                if key.startswith(_RELEASE):
+                    self._releases[key.removeprefix(_RELEASE)] = parse(FirmwareRelease, value)
+                elif key.startswith(_STAGE):
+                    self._told[key.removeprefix(_STAGE)] = json.loads(value)
+
+    def release(self, kind: str, boards: Iterable[int], bundle: bytes, by: str = "") -> int:
+        """Hand a signed bundle to the gateways of ``boards``; returns its number.
+
+        Raises UplinkError("bundle") or RefusedError("board" or "schema").
+        """
+        package = open_bundle(bundle)
+        wanted = tuple(sorted(set(boards)))
+        for board in wanted:
+            if board not in self._register:
+                raise RefusedError("board", f"no board {board:08x} is enrolled")
+        number = 1 + max((each.number for each in self._releases.values()), default=0)
+        try:
+            message = FirmwareRelease(number=number, kind=kind, boards=wanted, bundle=bundle)
+        except ValidationError as error:
+            raise RefusedError("schema", f"{error.error_count()} fields do not fit a release") from error
+        with self._store.write() as connection:
+            _set(connection, _RELEASE + kind, message.model_dump_json().encode())
+            chain.append(
+                connection,
+                self._clock_ms(),
+                "firmware.released",
+                kind=kind,
+                number=number,
+                version=package.version,
+                manifest=package.digest.hex(),
+                boards=len(wanted),
+                by=by[:64],
+            )
+        self._releases[kind] = message
+        return number
+
+    def on_status(self, gateway: str, status: Status) -> None:
+        """A gateway tells how far it is: note what is new, send what it lacks, less and less often."""
+        told = {each.kind: each for each in status.firmware}
+        for kind, release in self._releases.items():
+            known = told.get(kind)
+            if known is not None and known.number >= release.number:
+                self._again.pop((gateway, kind), None)
+                self._note(gateway, known)
+                continue
+            mine = {board.board for board in self._register.of_gateway(gateway)} & set(release.boards)
+            if mine and self._is_due(gateway, release):
+                message = release.model_copy(update={"boards": tuple(sorted(mine))})
+                self._send(gateway, sign(self._identity, message))
+
+    def _is_due(self, gateway: str, release: FirmwareRelease) -> bool:
+        now_ms = self._clock_ms()
+        last = self._again.get((gateway, release.kind))
+        if last is not None and last.number == release.number and now_ms < last.due_ms:
+            return False
+        every_ms = _FIRST_MS if last is None or last.number != release.number else min(2 * last.every_ms, _LONGEST_MS)
+        self._again[gateway, release.kind] = _Repetition(release.number, now_ms + every_ms, every_ms)
+        return True
+
+    def _note(self, gateway: str, known: FirmwareStatus) -> None:
+        state: dict[str, str | int] = {
+            "number": known.number,
+            "version": known.version,
+            "stage": known.stage,
+            "failed": len(known.failed),
+            "refused": known.refused,
+        }
+        told = self._told.get(gateway, {})
+        if told.get(known.kind) == state:
+            return
+        told = self._told[gateway] = told | {known.kind: state}
+        with self._store.write() as connection:
+            _set(connection, _STAGE + gateway, json.dumps(told).encode())
+            chain.append(connection, self._clock_ms(), "firmware.stage", gateway=gateway, kind=known.kind, **state)
+
+    def state(self) -> list[dict[str, object]]:
+        """Every kind's release, and its stage at each gateway."""
+        return [
+            {
+                "kind": kind,
+                "number": release.number,
+                "boards": list(release.boards),
+                "gateways": {gateway: told[kind] for gateway, told in sorted(self._told.items()) if kind in told},
+            }
+            for kind, release in sorted(self._releases.items())
+        ]
+
+
+def _set(connection: Connection, key: str, value: bytes) -> None:
+    if not connection.execute(update(settings).where(settings.c.key == key).values(value=value)).rowcount:
+        connection.execute(insert(settings).values(key=key, value=value))
