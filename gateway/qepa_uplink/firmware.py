@@ -16,6 +16,7 @@ from .errors import UplinkError
 MAX_BUNDLE_BYTES = 2**18
 MAX_VERSION = 65535  # as far as HELLO tells it
 _MANIFEST = "manifest"
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others raise what they like, and LZMA takes the memory it names
 _APPLICATION = "lib/qepa_board/"
 
 
@@ -52,6 +53,8 @@ def open_bundle(data: bytes) -> Package:
         if len(data) > MAX_BUNDLE_BYTES:
             raise UplinkError("bundle", f"{len(data)} bytes")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(info.flag_bits & 1 or info.compress_type not in _PACKED for info in archive.infolist()):
+                raise UplinkError("bundle", "encrypted, or packed in a way that is not ours")
             if sum(info.file_size for info in archive.infolist()) > MAX_BUNDLE_BYTES:
                 raise UplinkError("bundle", "too large when it is unpacked")
             content = {info.filename: archive.read(info) for info in archive.infolist()}
