@@ -152,18 +152,23 @@ class Gateway:
         self.one_time.key_arrived(key_id)
 
     def step(self) -> None:
-        """Take all that is queued, one transaction for the frames, then do what is due. Raises SpoolError."""
+        """Take all that is queued and do what is due, in one transaction: a commit costs more. Raises SpoolError."""
+        self._measure_room()
+        with self._spool.transaction():
+            self._take_queued()
+            self._do_what_is_due()
+
+    def _take_queued(self) -> None:
         keys, self._keys = self._keys, []
         frames, self._frames = self._frames, []
         messages, self._messages = self._messages, []
-        self._measure_room()
-        if keys or frames:
-            with self._spool.transaction():
-                for key_id, key in keys:
-                    self._take_key(key_id, key)
-                self.intake.take_batch(frames)
+        for key_id, key in keys:
+            self._take_key(key_id, key)
+        self.intake.take_batch(frames)
         for message in messages:
             self.link.receive(message)
+
+    def _do_what_is_due(self) -> None:
         self.rekeying.advised_s = None if self.optical_link is None else self.optical_link.rekey_s
         self.rekeying.tick()
         self.models.tick()
@@ -232,6 +237,7 @@ class Gateway:
             refused=self.refusals.snapshot(),
             spool=len(self.link.outbox),
             audit=self.audit.refused,
+            model=self.models.status(),
             firmware=self.firmware.status(),
         )
 

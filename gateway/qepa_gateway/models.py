@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from qepa_uplink.messages import ModelRelease
+from qepa_uplink.messages import ModelRelease, ModelStatus
 from qepa_wire.errors import WireError
 from qepa_wire.frame import MODEL
 from qepa_wire.model import decode_model, decode_release
@@ -60,6 +60,13 @@ class Models:
             _LOG.info("model version=%d round=%d", message.version, message.round)
             self.rollout.begin(message.version)
             self._push_all()
+
+    def status(self) -> ModelStatus | None:
+        """How far the newest release has come; None before there was one."""
+        state = self.rollout.state
+        if state is None:
+            return None
+        return ModelStatus(version=state.version, stage=state.stage.value, canary=state.canary, failed=state.failed)
 
     def tick(self) -> None:
         """Go on with a roll-out."""

@@ -305,6 +305,15 @@ class BoardStatus(Message):
     firmware: int = Field(default=0, ge=0, le=65535)
 
 
+class ModelStatus(Message):
+    """How far the newest model has come at a gateway: with one board, with all, or withdrawn."""
+
+    version: Amount
+    stage: Literal["canary", "ward", "withdrawn"]
+    canary: BoardId | None = None
+    failed: tuple[int, ...] = Field(default=(), max_length=4096)
+
+
 class FirmwareStatus(Message):
     """How far the release ``number`` of a kind has come at a gateway; ``refused`` says why it did not take it."""
 
@@ -342,6 +351,7 @@ class Status(Message):
     refused: dict[str, Amount] = Field(max_length=256)
     spool: Amount
     audit: str = Field(default="", max_length=200)
+    model: ModelStatus | None = None
     firmware: tuple[FirmwareStatus, ...] = Field(default=(), max_length=64)
 
 

@@ -16,6 +16,7 @@ from qepa_uplink.messages import (
     Ack,
     Adopted,
     AlertReport,
+    AuditKept,
     CareRecord,
     CellVoid,
     Partial,
@@ -31,6 +32,7 @@ from qepa_wire.primitives import sha256
 
 from .audit import chain
 from .audit.seals import Sealer
+from .audit.witnesses import Witnesses
 from .care.alarms import AlarmLog
 from .care.care_keys import CareKeys
 from .care.consents import ConsentDesk
@@ -109,6 +111,9 @@ class Hospital:
         cohort_key = _cohort_key(store, vault, random_bytes, clock_ms())
         self._release_first_model()
         self.hub = GatewayHub(store=store, identity=identity, root_key=root_key, clock_ms=clock_ms, send=send)
+        self.witnesses = Witnesses(
+            store=store, identity=identity, clock_ms=clock_ms, seal=self.hub.seal, holder=self.hub.holder
+        )
         self.enrolment = EnrolmentDesk(
             store=store,
             vault=vault,
@@ -254,6 +259,7 @@ class Hospital:
         if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:
             self._care_ticked_ms = now_ms
             self.care_keys.tick()
+            self.witnesses.tick(self.hub.connected)
             if self.warden.look(now_ms):
                 self.tell_parts()
 
@@ -269,6 +275,7 @@ class Hospital:
             case SessionOpen():
                 self._welcome(gateway)
                 self.care_keys.greet(gateway)
+                self.witnesses.greet(gateway)
                 self.rounds.greet(gateway)
             case Status():
                 self._on_status(gateway, message)
@@ -284,6 +291,8 @@ class Hospital:
                 self.rounds.advance()
             case CareRecord():
                 self._on_care(gateway, message)
+            case AuditKept():
+                self.witnesses.accept(gateway, message)
             case AlertReport():
                 self._on_alert(gateway, message)
             case _:

@@ -176,7 +176,7 @@ def show(title, cuts, missed=()):
 def test_the_server_at_every_step(tmp_path):
     ward = Watched(tmp_path)
     cuts, missed = sweep(ward, ward.server, most=2)
-    starting = ("audit.seals.install", "hospital.cohort_key", "sessions.hub.open_session")
+    starting = ("audit.seals.install", "audit.witnesses.keep", "hospital.cohort_key", "sessions.hub.open_session")
     started, _ = sweep(ward, ward.server, most=2, starting=starting)
     show("server", cuts + started, missed)
     assert {step for step, _, _ in started} == set(starting)
@@ -199,10 +199,13 @@ def test_the_server_at_every_step(tmp_path):
 def test_a_gateway_at_every_step(tmp_path, name, most):
     ward = Watched(tmp_path)
     cuts, missed = sweep(ward, ward.sites[name], most=most)
-    started, _ = sweep(ward, ward.sites[name], most=1, starting=("server_link.open_session meta",))
+    started, _ = sweep(
+        ward, ward.sites[name], most=1, starting=("server_link.open_session meta", "audit_heads.keep meta")
+    )
     show(name, cuts + started, missed)
     assert {step for step, _, _ in cuts + started} >= {
         "server_link.open_session meta",
+        "audit_heads.keep meta",
         "aggregation.take_open rounds",
         "aggregation.take_start rounds",
         "aggregation.take_count counts",

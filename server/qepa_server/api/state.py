@@ -11,6 +11,7 @@ from ..hospital import Hospital
 from ..rounds.conductor import opening_of, verdicts_by_cell
 from ..rounds.ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundRecord, SumRecord
 from ..rounds.statistics import heart_rate
+from .trust import PrivacyView, audit, quarantines, rollouts
 
 SHOWN_ROUNDS = 20
 Json = dict[str, object]
@@ -23,6 +24,7 @@ class StateView:
     def __init__(self, hospital: Hospital) -> None:
         self._hospital = hospital
         self._settled: dict[int, Json] = {}
+        self._privacy = PrivacyView(hospital)
 
     def state(self) -> Json:
         """The whole state, as the ward page and the terminal table read it."""
@@ -43,10 +45,9 @@ class StateView:
             "boards": self._boards(now_ms),
             "gateways": self._gateways(now_ms),
             "alarms": self._alarms(),
-            "quarantines": [
-                {"kind": held.kind, "name": held.name, "since_ms": held.since_ms, "round": held.round, **held.evidence}
-                for held in hospital.quarantine.present
-            ],
+            "quarantines": quarantines(hospital),
+            "privacy": self._privacy.shown(now_ms),
+            "audit": audit(hospital),
             "refused": dict(sorted(hospital.refused.items())),
         }
 
@@ -223,6 +224,7 @@ class StateView:
                     "link": None if link is None else link.model_dump(),
                     "refused": {} if status is None else dict(sorted(status.refused.items())),
                     "spool": 0 if status is None else status.spool,
+                    "rollouts": rollouts(status),
                 }
             )
         return shown

@@ -6,30 +6,22 @@ else is.
 """
 
 import hashlib
-import struct
 
 from sqlalchemy import Connection, func, insert, select
 
+from qepa_uplink.audit import SEAL_CONTEXT, Head, head_bytes
 from qepa_uplink.identity import Certificate, Identity, verify_signature
 
 from ..store.database import Store
 from ..store.schema import audit_seals, settings
 from . import chain
-from .chain import Head
 
-SEAL_CONTEXT = b"qepa/1/audit/seal"
 CERTIFICATE_KEY = "audit certificate "  # then the first 32 hex digits of its SHA-256
-_HEAD = struct.Struct("<Q32s")
 
 
 def signer_of(certificate: Certificate) -> str:
     """Return the name under which a certificate stands in the log."""
     return hashlib.sha256(certificate.body).hexdigest()[:32]
-
-
-def head_bytes(head: Head) -> bytes:
-    """Return what is signed: seq u64 and the entry's hash."""
-    return _HEAD.pack(head.seq, head.hash)
 
 
 def verify_head(public_key: bytes, signature: bytes, head: Head, context: bytes) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from qepa_uplink.audit import GENESIS, SEAL_CONTEXT, Head
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Certificate, verify_certificate
 
 from ..errors import AuditError
-from .chain import GENESIS, Head, entry_hash
-from .seals import SEAL_CONTEXT, signer_of, verify_head
+from .chain import entry_hash
+from .seals import signer_of, verify_head
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from qepa_wire.payloads import (
 from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
+from ..policy import BoardFacts, Stream, decide
 from ..store.database import Store
 from ..store.schema import alarms, alert_reports
 
@@ -78,7 +79,9 @@ class AlarmLog:
         Raises RefusedError("board" or "kind") for a report that this gateway can not make; that is in the audit then.
         """
         board = self._register.get(report.board)
-        if board is None or board.gateway != gateway:
+        facts = None if board is None else BoardFacts(board.board, board.patient, board.gateway)
+        verdict = decide(Stream.ALERT, "emergency", facts, (), self._clock_ms(), gateway=gateway)
+        if board is None or not verdict.allowed:
             self._note_refused(gateway, report, "board")
             raise RefusedError("board", f"{report.board:08x} is not enrolled at {gateway}")
         if report.kind not in KINDS:

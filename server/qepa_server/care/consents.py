@@ -196,9 +196,13 @@ class ConsentDesk:
 
     def covers(self, consent_id: bytes, board: int, now_ms: int) -> bool:
         """Tell whether the consent lets ``board`` be watched now, where it is now."""
+        return self.decide_care(consent_id, board, now_ms).allowed
+
+    def decide_care(self, consent_id: bytes, board: int, now_ms: int, *, gateway: str | None = None) -> Verdict:
+        """Return whether the consent lets ``board`` be watched now, and if not, why; ``gateway`` brings its data."""
         consent = self._consents.get(consent_id)
         consents = [] if consent is None else [_facts(consent)]
-        return decide(Stream.CARE, "care", self._board(board), consents, now_ms).allowed
+        return decide(Stream.CARE, "care", self._board(board), consents, now_ms, gateway=gateway)
 
     def decide(self, purpose: Purpose, board: int, now_ms: int) -> Verdict:
         """Return whether ``board`` may be in sums of ``purpose`` now, and if not, why (policy.py)."""

@@ -61,13 +61,14 @@ class VitalsMonitor:
 
     def accept(self, gateway: str, record: CareRecord) -> None:
         """Take a care record; raises WireError (payload, mac) or RefusedError (board, consent, replay)."""
-        board = self._register.get(record.board)
-        if board is None or board.gateway != gateway:
-            raise RefusedError("board", f"{record.board:08x} is not enrolled at {gateway}")
         now_ms = self._clock_ms()
         consent_id = care_consent(record.payload)
-        if not self._consents.covers(consent_id, record.board, now_ms):
-            raise RefusedError("consent", f"no consent in force covers {record.board:08x}")
+        board = self._register.get(record.board)
+        verdict = self._consents.decide_care(consent_id, record.board, now_ms, gateway=gateway)
+        if board is None or verdict.reason in ("board", "gateway"):
+            raise RefusedError("board", f"{record.board:08x} is not enrolled at {gateway}")
+        if not verdict.allowed:
+            raise RefusedError(verdict.reason, f"no consent in force covers {record.board:08x}")
         care = decode_care(care_key(board.end_key, consent_id), record.board, record.seq, record.payload)
         place = (record.board, consent_id)
         if record.seq <= self._last_seq.get(place, -1):

@@ -75,6 +75,13 @@ class GatewayHub:
         """Gateways with a session since this start."""
         return frozenset(name for name, gateway in self._gateways.items() if gateway.session is not None)
 
+    def holder(self, gateway: str) -> tuple[Certificate, Subject]:
+        """The certificate of a gateway that ever opened a session, and what it says; raises UplinkError("sender")."""
+        known = self._gateways.get(gateway)
+        if known is None:
+            raise UplinkError("sender", "not a gateway that opened a session")
+        return known.certificate, known.subject
+
     def seal(self, gateway: str, message: Message) -> bool:
         """Send ``message`` sealed; returns False where there is no session (it will be sent when there is one)."""
         known = self._gateways.get(gateway)

@@ -12,6 +12,7 @@ from qepa_server.registry.models import signatures_used
 from qepa_server.registry.signer import HssSigner
 from qepa_server.store.database import Store
 from qepa_server.store.vault import Vault
+from qepa_uplink.audit import Head, countersign
 from qepa_uplink.cells import Cell, assign_patients, draw_cells, round_seed
 from qepa_uplink.enrolment import (
     CONSENT_CONTEXT,
@@ -32,6 +33,8 @@ from qepa_uplink.identity import Identity, Root, verify_signature
 from qepa_uplink.lighthe import SealedVector, add_all, mask
 from qepa_uplink.messages import (
     Ack,
+    AuditHead,
+    AuditKept,
     BoardStatus,
     CareGrant,
     CareRevoke,
@@ -131,6 +134,7 @@ class Gateway:
         self.model_root = b""
         self.silent = False
         self.frames_ms = 0
+        self.heads: list[AuditHead] = []  # of the audit log; it countersigns the newest
         self.tamper: Callable[[Partial], Partial] = lambda partial: partial
 
     @property
@@ -165,11 +169,14 @@ class Gateway:
         assert self.session is not None
         self.send(self.session.seal(message))
 
+    def keeps(self, head: Head) -> None:
+        self.seal(AuditKept(seq=head.seq, hash=head.hash, signature=countersign(head, self.identity)))
+
     def resend(self) -> None:
         for message in list(self.spool.values()):
             self.send(sign(self.identity, message))
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:  # noqa: PLR0912  # one branch a message
         if is_sealed(data):
             assert self.session is not None
             message = self.session.open(data)
@@ -192,6 +199,9 @@ class Gateway:
                 self.on_open(message)
             case RoundStart() if not self.silent and message.round not in self.done:
                 self.on_start(message)
+            case AuditHead():
+                self.heads.append(message)
+                self.keeps(Head(message.seq, message.hash))
             case ModelRelease():
                 self.on_release(message)
             case CareGrant():

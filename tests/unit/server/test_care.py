@@ -8,6 +8,7 @@ from hospital_rig import Rig, ward
 from sqlalchemy import select
 
 from qepa_server.errors import RefusedError
+from qepa_server.robust.quarantine import Quarantined
 from qepa_server.store.schema import audit
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.messages import AlertReport, BoardStatus, CareRecord, Status
@@ -264,6 +265,32 @@ def test_each_kind_of_alert_has_its_name_and_priority(rig, kind, value, name, pr
     rig.pump()
     (alarm,) = rig.state()["alarms"]
     assert not alarm["active"]
+
+
+def test_nothing_that_was_decided_of_a_patient_holds_an_alert_back(rig):
+    """No consent, a consent withdrawn, a quarantine of patient and gateway, streams barred: the alarm is there."""
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    hospital = rig.hospital
+    for purpose in ("care", "statistics", "learning"):
+        consent_id = os.urandom(16)
+        hospital.consents.accept(rig.consent(board, consent_id, purpose=purpose))
+        hospital.consents.withdraw(rig.withdrawal(consent_id))
+    evidence = {"why": "excess", "cells": 30, "value": 9.0, "error": 1.0, "limit": 1.0, "p_value": 1e-6, "with": ""}
+    for kind, name in (("patient", board.patient), ("gateway", "gw-1")):
+        held = Quarantined(kind, name, rig.now, 1, evidence)
+        with hospital.store.write() as connection:
+            hospital.quarantine.impose(connection, held)
+        hospital.quarantine.adopt(held)
+    assert hospital.privacy.barred(hospital.register[board.number], rig.now) == (1, 2)
+    assert [(held["kind"], held["name"]) for held in rig.state()["quarantines"]] == [
+        ("patient", board.patient),
+        ("gateway", "gw-1"),
+    ]
+    gateway.seal(alert(rig, board, "a1", active=True))
+    rig.pump()
+    (alarm,) = rig.state()["alarms"]
+    assert (alarm["kind"], alarm["active"]) == ("asystole", True)
+    assert gateway.acked == ["a1"]
 
 
 def test_an_alarm_that_becomes_worse_rises_and_wants_to_be_seen_again(rig):

@@ -40,7 +40,8 @@ def hostile_ward():
 def logged(rig, event):
     with rig.store.read() as connection:
         query = select(audit.c.detail).where(audit.c.event == event).order_by(audit.c.seq)
-        return [json.loads(detail) for detail in connection.execute(query).scalars()]
+        details = [json.loads(detail) for detail in connection.execute(query).scalars()]
+    return [{name: value for name, value in detail.items() if name != "_salt"} for detail in details]
 
 
 def until(rig, condition, seconds=60):

@@ -39,11 +39,14 @@ def verify(
     anchor: Annotated[list[Path] | None, typer.Option("--anchor", help="Head that somebody countersigned.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check chain, signatures, and that nothing noted elsewhere is gone. Ends with 1 if the log is broken."""
+    """Check chain, signatures, and that nothing noted elsewhere is gone. Ends with 1 if the log is broken.
+
+    With --root, heads that gateways countersigned are compared too, those that the server stores among them.
+    """
     from qepa_server.audit.verification import verify_log  # noqa: PLC0415  # commands load only what they need
     from qepa_server.errors import AuditError  # noqa: PLC0415
 
-    from .log_file import head_text, parse_head, read_anchor, read_log  # noqa: PLC0415
+    from .log_file import parse_head, read_anchor, read_log, verify_anchor  # noqa: PLC0415
 
     try:
         root_key = None if root is None else _root_key(root)
@@ -55,6 +58,10 @@ def verify(
     except ToolError as error:
         _fail(error)
     try:
+        try:
+            anchors += [verify_anchor(record, root_key, "the log itself") for record in found.anchors if root_key]
+        except ToolError as error:
+            raise AuditError("audit", str(error)) from error
         report = verify_log(
             found.entries,
             found.seals,
@@ -77,7 +84,7 @@ def verify(
         "signatures_checked": root_key is not None,
         "heads_compared": len(noted) + len(anchors),
         "countersigned_by": sorted({name for _, name in anchors}),
-        "head": head_text(report.head),
+        "head": str(report.head),
         "events": dict(sorted(events.items())),
     }
     if as_json:

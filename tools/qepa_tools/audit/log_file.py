@@ -1,7 +1,8 @@
 """Reading an audit log: from a server's state directory, also while it runs, or from an exported file.
 
 An export has one JSON object a line: ``{"certificate": ...}`` of each signer, ``{"entry": [seq, at_ms, event, detail,
-hash]}`` and ``{"seal": [seq, signer, signature]}``, in order; bytes are hexadecimal, detail is the hashed text.
+hash]}`` and ``{"seal": [seq, signer, signature]}``, in order, then ``{"anchor": ...}``, heads that others
+countersigned; bytes are hexadecimal, detail is the hashed text.
 """
 
 import json
@@ -10,16 +11,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from qepa_server.audit.chain import Head
 from qepa_server.audit.seals import CERTIFICATE_KEY, signer_of
 from qepa_server.audit.verification import Entry, Seal
+from qepa_server.audit.witnesses import ANCHOR_KEY
+from qepa_uplink.audit import ANCHOR_CONTEXT, Head, anchor_text, countersign
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Certificate, Identity, Subject, verify_certificate, verify_signature
 
 from ..errors import ToolError
-
-ANCHOR_CONTEXT = b"qepa/1/audit/anchor"
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Log:
     entries: list[Entry] = field(default_factory=list)
     seals: list[Seal] = field(default_factory=list)
     certificates: dict[str, Certificate] = field(default_factory=dict)
+    anchors: list[object] = field(default_factory=list)
 
     @property
     def head(self) -> Head:
@@ -45,6 +47,8 @@ class Log:
             if entry.seq in seals:
                 seal = seals[entry.seq]
                 yield json.dumps({"seal": [seal.seq, seal.signer, seal.signature.hex()]})
+        for record in self.anchors:
+            yield json.dumps({"anchor": record})
 
 
 def read_log(place: Path) -> Log:
@@ -67,6 +71,8 @@ def _from_database(path: Path) -> Log:
             for (value,) in database.execute(query, (len(CERTIFICATE_KEY), CERTIFICATE_KEY)):
                 certificate = Certificate.model_validate_json(value)
                 log.certificates[signer_of(certificate)] = certificate
+            for (value,) in database.execute(query, (len(ANCHOR_KEY), ANCHOR_KEY)):
+                log.anchors.append(json.loads(value))
     except (sqlite3.Error, ValueError, TypeError) as error:
         raise ToolError(f"Cannot read the audit log in {path}: {error}.") from error
     return log
@@ -87,6 +93,8 @@ def _from_export(path: Path) -> Log:
             elif kind == "certificate":
                 certificate = Certificate.model_validate_json(json.dumps(value))
                 log.certificates[signer_of(certificate)] = certificate
+            elif kind == "anchor":
+                log.anchors.append(value)
             else:
                 raise ValueError(kind)
     except OSError as error:
@@ -118,26 +126,27 @@ def parse_head(text: str) -> Head:
 
 def anchor(head: Head, identity: Identity) -> str:
     """Return ``head`` countersigned by ``identity``, as JSON to keep away from the server."""
-    signature = identity.sign(head_text(head).encode(), ANCHOR_CONTEXT)
-    record = {"head": head_text(head), "certificate": identity.certificate.model_dump(mode="json")}
-    return json.dumps({**record, "signature": signature.hex()})
+    return anchor_text(head, identity.certificate, countersign(head, identity))
 
 
 def read_anchor(path: Path, root_key: bytes) -> tuple[Head, str]:
     """Return (head, who countersigned it); raises ToolError for a file or signature that does not hold."""
     try:
         record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ToolError(f"{path} is no countersigned head.") from error
+    return verify_anchor(record, root_key, str(path))
+
+
+def verify_anchor(record: Any, root_key: bytes, place: str) -> tuple[Head, str]:
+    """Return (head, who countersigned it) of a record from ``place``; raises ToolError if it does not hold."""
+    try:
         certificate = Certificate.model_validate_json(json.dumps(record["certificate"]))
         subject = Subject.model_validate_json(certificate.body)
         verify_certificate(certificate, root_key, role=subject.role, now_s=0)  # it may have expired since
         verify_signature(subject.sign_key, bytes.fromhex(record["signature"]), record["head"].encode(), ANCHOR_CONTEXT)
     except UplinkError as error:
-        raise ToolError(f"The countersignature in {path} does not hold: {error}.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ToolError(f"{path} is no countersigned head.") from error
+        raise ToolError(f"The countersignature in {place} does not hold: {error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ToolError(f"{place} is no countersigned head.") from error
     return parse_head(record["head"]), subject.name
-
-
-def head_text(head: Head) -> str:
-    """Return SEQ:HASH."""
-    return f"{head.seq}:{head.hash.hex()}"
