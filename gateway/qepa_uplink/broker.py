@@ -6,11 +6,10 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 
-import aiomqtt
+from .mqtt_connection import BrokerLostError, MqttConnection
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF_FIRST_S, _BACKOFF_LONGEST_S = 0.5, 15.0
-_MAX_WAITING = 10_000
 
 
 class BrokerConnection:
@@ -32,67 +31,36 @@ class BrokerConnection:
         self._topics = list(topics)
         self._login = (username, password)
         self._tls = tls
-        self._waiting: asyncio.Queue[tuple[str, bytes, int]] = asyncio.Queue(_MAX_WAITING)
-        self.connected = False
+        self._connection: MqttConnection | None = None
         self.dropped = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, logged in and subscribed."""
+        return self._connection is not None
 
     def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """Send soon, or drop and count: whoever publishes repeats what matters."""
-        if not self.connected or self._waiting.full():
+        if self._connection is None or not self._connection.publish(topic, payload, qos):
             self.dropped += 1
-            return
-        self._waiting.put_nowait((topic, payload, qos))
 
     async def run(self, receive: Callable[[str, bytes], None]) -> None:
-        """Stay connected until cancelled; hand every (topic, payload) to ``receive``."""
+        """Stay connected until cancelled; hand every (topic, payload) to ``receive``. What that raises ends it."""
         backoff_s = _BACKOFF_FIRST_S
         while True:
+            connection = None
             try:
-                async with self._client() as client:
-                    await client.subscribe(self._topics)
-                    self.connected, backoff_s = True, _BACKOFF_FIRST_S
-                    _LOG.info("broker connected host=%s port=%d", *self._address)
-                    await self._pump(client, receive)
-            except aiomqtt.MqttError as error:
-                # A connection that breaks while it is being cancelled says MqttError in place of CancelledError.
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    raise asyncio.CancelledError from error
+                connection = await MqttConnection.open(self._address, self._client_id, self._login, self._tls, receive)
+                await connection.subscribe(self._topics)
+                self._connection, backoff_s = connection, _BACKOFF_FIRST_S
+                _LOG.info("broker connected host=%s port=%d", *self._address)
+                await connection.wait()
+            except BrokerLostError as error:
                 _LOG.warning("broker lost host=%s port=%d error=%s", *self._address, error)
             finally:
-                self.connected = False
-                while not self._waiting.empty():
-                    self._waiting.get_nowait()
-                    self.dropped += 1
+                self._connection = None
+                if connection is not None:
+                    connection.close()
             # Jitter: clients must not all come back in the same instant.
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
             backoff_s = min(2 * backoff_s, _BACKOFF_LONGEST_S)
-
-    def _client(self) -> aiomqtt.Client:
-        username, password = self._login
-        return aiomqtt.Client(
-            *self._address,
-            username=username,
-            password=password,
-            tls_context=self._tls,
-            identifier=self._client_id,
-            keepalive=15,
-            timeout=10,
-            max_queued_outgoing_messages=_MAX_WAITING,
-        )
-
-    async def _pump(self, client: aiomqtt.Client, receive: Callable[[str, bytes], None]) -> None:
-        sender = asyncio.create_task(self._send_all(client))
-        try:
-            async for message in client.messages:
-                if isinstance(message.payload, bytes):
-                    receive(message.topic.value, message.payload)
-                if sender.done():
-                    await sender  # raises what ended it, so that the connection is made anew
-        finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
-
-    async def _send_all(self, client: aiomqtt.Client) -> None:
-        while True:
-            topic, payload, qos = await self._waiting.get()
-            await client.publish(topic, payload, qos=qos)

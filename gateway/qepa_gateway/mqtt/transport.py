@@ -25,7 +25,7 @@ class MqttTransport:
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        topics = [(to_gateway(gateway), 1), (all_boards_up(gateway), 1)]
+        topics = [(to_gateway(gateway), 1), (all_boards_up(gateway), 0)]
         self._broker = BrokerConnection(
             f"qepa-gateway-{gateway}", host, port, topics, username=username, password=password, tls=tls
         )
