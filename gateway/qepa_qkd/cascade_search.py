@@ -27,7 +27,7 @@ from qepa_qkd.workspace import Workspace
 
 _TAKEN: Final = 2
 """Mark of a segment that leaves the queue."""
-_SORTING: Final = 30
+_SORTING: Final = 100
 """Segments that are looked through in the time it takes to sort one."""
 
 
@@ -38,6 +38,8 @@ class Doubt(NamedTuple):
     """uint8, (capacity,): whether the segment's parity is wrong."""
     queued: Array
     """uint8, (capacity,): whether the segment stands in the queue."""
+    eights: Array
+    """uint64: `queued`, eight segments at a time."""
     queue: Array
     """int32, (capacity,): odd segments to ask about."""
     waiting: Array
@@ -56,9 +58,11 @@ class Doubt(NamedTuple):
         current[:] = bits
         changed = memory.array("changed", len(bits), np.uint8)
         changed[:] = 0
+        queued = memory.array("queued", -(-capacity // 8) * 8, np.uint8)
         return cls(
             odd=memory.array("odd", capacity, np.uint8),
-            queued=memory.array("queued", capacity, np.uint8),
+            queued=queued,
+            eights=queued.view(np.uint64),
             queue=memory.array("queue", capacity, np.int32),
             waiting=np.zeros(passes + 1, np.int64),
             bits=current,
@@ -141,10 +145,17 @@ def compare(state: Partition, doubt: Doubt, asked: Array, told: Array, mine: Arr
     return settle(state, doubt, top, -1)
 
 
-@kernel
 def take_queue(state: Partition, doubt: Doubt, only: int) -> Array:
     """Take segments out of the queue, of pass `only` or of all (-1); return them, rising, without what is even."""
-    segments, odd, queued, queue, waiting = state.segments, doubt.odd, doubt.queued, doubt.queue, doubt.waiting
+    # Called for every question: what a kernel does not need costs more to pass than the work it does.
+    count = int(state.now[COUNT])
+    return _take_queue(state.segments, doubt.odd, doubt.queued, doubt.eights, doubt.queue, doubt.waiting, count, only)
+
+
+@kernel
+def _take_queue(
+    segments: Array, odd: Array, queued: Array, eights: Array, queue: Array, waiting: Array, count: int, only: int
+) -> Array:
     total, kept, taken = waiting[-1], 0, 0
     out = np.empty(total, np.int32)
     for j in range(total):
@@ -164,12 +175,14 @@ def take_queue(state: Partition, doubt: Doubt, only: int) -> Array:
         waiting[:] = 0
     out = out[:taken]
     # Many are faster found in order than sorted.
-    if taken * _SORTING > state.now[COUNT]:
+    if taken * _SORTING > count:
         place = 0
-        for s in range(state.now[COUNT]):
-            if queued[s] == _TAKEN:
-                out[place] = s
-                place += 1
+        for eight in range((count + 7) // 8):
+            if eights[eight]:
+                for s in range(8 * eight, min(8 * eight + 8, count)):
+                    if queued[s] == _TAKEN:
+                        out[place] = s
+                        place += 1
     else:
         out.sort()
     for s in out:
