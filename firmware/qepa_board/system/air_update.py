@@ -77,13 +77,15 @@ class AirUpdate:
             return
         self._due_ms = None
         self._tries = 0
-        if self._parts is not None:
-            self._parts[piece.file].extend(piece.data)
-            return
         try:
-            self._write(piece)
+            if self._parts is None:
+                self._write(piece)
+            else:
+                self._parts[piece.file].extend(piece.data)
         except BoardError as error:
             self._end(error.reason)
+        except MemoryError:
+            self._end("memory")
 
     def _write(self, piece):
         missing = self._updater.missing

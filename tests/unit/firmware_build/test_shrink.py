@@ -150,3 +150,39 @@ def test_names_of_foreign_modules_and_their_objects_are_not_touched():
     source = small(("main",), app=text + "def main():\n    return Port().write(b'abc')\n")["app"]
     assert run({"app": source})["main"]() == b"\3\0"
     assert "def write" in source
+
+
+def test_the_fields_of_a_namedtuple_are_short_and_still_distinct():
+    text = """
+        from collections import namedtuple
+        Reading = namedtuple("Reading", ("heart_rate", "quality_percent"))
+        def main():
+            reading = Reading(heart_rate=60, quality_percent=90)
+            return reading.heart_rate, reading.quality_percent, reading._replace(heart_rate=1)[0]
+    """
+    sources = small(app=text)
+    assert "heart_rate" not in sources["app"]
+    assert run(sources)["main"]() == (60, 90, 1)
+
+
+def test_a_field_that_something_else_spells_keeps_its_name():
+    text = """
+        from collections import namedtuple
+        Reading = namedtuple("Reading", ("heart_rate", "quality_percent"))
+        def main():
+            return getattr(Reading(60, 90), "heart_rate")
+    """
+    assert run(small(app=text))["main"]() == 60
+
+
+def test_an_error_of_the_wire_keeps_its_reason_and_loses_its_sentence():
+    text = """
+        class WireError(Exception):
+            pass
+        def main(data=b"12"):
+            raise WireError("payload", "a payload of %d bytes" % len(data))
+    """
+    sources = small(app=text)
+    assert "a payload of" not in sources["app"]
+    with pytest.raises(Exception, match="payload"):
+        run(sources)["main"]()
