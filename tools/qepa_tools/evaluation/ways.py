@@ -11,37 +11,32 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_board.learning.features import LIMIT, NAMES, ONE
+from qepa_board.learning.features import LIMIT, ONE
 from qepa_tools.evaluation.cohort import Case
 from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax
 from qepa_tools.evaluation.hidden_layer import fit_hidden
+from qepa_tools.evaluation.rhythm import proposed
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 
 Fit = Callable[["Beats", NDArray[np.int16]], NDArray[np.float64]]
 
 _NEAR = FitSettings()
-_GRID = [
-    FitSettings(class_power=c, person_power=p, penalty=q)
-    for c in (0.3, 0.5, 0.7)
-    for p in (0.0, 1.0)
-    for q in (1e-4, 1e-2)
-]
-_INNER = 5
+_GRID = [FitSettings(class_power=c, person_power=p) for c in (0.3, 0.6) for p in (0.0, 1.0)]
+_INNER = 4
 _SLOW = 256  # beats of a running mean
 
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """Labelled beats: features (Q8), AAMI class numbers, the number of the person, in order of record and time."""
+    """Labelled beats: features (Q8), AAMI class numbers, the number of the person."""
 
     features: NDArray[np.int16]
     classes: NDArray[np.int64]
     persons: NDArray[np.int64]
-    records: NDArray[np.int64]
 
     def where(self, chosen: NDArray[np.bool_]) -> "Beats":
         """Those beats only."""
-        return Beats(self.features[chosen], self.classes[chosen], self.persons[chosen], self.records[chosen])
+        return Beats(self.features[chosen], self.classes[chosen], self.persons[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +46,21 @@ class Way:
     name: str
     fit: Fit
     more: str = ""
-    view: Callable[[Beats], NDArray[np.int16]] | None = None
+    view: Callable[[Case], NDArray[np.int16]] | None = None
     remark: str = ""
 
 
-def beats_of(cases: Sequence[Case], persons: Mapping[str, int]) -> Beats:
-    """Put the labelled beats of cases together."""
-    features, classes, who, records = [], [], [], []
-    for number, case in enumerate(cases):
+def beats_of(
+    cases: Sequence[Case], persons: Mapping[str, int], view: Callable[[Case], NDArray[np.int16]] | None = None
+) -> Beats:
+    """Put the labelled beats of cases together; view: what their features become."""
+    features, classes, who = [], [], []
+    for case in cases:
         chosen = case.beats.labelled
-        features.append(case.beats.features[chosen])
+        features.append((case.beats.features if view is None else view(case))[chosen])
         classes.append(case.beats.classes[chosen].astype(np.int64))
         who.append(np.full(int(chosen.sum()), persons[case.person]))
-        records.append(np.full(int(chosen.sum()), number))
-    return Beats(np.concatenate(features), np.concatenate(classes), np.concatenate(who), np.concatenate(records))
+    return Beats(np.concatenate(features), np.concatenate(classes), np.concatenate(who))
 
 
 def leave_one_out(beats: Beats, fit: Fit, more: Beats | None = None) -> NDArray[np.float64]:
@@ -183,29 +179,18 @@ def _joined(one: Beats, other: Beats) -> Beats:
         np.concatenate([one.features, other.features]),
         np.concatenate([one.classes, other.classes]),
         np.concatenate([one.persons, other.persons]),
-        np.concatenate([one.records, other.records]),
     )
 
 
-def less_running_mean(beats: Beats) -> NDArray[np.int16]:
-    """Features less their mean over the patient's beats so far, of which each counts at most a half."""
-    result = np.zeros_like(beats.features)
-    for record in np.unique(beats.records):
-        rows = np.flatnonzero(beats.records == record)
-        mean = np.zeros(beats.features.shape[1])
-        for n, row in enumerate(rows):
-            away = beats.features[row] - mean
-            result[row] = np.clip(np.rint(away), -LIMIT, LIMIT)
-            mean += np.clip(away, -ONE / 2, ONE / 2) * max(1 / (n + 1), 1 / _SLOW)
+def less_running_mean(case: Case) -> NDArray[np.int16]:
+    """Features less their running mean over the patient's beats; no beat pulls by more than a half."""
+    result = np.zeros_like(case.beats.features)
+    mean = np.zeros(result.shape[1])
+    for n, row in enumerate(case.beats.features):
+        away = row - mean
+        result[n] = np.clip(np.rint(away), -LIMIT, LIMIT)
+        mean += np.clip(away, -ONE / 2, ONE / 2) * max(1 / (n + 1), 1 / _SLOW)
     return result
-
-
-def with_regularity(beats: Beats) -> NDArray[np.int16]:
-    """Two features more: prematurity, local and global, as far as the rhythm is regular."""
-    column = {name: beats.features[:, k].astype(np.int64) for k, name in enumerate(NAMES)}
-    regular = np.maximum(0, ONE - 2 * column["irregular"])
-    more = [regular * column["premature"] // ONE, regular * np.minimum(column["rr_pre_global"], 0) // ONE]
-    return np.concatenate([beats.features, np.stack(more, axis=1).astype(np.int16)], axis=1)
 
 
 def ways() -> list[Way]:
@@ -218,15 +203,20 @@ def ways() -> list[Way]:
         Way("the same, F left out", partial(softmax_fit, settings=replace(plain, class_power=0.5, fusion=0))),
         Way("the same, persons weighed alike: as shipped", near),
         Way("the same, classes weighed in full", partial(softmax_fit, settings=replace(_NEAR, class_power=1))),
-        Way("weights and penalty chosen inside", nested_fit, remark="nested"),
+        Way("weights chosen inside", nested_fit, remark="nested"),
         Way("as shipped, thresholds chosen inside", threshold_fit, remark="nested"),
         Way("as shipped, other lead learnt too", near, more="lead"),
         Way("as shipped, muscle noise learnt too", near, more="noise"),
         Way("pairs of classes", pairwise_fit, remark="no board"),
         Way("as shipped, less the patient's running mean", near, view=less_running_mean, remark="no board"),
-        Way("as shipped, two features of regularity", near, view=with_regularity, remark="no board"),
         Way("hidden layer of 10", hidden_fit),
         Way("hidden layer, noise and other lead learnt too", hidden_fit, more="both"),
         Way("gradient-boosted trees", teacher_fit, remark="no board"),
         Way("hidden layer, distilled from the trees", distilled_fit),
+        Way("as shipped, proposed rhythm", near, view=proposed, remark="proposed"),
+        Way("proposed rhythm, weights chosen inside", nested_fit, view=proposed, remark="proposed, nested"),
+        Way("proposed rhythm, thresholds chosen inside", threshold_fit, view=proposed, remark="proposed, nested"),
+        Way("proposed rhythm, hidden layer of 10", hidden_fit, view=proposed, remark="proposed"),
+        Way("proposed rhythm, gradient-boosted trees", teacher_fit, view=proposed, remark="no board"),
+        Way("proposed rhythm, distilled from the trees", distilled_fit, view=proposed, remark="proposed"),
     ]

@@ -1,0 +1,112 @@
+"""The study: each person is judged by models made without them, and what rhythm is proposed to be measured."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qepa_board.learning.features import LIMIT, NAMES
+from qepa_tools.evaluation.cohort import Case
+from qepa_tools.evaluation.rhythm import proposed
+from qepa_tools.evaluation.study import study
+from qepa_tools.evaluation.ways import Way, accuracy_and_f1, beats_of, leave_one_out, less_running_mean, ways
+from qepa_tools.recordings import Recording
+from qepa_tools.recordings.board_beats import BoardBeats
+
+CHANGED = {"rr_pre_global", "premature", "irregular", "unlike_mid", "premature_like"}
+
+
+def case(name: str, rr: list[int], classes: list[int] | None = None, premature: int = 0) -> Case:
+    samples = np.cumsum([0, *rr])
+    features = np.zeros((len(samples), 17), np.int16)
+    features[:, NAMES.index("premature")] = premature
+    kinds = np.zeros(len(samples), np.int8) if classes is None else np.array(classes, np.int8)
+    features[np.arange(len(kinds)), kinds] += 300
+    recording = Recording(id=name, person=name, fs_hz=360, samples=np.zeros(9, np.uint16), labels=())
+    beats = BoardBeats(
+        recording=name, samples=samples, features=features, classes=kinds, missed=np.zeros(0, np.int8)
+    )  # fmt: skip
+    return Case(recording, beats)
+
+
+def column(rows: np.ndarray, name: str) -> np.ndarray:
+    return rows[:, NAMES.index(name)].astype(int)
+
+
+def test_an_early_beat_counts_in_a_steady_rhythm_and_not_in_fibrillation() -> None:
+    steady = proposed(case("steady", [300] * 60, premature=400))
+    wild = proposed(case("wild", [200, 330, 260, 420] * 15, premature=400))
+    assert (column(steady, "premature")[20:] == 400).all()
+    assert (column(steady, "irregular") == 0).all()
+    assert (column(wild, "premature")[40:] == 0).all()
+    assert (column(wild, "irregular")[40:] > 128).all()
+
+
+def test_a_fast_run_of_thirty_beats_stays_early_to_its_end() -> None:
+    rows = proposed(case("run", [300] * 100 + [200] * 30))
+    assert (column(rows, "rr_pre_global")[-30:] < -55).all()
+    assert (column(rows, "premature_like")[-20:] > 0).all()
+    assert (column(rows, "premature_like")[10:100] == 0).all()
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=60), st.integers(0, 900))
+def test_the_rest_is_as_it_was_and_nothing_is_beyond_the_limit(rr: list[int], premature: int) -> None:
+    of = case("x", rr, premature=premature)
+    rows = proposed(of)
+    kept = [k for k, name in enumerate(NAMES) if name not in CHANGED]
+    assert (rows[:, kept] == of.beats.features[:, kept]).all()
+    assert np.abs(rows).max() <= LIMIT
+
+
+def people(n: int) -> list[Case]:
+    return [case(f"p{k}", [300] * 39, ([0] * 6 + [1] + [2] * 2 + [0]) * 4) for k in range(n)]
+
+
+def test_no_person_is_judged_by_a_model_made_with_them_nor_with_further_beats_of_theirs() -> None:
+    cases = people(4)
+    numbers = {of.person: k for k, of in enumerate(cases)}
+    beats = beats_of(cases, numbers)
+    seen: list[tuple[int, ...]] = []
+
+    def fit(training, features):
+        seen.append(tuple(np.unique(training.persons)))
+        assert len(training.classes) == 2 * 3 * 40
+        return np.zeros((len(features), 4))
+
+    leave_one_out(beats, fit, more=beats)
+    assert seen == [tuple(k for k in range(4) if k != out) for out in range(4)]
+
+
+def test_every_way_that_needs_no_trees_learns_what_is_plain() -> None:
+    cases = people(5)
+    chosen = [way for way in ways() if "trees" not in way.name and way.view is None]
+    table = study(cases, lambda _: people(5), chosen)
+    assert [row[0] for row in table.rows] == [way.name for way in chosen]
+    assert all(float(row[2]) > 95 for row in table.rows)
+    assert "5 people" in table.title
+
+
+def test_a_view_is_what_models_see() -> None:
+    def fit(training, features):
+        assert (features == 7).all()
+        assert (training.features == 7).all()
+        return np.zeros((len(features), 4))
+
+    study(people(3), lambda _: [], [Way("seven", fit, view=lambda of: np.full_like(of.beats.features, 7))])
+
+
+def test_a_running_mean_is_taken_away_after_it_is_known() -> None:
+    of = case("x", [300] * 20)
+    of.beats.features[:, 5] = 100
+    rows = column(less_running_mean(of), NAMES[5])
+    assert rows[0] == 100
+    assert all(a >= b for a, b in pairwise(rows))
+    assert rows[-1] == 0
+
+
+def test_figures_of_answers() -> None:
+    accuracy, f1 = accuracy_and_f1(np.array([0, 0, 1, 3]), np.array([0, 1, 1, 0]))
+    assert accuracy == 0.5
+    assert f1 == [pytest.approx(0.5), pytest.approx(2 / 3), 0.0]
