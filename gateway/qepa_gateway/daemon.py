@@ -14,7 +14,7 @@ from .systemd import notify
 from .transport import Transport
 
 _LOG = logging.getLogger(__name__)
-BATCH_S = 0.003  # frames that arrive within it share one commit
+BATCH_S = 0.001  # frames that arrive within it share one commit, with all that came while the last one was written
 TICK_S = 0.1
 LINK_STATUS_S = 2.0
 WATCH_S = 10.0

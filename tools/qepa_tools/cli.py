@@ -146,7 +146,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
-    from .benchmarks import board, lighthe, link  # noqa: PLC0415
+    from .benchmarks import board, gateway, lighthe, link  # noqa: PLC0415
 
     status = Console(stderr=True).status("measuring ...")
 
@@ -155,6 +155,7 @@ def bench(
 
     known: dict[Benchmark, Callable[[], dict[str, object]]] = {
         Benchmark.LIGHTHE: lambda: lighthe.run(say, out),
+        Benchmark.GATEWAY: lambda: gateway.run(say),
         Benchmark.BOARD: board.run,
         Benchmark.LINK: link.run,
     }

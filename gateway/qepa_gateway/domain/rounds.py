@@ -222,11 +222,10 @@ class Round:
         """Whether vectors of ``board`` are asked for, not there, and would still be taken."""
         cell = self._cell_of.get(board)
         return cell is not None and any(
-            share.phase is Phase.COLLECTING
-            and (board, stream) not in self._arrived
-            and (board, stream) not in self._barred
-            for (id_, stream), share in self.shares.items()
-            if id_ == cell
+            (board, rule.stream) not in self._arrived
+            and (board, rule.stream) not in self._barred
+            and self.shares[cell, rule.stream].phase is Phase.COLLECTING
+            for rule in self.spec.streams
         )
 
     def rules_for(self, board: int) -> list[StreamRule]:
