@@ -237,7 +237,6 @@ class Gateway:
             refused=self.refusals.snapshot(),
             spool=len(self.link.outbox),
             audit=self.audit.refused,
-            model=self.models.status(),
             firmware=self.firmware.status(),
         )
 

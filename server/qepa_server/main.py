@@ -29,6 +29,7 @@ from .registry.signer import HssSigner
 from .store.database import Store
 from .store.schema import settings
 from .store.vault import Vault
+from .unmask.opening import warm_up
 
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.1
@@ -65,6 +66,7 @@ async def _run(path: Path) -> int:
     listener = _listen(config)
     with contextlib.closing(listener), contextlib.closing(Store.open(config.state_dir)) as store:
         vault, signer = await asyncio.to_thread(_open_keys, config.state_dir, store)
+        await asyncio.to_thread(warm_up)
         link = BrokerLink(host=config.broker.host, port=config.broker.port, client_id=f"qepa-{config.name}")
         hospital = Hospital(
             config=config,
