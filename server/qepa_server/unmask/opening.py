@@ -15,7 +15,6 @@ from qepa_uplink.messages import Partial
 
 from ..errors import UnmaskError
 
-
 _WARM_KEYS = 64  # enough for compiled loops to be worth their loading
 
 
