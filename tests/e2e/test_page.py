@@ -86,7 +86,47 @@ def void_round(number: int) -> dict[str, Any]:
     return summed_round(number) | {"state": "void", "cells": cells, "heart_rate": None, "latency_ms": None}
 
 
-LINK = {"state": "running", "qber": 0.0213, "stored_keys": 412, "bits_produced": 1843200, "bits_consumed": 921600}
+LINK = {
+    "state": "running",
+    "qber": 0.0213,
+    "stored_keys": 412,
+    "bits_produced": 1843200,
+    "bits_consumed": 921600,
+    "threat_level": "normal",
+    "rekey_s": 30.0,
+}
+MODEL = {"kind": "model", "version": 7, "stage": "ward", "canary": "00000001", "failed": 0, "reason": ""}
+
+
+def quarantine(kind: str, name: str, **changes: Any) -> dict[str, Any]:
+    whole = {
+        "kind": kind,
+        "name": name,
+        "since_ms": int(time.time() * 1000) - 600_000,
+        "round": 41,
+        "sentence": "adds 9.4 to the energy of sums, by 30 cells; within the clipping bound at most 1 is possible",
+    }
+    return whole | changes
+
+
+def privacy(purpose: str, worst: dict[str, Any], median: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    whole = {
+        "purpose": purpose,
+        "noise": True,
+        "budget_epsilon": 8.0,
+        "delta": 1e-6,
+        "period_ms": 30 * 86_400_000,
+        "patients": 12,
+        "worst": worst,
+        "median": median,
+    }
+    return whole | changes
+
+
+EXACT = privacy(
+    "statistics", *[{"spent_epsilon": None, "left": None}] * 2, noise=False, budget_epsilon=None, period_ms=0
+)
+LEARNING = privacy("learning", {"spent_epsilon": 7.412, "left": 0.0839}, {"spent_epsilon": 4.1, "left": 0.71})
 
 
 class Ward:
@@ -108,9 +148,14 @@ class Ward:
                     "link": LINK,
                     "refused": {"replay": 3, "mac": 1},
                     "spool": 0,
+                    "rollouts": [MODEL],
                 }
             ],
             "alarms": [],
+            "quarantines": [],
+            "not_asked_for": [],
+            "privacy": [EXACT, LEARNING],
+            "audit": {"entries": 1204, "kept": {"gw-1": 1190}, "contradicted": {}, "refused": {}},
             "refused": {"signature": 2},
         }
         self.silent = False  # keeps connections open and says nothing
@@ -118,6 +163,7 @@ class Ward:
         self.without_events = False  # as behind a proxy that knows no server-sent events
         self.stuck_ms: int | None = None  # repeats one old moment, as a cache would
         self.acknowledged: list[str] = []
+        self.released: list[str] = []
 
     def body(self) -> str:
         return json.dumps({"now_ms": self.stuck_ms or int(time.time() * 1000)} | self.state)
@@ -156,6 +202,11 @@ class Handler(SimpleHTTPRequestHandler):
             self.answer(200, self.ward.body().encode())
 
     def do_POST(self) -> None:
+        if (found := re.fullmatch(r"/api/quarantines/(.+)/release\?by=(.+)", self.path)) and not self.ward.refusing:
+            self.ward.released.append(f"{found[1]} by {unquote(found[2])}")
+            self.ward.change(quarantines=[])
+            self.answer(200, b"{}")
+            return
         found = re.fullmatch(r"/api/alarms/([^/]+)/acknowledge", self.path)
         if not found or self.ward.refusing:
             self.answer(503, b"")
@@ -505,6 +556,90 @@ def test_links_and_refusals(page: Any, ward: Ward) -> None:
     expect(page.get_by_test_id("link-qber-gw-1")).to_have_text("--")
 
 
+def test_a_quarantine_says_why_and_ends_by_a_persons_name(page: Any, ward: Ward) -> None:
+    expect(page.get_by_test_id("no-quarantines")).to_have_text("Nobody is quarantined.")
+    ward.change(quarantines=[quarantine("patient", "p 7/8"), quarantine("gateway", "gw-2")])
+    row = page.get_by_test_id("quarantine-patient-p 7/8")
+    expect(row).to_contain_text("patient p 7/8")
+    expect(row).to_contain_text("(10 min), round 41")
+    expect(page.get_by_test_id("evidence-patient-p 7/8")).to_contain_text("within the clipping bound")
+    button, by = page.get_by_test_id("release-patient-p 7/8"), page.get_by_test_id("release-by-patient-p 7/8")
+    expect(button).to_be_disabled()
+    by.fill("  ")
+    expect(button).to_be_disabled()
+    by.fill("Dr. Wer & Söhne")
+    page.wait_for_timeout(600)  # some states later the name is still there
+    expect(by).to_have_value("Dr. Wer & Söhne")
+    button.click()
+    expect(row).to_have_count(0)
+    assert ward.released == ["patient/p%207%2F8 by Dr. Wer & Söhne"]
+
+
+def test_a_release_that_fails_says_so(page: Any, ward: Ward) -> None:
+    ward.change(quarantines=[quarantine("gateway", "gw-2")])
+    page.route("**/release?by=*", lambda route: route.fulfill(status=404))
+    page.get_by_test_id("release-by-gateway-gw-2").fill("Ada")
+    page.get_by_test_id("release-by-gateway-gw-2").press("Enter")
+    expect(page.get_by_test_id("quarantine-problem")).to_have_text(
+        "Not released (gateway gw-2): the server answered 404."
+    )
+    expect(page.get_by_test_id("release-gateway-gw-2")).to_be_enabled()
+
+
+def test_privacy_is_shown_by_purpose_and_what_is_not_asked_for_with_the_reason(page: Any, ward: Ward) -> None:
+    shown = {
+        "noise-statistics": "none: sums are exact",
+        "budget-statistics": "no limit set",
+        "worst-statistics": "no bound (sums without noise)",
+        "noise-learning": "sums carry noise",
+        "budget-learning": "epsilon 8 at delta 0.000001 in 30 days",
+        "worst-learning": "epsilon 7.412, 8.3 % left",
+        "median-learning": "epsilon 4.1, 71 % left",
+    }
+    for name, text in shown.items():
+        expect(page.get_by_test_id(f"privacy-{name}")).to_have_text(text)
+    expect(page.get_by_test_id("not-asked").locator("li")).to_have_count(0)
+    refusal = "learning: 4 patients have budget and have not withdrawn, min_group is 10"
+    ward.change(not_asked_for=[refusal], privacy=[])
+    expect(page.get_by_test_id("not-asked")).to_have_text(f"Not asked for: {refusal}")
+    expect(page.get_by_test_id("privacy-learning")).to_have_count(0)
+
+
+def test_an_audit_log_that_gateways_contradict_is_an_alarm(page: Any, ward: Ward) -> None:
+    expect(page.get_by_test_id("audit")).to_have_text("1,204 entries. Countersigned by gw-1 to entry 1,190.")
+    expect(page.get_by_test_id("audit-alarm")).to_be_hidden()
+    held = {"entries": 900, "kept": {}, "contradicted": {"gw-1": 1190}}
+    ward.change(audit=held | {"refused": {"gw-1": "it went back", "gw-2": "the log was rewritten"}})
+    expect(page.get_by_test_id("audit-alarm")).to_have_text(
+        "Gateway gw-1 countersigned entry 1,190 of another audit log than this: the server's log was cut off, put "
+        "back or rewritten. Gateway gw-2 refuses the audit log: the log was rewritten."
+    )
+    expect(page.get_by_test_id("audit")).to_have_text("900 entries. No gateway has countersigned it yet.")
+
+
+def test_links_say_threat_rekeying_and_how_far_releases_have_come(page: Any, ward: Ward) -> None:
+    expect(page.get_by_test_id("link-threat-gw-1")).to_have_text("normal")
+    expect(page.get_by_test_id("link-rekey-gw-1")).to_have_text("every 30 s")
+    expect(page.get_by_test_id("rollout-model-gw-1")).to_have_text("v7: with all boards")
+    gateway = ward.state["gateways"][0]
+    firmware = {"kind": "firmware ecg", "version": 12, "stage": "refused", "canary": None, "failed": 0, "reason": "mac"}
+    ward.change(
+        gateways=[
+            gateway
+            | {
+                "link": LINK | {"threat_level": "high", "rekey_s": None},
+                "rollouts": [MODEL | {"stage": "canary", "failed": 1}, firmware],
+            }
+        ]
+    )
+    expect(page.get_by_test_id("link-threat-gw-1")).to_have_text("high: signs of an attack")
+    expect(page.get_by_test_id("link-rekey-gw-1")).to_have_text("--")
+    expect(page.get_by_test_id("rollout-model-gw-1")).to_have_text("v7: with one board first (00000001), 1 failed")
+    expect(page.get_by_test_id("rollout-firmware ecg-gw-1")).to_have_text("v12: refused, mac")
+    ward.change(gateways=[gateway | {"rollouts": [MODEL | {"stage": "withdrawn", "failed": 3}]}])
+    expect(page.get_by_test_id("rollout-model-gw-1")).to_have_text("v7: withdrawn: boards failed with it, 3 failed")
+
+
 def test_simulation_is_said_and_synthetic_is_not_called_real(page: Any, ward: Ward) -> None:
     banner = page.get_by_test_id("simulated-banner")
     expect(banner).to_have_text(
@@ -530,6 +665,15 @@ def test_names_never_become_markup(page: Any, ward: Ward) -> None:
         rounds=rounds,
         gateways=gateways,
         refused={HOSTILE: 1, "__proto__": 2},
+        quarantines=[quarantine(HOSTILE, HOSTILE, sentence=HOSTILE)],
+        not_asked_for=[HOSTILE],
+        privacy=[privacy(HOSTILE, {"spent_epsilon": HOSTILE}, {"left": HOSTILE}, budget_epsilon=HOSTILE)],
+        audit={
+            "entries": 3,
+            "kept": {HOSTILE: 1},
+            "contradicted": {HOSTILE: HOSTILE},
+            "refused": {"__proto__": HOSTILE},
+        },
         data_source=HOSTILE,
     )
     expect(page.get_by_test_id("patient-00000001")).to_have_text(HOSTILE)
@@ -583,7 +727,21 @@ def test_fits_the_screen(browser: Any, ward: Any, scheme: str, size: tuple[int, 
             alarm("m", "medium", "lead_off", board="00000009", patient="patient 9", acknowledged=True),
             alarm("t", "technical", "lead_off", board="00000009", patient="patient 9"),
         ],
-        gateways=[ward.state["gateways"][0], ward.state["gateways"][0] | {"name": "gw-2", "link": None, "refused": {}}],
+        gateways=[
+            ward.state["gateways"][0] | {"link": LINK | {"threat_level": "elevated"}},
+            ward.state["gateways"][0] | {"name": "gw-2", "link": None, "refused": {}},
+        ],
+        quarantines=[
+            quarantine("patient", "p-1-7"),
+            quarantine("gateway", "gw-3", sentence="62% of 40 cells with it gave no valid sum; by chance: p = 3e-09"),
+        ],
+        not_asked_for=["learning: 4 patients have budget and have not withdrawn, min_group is 10"],
+        audit={
+            "entries": 1204,
+            "kept": {"gw-1": 1190},
+            "contradicted": {},
+            "refused": {"gw-2": "the log was rewritten"},
+        },
     )
     width, height = size
     with browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context:

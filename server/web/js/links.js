@@ -1,6 +1,6 @@
 /** Per gateway: the optical link, its key stock, what waits in the spool, what was refused. */
 import { element, reconcile, setAttributes, setText } from "./elements.js";
-import { count, linkState, refusal } from "./words.js";
+import { count, linkState, refusal, rolloutState, threat } from "./words.js";
 
 const QBER_LIMIT = 0.11; // BB84 with one-way post-processing gives no key above (Shor and Preskill 2000)
 
@@ -26,13 +26,18 @@ class LinkCard {
     this.produced = field("produced");
     this.consumed = field("consumed");
     this.spool = field("spool");
+    this.threat = field("threat");
+    this.rekey = field("rekey");
+    this.rollouts = element("dl", { class: "facts link-facts", "data-testid": `rollouts-${name}` });
     this.note = element("p", { class: "note" });
     this.refused = element("ul", { class: "refused", "data-testid": `refused-${name}` });
     const fact = (label, value) => element("div", {}, element("dt", {}, label), value);
     this.root = element("li", { class: "link", "data-testid": `link-${name}` },
       element("div", { class: "tile-head" }, this.name, this.online), this.note,
       element("dl", { class: "facts link-facts" }, fact("Link", this.state), fact("QBER", this.qber), fact("Stored keys", this.stored),
-        fact("Bits produced", this.produced), fact("Bits consumed", this.consumed), fact("In the spool", this.spool)),
+        fact("Bits produced", this.produced), fact("Bits consumed", this.consumed), fact("In the spool", this.spool),
+        fact("Threat level", this.threat), fact("Rekeying advised", this.rekey)),
+      this.rollouts,
       element("h4", {}, "Refused by this gateway"), this.refused);
   }
 
@@ -40,6 +45,14 @@ class LinkCard {
     this.#gateway = gateway;
     setText(this.name, gateway.name || "unnamed gateway");
     showRefused(this.refused, gateway.refused);
+    reconcile(this.rollouts, gateway.rollouts, ({ kind }) => kind, ({ kind }) => {
+      const state = element("dd", { "data-testid": `rollout-${kind}-${gateway.name}` });
+      const update = (rollout) => {
+        setText(state, rolloutState(rollout));
+        setAttributes(state, { "data-warn": /^(withdrawn|refused)$/.test(rollout.stage) });
+      };
+      return { root: element("div", {}, element("dt", {}, `${kind[0]?.toUpperCase() ?? ""}${kind.slice(1)}`), state), update };
+    });
   }
 
   /** What the link does is live: it turns to dashes when the server, or the gateway, is not there. */
@@ -59,6 +72,9 @@ class LinkCard {
     setAttributes(this.stored, { "data-warn": Boolean(known && link.storedKeys === 0) });
     setText(this.produced, known ? count(link.bitsProduced) : "--");
     setText(this.consumed, known ? count(link.bitsConsumed) : "--");
+    setText(this.threat, known ? threat(link.threatLevel) : "--");
+    setAttributes(this.threat, { "data-warn": Boolean(known && link.threatLevel !== "normal") });
+    setText(this.rekey, known && link.rekeyS !== null ? `every ${Math.round(link.rekeyS)} s` : "--");
     setText(this.spool, online && !lost ? count(spool) : "--");
   }
 }

@@ -14,6 +14,9 @@
  *   alarm-<id>, acknowledge-<id>, acknowledged-<id>, ended-<id>      `data-level` is high | medium | low | technical
  *   rounds, round-<n>, round-<n>-{state,cells,patients,contributors,heart-rate,histogram,latency,model}
  *   links, link-<gateway>, link-{state,qber,stored,produced,consumed,spool}-<gateway>, refused-<gateway>, refused-server
+ *   link-{threat,rekey}-<gateway>, rollouts-<gateway>, rollout-<kind>-<gateway>
+ *   quarantines, no-quarantines, quarantine-problem, {quarantine,evidence,release-by,release}-<kind>-<name>
+ *   not-asked, privacy, privacy-<purpose>, privacy-{noise,budget,worst,median}-<purpose>, audit, audit-alarm
  *   speak-now, speak                       what a screen reader is told: at once, or when there is time
  */
 import { AlarmPanel, activeAlarms } from "./alarms.js";
@@ -23,6 +26,7 @@ import { StateFeed } from "./feed.js";
 import { DeliveryDelay, LOST_MS, Stopwatch } from "./freshness.js";
 import { LinkPanel } from "./links.js";
 import { RoundTable } from "./rounds.js";
+import { TrustPanel } from "./trust.js";
 import { clockTime, count, duration, roundPhase, simulationNotice } from "./words.js";
 
 const TICK_MS = 250;
@@ -33,6 +37,7 @@ const delay = new DeliveryDelay();
 const rounds = new RoundTable();
 const links = new LinkPanel();
 const alarms = new AlarmPanel({ onAcknowledged: () => feed.refresh() });
+const trust = new TrustPanel({ onReleased: () => feed.refresh() });
 const feed = new StateFeed({ onState, onTrouble: (sentence) => (trouble = sentence) });
 
 let state = null;
@@ -70,6 +75,7 @@ function tick() {
   for (const tile of tiles) tile.tick({ heldMs: heldMs(), lost });
   links.tick(lost);
   if (state) alarms.show(state.alarms, state.nowMs + heldMs(), lost);
+  if (state) trust.show(state, state.nowMs + heldMs(), lost);
   showConnection(lost);
   showSummary(lost);
 }

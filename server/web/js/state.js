@@ -104,6 +104,57 @@ function parseLink(value) {
     storedKeys: number(link.stored_keys),
     bitsProduced: number(link.bits_produced),
     bitsConsumed: number(link.bits_consumed),
+    threatLevel: text(link.threat_level),
+    rekeyS: within(link.rekey_s, 0, Infinity),
+  };
+}
+
+function parseRollout(rollout) {
+  return {
+    kind: text(rollout.kind),
+    version: number(rollout.version),
+    stage: text(rollout.stage),
+    canary: text(rollout.canary),
+    failed: number(rollout.failed) ?? 0,
+    reason: text(rollout.reason),
+  };
+}
+
+function parseQuarantine(held) {
+  return {
+    kind: text(held.kind),
+    name: text(held.name),
+    sinceMs: number(held.since_ms),
+    round: number(held.round),
+    sentence: text(held.sentence),
+  };
+}
+
+function parseStanding(value) {
+  const standing = record(value);
+  return standing && { spentEpsilon: within(standing.spent_epsilon, 0, Infinity), left: within(standing.left, 0, 1) };
+}
+
+function parsePrivacy(row) {
+  return {
+    purpose: text(row.purpose),
+    noise: row.noise === true, // in doubt there is none
+    budgetEpsilon: number(row.budget_epsilon),
+    delta: number(row.delta),
+    periodMs: number(row.period_ms),
+    worst: parseStanding(row.worst),
+    median: parseStanding(row.median),
+  };
+}
+
+function parseAudit(value) {
+  const audit = record(value) ?? {};
+  const table = (entries, parse) => Object.fromEntries(Object.entries(record(entries) ?? {}).map(([name, each]) => [name, parse(each)]));
+  return {
+    entries: number(audit.entries),
+    kept: table(audit.kept, number),
+    contradicted: table(audit.contradicted, number),
+    refused: table(audit.refused, text),
   };
 }
 
@@ -119,6 +170,7 @@ function parseGateway(gateway) {
     link: parseLink(gateway.link),
     refused: parseRefused(gateway.refused),
     spool: number(gateway.spool),
+    rollouts: distinct(list(gateway.rollouts).map(parseRollout), "kind"),
   };
 }
 
@@ -159,6 +211,10 @@ export function parseState(body) {
     boards: distinct(list(value.boards).map(parseBoard), "board"),
     gateways: distinct(list(value.gateways).map(parseGateway), "name"),
     alarms: distinct(list(value.alarms).map(parseAlarm), "id"),
+    quarantines: list(value.quarantines).map(parseQuarantine),
+    notAskedFor: Array.isArray(value.not_asked_for) ? [...new Set(value.not_asked_for.map(text))] : [],
+    privacy: distinct(list(value.privacy).map(parsePrivacy), "purpose"),
+    audit: parseAudit(value.audit),
     refused: parseRefused(value.refused),
   };
 }

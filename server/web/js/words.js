@@ -45,6 +45,10 @@ const REFUSALS = {
   pad_unknown: "one-time block not held", pad_board: "one-time block of another board", one_time_mac: "one-time MAC does not hold",
 };
 
+const PURPOSES = { statistics: "Statistics", learning: "Learning", care: "Care" };
+const THREATS = { normal: "normal", elevated: "elevated: an alarm lately", high: "high: signs of an attack" };
+const STAGES = { canary: "with one board first", ward: "with all boards", withdrawn: "withdrawn: boards failed with it", refused: "refused" };
+
 const own = (table, code) => (Object.hasOwn(table, code) ? table[code] : null);
 const plain = (code) => code.replaceAll("_", " ");
 
@@ -58,6 +62,17 @@ export const keySource = (code) => own(KEY_SOURCES, code) ?? (code || "unknown")
 export const roundPhase = (code) => own(PHASES, code) ?? plain(code);
 export const roundState = (code) => own(ROUND_STATES, code) ?? plain(code);
 export const refusal = (code) => own(REFUSALS, code) ?? plain(code);
+export const purposeName = (code) => own(PURPOSES, code) ?? plain(code);
+export const threat = (code) => own(THREATS, code) ?? (plain(code) || "unknown");
+export const share = (part) => `${Math.floor(1000 * part) / 10} %`; // never more than there is
+export const days = (ms) => `${Math.round(ms / 86400000)} days`;
+
+/** How far a release has come: "v7: with one board first (0000000a), 1 failed". */
+export function rolloutState({ version, stage, canary, failed, reason }) {
+  const where = `v${version ?? "--"}: ${own(STAGES, stage) ?? (plain(stage) || "unknown")}`;
+  return `${where}${stage === "canary" && canary ? ` (${canary})` : ""}${failed ? `, ${failed} failed` : ""}${reason ? `, ${reason}` : ""}`;
+}
+
 export const linkState = (code) => plain(code) || "unknown";
 
 /** Why there is no sum, as a sentence, with the words of the one who refused in parentheses. */
