@@ -125,8 +125,10 @@ def live(rig: Rig, ms: int = 60_000, every_ms: int = 10_000) -> None:
             if board.on:
                 rig.up(board, board.alert())
         rig.advance(every_ms, every_ms=every_ms)
-        for _ in range(40):
-            rig.settle(2)
+        for _ in range(100):  # pieces
+            rig.pump()
+            if not rig.queue:
+                break
         for taker in rig.takers.values():
             if taker.board.on and taker.offer and taker.complete and taker.board.firmware != taker.offer.version:
                 taker.restart()
