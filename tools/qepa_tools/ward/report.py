@@ -65,6 +65,10 @@ class Reporter:
             "sealed_twice": len(self._ward.truth.sealed_twice),
             "refused": self._last_state.get("refused", {}),
             "gateways_state": self._last_state.get("gateways", []),
+            "privacy": self._last_state.get("privacy", []),
+            "not_asked_for": self._last_state.get("not_asked_for", []),
+            "quarantines": self._last_state.get("quarantines", []),
+            "audit": self._last_state.get("audit", {}),
             "rounds": self._rounds,
         }
 

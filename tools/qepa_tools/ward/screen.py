@@ -21,6 +21,7 @@ def ward_view(state: dict[str, Any], pace: str, notice: str) -> RenderableType:
     parts.append(_boards(state["boards"]))
     parts.append(_links(state["gateways"]))
     parts.append(_rounds(state["rounds"], state["round"]))
+    parts.append(trust_view(state))
     parts.append(Text(pace, style="dim"))
     return Group(*parts)
 
@@ -88,19 +89,23 @@ def _vitals(board: dict[str, Any]) -> tuple[str, str, str]:
 
 def _links(gateways: list[dict[str, Any]]) -> Table:
     table = Table(title="Optical links and gateways", expand=True, pad_edge=False)
-    for name in ("gateway", "link", "QBER", "keys in stock", "bits made", "bits used", "spool", "refused"):
-        table.add_column(name, justify="left" if name in ("gateway", "link", "refused") else "right")
+    left = ("gateway", "link", "model", "refused")
+    columns = ("QBER", "keys in stock", "bits made", "bits used", "threat", "rekey", "spool")
+    for name in (*left[:2], *columns, *left[2:]):
+        table.add_column(name, justify="left" if name in left else "right")
     for gateway in gateways:
         link = gateway["link"]
         refused = ", ".join(f"{reason} {count}" for reason, count in sorted(gateway["refused"].items()))
         if link is None:
-            shown = ("no answer", _DASHES, _DASHES, _DASHES, _DASHES)
+            shown = ("no answer", *[_DASHES] * 6)
         else:
             qber = _DASHES if link["qber"] is None else f"{100 * link['qber']:.2f}%"
             numbers = (link["stored_keys"], link["bits_produced"], link["bits_consumed"])
-            shown = (link["state"], qber, *(f"{number:,}" for number in numbers))
+            rekey = _DASHES if link["rekey_s"] is None else f"{link['rekey_s']:.0f} s"
+            shown = (link["state"], qber, *(f"{number:,}" for number in numbers), link["threat_level"], rekey)
         style = None if gateway["online"] else "red"
-        table.add_row(gateway["name"], *shown, str(gateway["spool"]), refused or "none", style=style)
+        releases = ", ".join(_rollout(each) for each in gateway["rollouts"])
+        table.add_row(gateway["name"], *shown, str(gateway["spool"]), releases, refused or "none", style=style)
     return table
 
 
@@ -126,3 +131,56 @@ def _rounds(rounds: list[dict[str, Any]], current: dict[str, Any] | None) -> Tab
             _DASHES if round_["model_version"] is None else f"v{round_['model_version']}",
         )
     return table
+
+
+def _rollout(release: dict[str, Any]) -> str:
+    """A release in few words; of a model without its kind, which the column says."""
+    kind = "" if release["kind"] == "model" else f"{release['kind']} "
+    stage = f"one board first ({release['canary']})" if release["stage"] == "canary" else release["stage"]
+    return f"{kind}v{release['version']} {stage}"
+
+
+def trust_view(state: dict[str, Any]) -> RenderableType:
+    """What the server decided: budgets by purpose, streams that are not asked for, quarantines, the audit log."""
+    table = Table(title="Privacy", expand=True, pad_edge=False)
+    for name in ("purpose", "noise", "budget of each patient", "spent most", "median"):
+        table.add_column(name)
+    for row in state["privacy"]:
+        limit = row["budget_epsilon"]
+        table.add_row(
+            row["purpose"],
+            "in each sum" if row["noise"] else Text("none: sums are exact", "yellow"),
+            "no limit set" if limit is None else f"epsilon {limit:g} at delta {row['delta']:g}",
+            _standing(row["worst"]),
+            _standing(row["median"]),
+        )
+    lines = [Text(f"not asked for: {sentence}", "yellow") for sentence in state["not_asked_for"]]
+    lines += [
+        Text(f"quarantined: {held['kind']} {held['name']} since round {held['round']}: {held['sentence']}", "yellow")
+        for held in state["quarantines"]
+    ]
+    return Group(table, *lines, *_audit(state["audit"]))
+
+
+def _standing(standing: dict[str, Any] | None) -> str:
+    if standing is None:
+        return _DASHES
+    spent = "no bound" if standing["spent_epsilon"] is None else f"epsilon {standing['spent_epsilon']:g}"
+    return spent if standing["left"] is None else f"{spent}, {int(1000 * standing['left']) / 10}% left"
+
+
+def _audit(audit: dict[str, Any]) -> list[Text]:
+    lines = [
+        Text(f"audit log: {name} countersigned entry {seq} of another log than this", "bold red")
+        for name, seq in audit["contradicted"].items()
+    ]
+    lines += [
+        Text(f"audit log: {name} refuses it: {why}", "bold red")
+        for name, why in audit["refused"].items()
+        if name not in audit["contradicted"]
+    ]
+    if not lines:
+        kept = min(audit["kept"].values(), default=0)
+        text = f"audit log: {audit['entries']} entries, {len(audit['kept'])} gateways countersigned {kept} or more"
+        lines.append(Text(text, "dim"))
+    return lines
