@@ -1,7 +1,8 @@
 """A gateway's frames a second and its latency: the true daemon, mosquitto, a spool on this machine's disk.
 
 A frame counts when its board has the acknowledgement, which leaves after the commit (WAL, synchronous=FULL). Beside it
-stand what the bare broker carries to a client that takes frames and does nothing, and what the disk commits.
+stand what the bare broker carries to a client that takes frames and does nothing, its way there and back at the same
+rate, and what the disk commits.
 """
 
 import asyncio
@@ -45,6 +46,7 @@ async def _measure(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     async with loaded_gateway(folder / "care", BOARDS) as loaded:
         say("the bare broker")
         bare = await loaded.bare_broker(loaded.prepare(FRAMES, LoadBoard.care))
+        floor = await loaded.bare_latency(loaded.prepare(LATENCY_FRAMES // 4, LoadBoard.care), LATENCY_PER_S)
         say("care records through the gateway")
         await loaded.start()
         await loaded.grant_care()
@@ -62,16 +64,18 @@ async def _measure(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
         "benchmark": "gateway",
         "what": "frames from boards to acknowledged commits: true daemon, mosquitto, spool with synchronous=FULL",
         "rows": rows,
-        "latency": [_latency(latencies)],
+        "latency": [_latency("through the gateway", latencies), _latency("through the broker alone", floor)],
         "bare_broker_frames_per_s": bare,
         "disk_commits_per_s": commits,
     }
 
 
-def _latency(seconds: list[float]) -> dict[str, Any]:
+def _latency(name: str, seconds: list[float]) -> dict[str, Any]:
     cuts = statistics.quantiles(seconds, n=1000, method="inclusive")
     return {
+        "name": name,
         "at_frames_per_s": LATENCY_PER_S,
+        "frames": len(seconds),
         "p50_ms": cuts[499] * 1e3,
         "p99_ms": cuts[989] * 1e3,
         "worst_ms": max(seconds) * 1e3,

@@ -115,10 +115,7 @@ class LoadedGateway:
 
     async def bare_broker(self, packets: list[Packet]) -> float:
         """Frames a second to a client in the gateway's place that only takes them."""
-        arguments = [str(self._broker.port), str(self._broker.folder), str(len(packets))]
-        sink = await processes.start("sink", "qepa_tools.benchmarks.broker_sink", arguments, logs=self._folder / "logs")
-        try:
-            await processes.ready(sink)
+        async with self._sink(len(packets)):
             start, before = time.perf_counter(), self._load.acknowledged
             for at in range(0, len(packets), _CHUNK):
                 self._load.write(packet for _, _, packet in packets[at : at + _CHUNK])
@@ -126,6 +123,19 @@ class LoadedGateway:
             async with asyncio.timeout(PATIENCE_S):
                 await self._sink_done.wait()
             return len(packets) / (time.perf_counter() - start)
+
+    async def bare_latency(self, packets: list[Packet], per_s: int) -> list[float]:
+        """Seconds there and back through the broker, from a client that acknowledges without reading or storing."""
+        async with self._sink(0):
+            return await self.latency(packets, per_s)
+
+    @asynccontextmanager
+    async def _sink(self, count: int) -> AsyncIterator[None]:
+        arguments = [str(self._broker.port), str(self._broker.folder), str(count)]
+        sink = await processes.start("sink", "qepa_tools.benchmarks.broker_sink", arguments, logs=self._folder / "logs")
+        try:
+            await processes.ready(sink)
+            yield
         finally:
             await sink.end()
 
