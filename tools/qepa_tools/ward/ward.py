@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import httpx
 
+from ..consent.desk import ConsentDesk
 from ..dock import Dock
 from ..errors import ToolError
 from ..fleet.runtime import FleetError
 from ..recordings import Recording, find_data, synthetic_cohort, ward_split
 from . import processes
 from .beds import Beds
-from ..consent.desk import ConsentDesk
 from .layout import Layout, Parties, prepare, write_toml
 from .links import Link, start_link
 from .plan import WardPlan
