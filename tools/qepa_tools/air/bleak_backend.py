@@ -28,6 +28,8 @@ _SERVICE_LISTS = (
 )
 
 
+_COMMAND_S = 1.0  # that a cancelled command to the controller has to end by itself
+
 T = TypeVar("T")
 
 
@@ -45,6 +47,17 @@ def _is_being_cancelled() -> bool:
     """Whether a CancelledError is meant for this task; bumble raises them for what fails, too."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def _whole(command: Coroutine[Any, Any, T]) -> T:
+    """The result of ``command``, which no cancellation cuts off: bumble's host would then wait for ever."""
+    task = asyncio.ensure_future(command)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,), timeout=_COMMAND_S)
+        task.cancel()
+        raise
 
 
 def backends(device: Device, *, mtu: int = 247) -> tuple[type[BaseBleakScanner], type[BaseBleakClient]]:
@@ -85,11 +98,15 @@ class _Scanner(BaseBleakScanner):
     async def start(self) -> None:
         self.seen_devices = {}
         self.central.on("advertisement", self._seen)
-        await self.central.start_scanning(active=self._is_active, filter_duplicates=False, legacy=True)
+        try:
+            await _whole(self.central.start_scanning(active=self._is_active, filter_duplicates=False, legacy=True))
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         self.central.remove_listener("advertisement", self._seen)
-        await self.central.stop_scanning()
+        await _whole(self.central.stop_scanning())
 
 
 class _Client(BaseBleakClient):
@@ -141,7 +158,7 @@ class _Client(BaseBleakClient):
 
     async def connect(self, pair: bool, **_: Any) -> None:
         try:
-            self._connection = await self.central.connect(self._target, timeout=self._timeout)
+            self._connection = await self._connected()
         except (BaseBumbleError, TimeoutError, asyncio.CancelledError) as error:
             if _is_being_cancelled():
                 raise
@@ -154,11 +171,23 @@ class _Client(BaseBleakClient):
             await self.disconnect()
             raise
 
+    async def _connected(self) -> Connection:
+        task = asyncio.ensure_future(self.central.connect(self._target, timeout=self._timeout))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.done():
+                await asyncio.wait((task,), timeout=_COMMAND_S)
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await task.result().disconnect()
+            task.cancel()
+            raise
+
     async def _set_up(self, connection: Connection, pair: bool) -> None:
         peer = Peer(connection)
         await peer.request_mtu(self.wanted_mtu)
         if self.central.keystore and await self.central.keystore.get(str(connection.peer_address)):
-            await self._ask(connection.encrypt())
+            await self._ask(_whole(connection.encrypt()))
         elif pair:
             await self.pair()
         self.services = await self._discover(peer)

@@ -21,7 +21,7 @@ class Radio:
     """An asynchronous context manager. Boards find it by ``port`` on the loopback interface."""
 
     def __init__(self) -> None:
-        self._link: LocalLink = LocalLink()  # type: ignore[no-untyped-call]  # bumble's
+        self.link: LocalLink = LocalLink()  # type: ignore[no-untyped-call]  # bumble's
         self._tasks: set[asyncio.Task[None]] = set()
         self.peripherals: list[Peripheral] = []
         self.port = 0
@@ -44,7 +44,7 @@ class Radio:
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
-        peripheral = Peripheral(self._link, reader, writer)
+        peripheral = Peripheral(self.link, reader, writer)
         self.peripherals.append(peripheral)
         try:
             await peripheral.serve()
@@ -58,7 +58,7 @@ class Radio:
 
         What it bonds with, it remembers as long as it lives.
         """
-        device = make_device(self._link, "central", address)
+        device = make_device(self.link, "central", address)
         device.keystore = MemoryKeyStore()
         delegate = _Typist(passkey)
         device.pairing_config_factory = lambda _: PairingConfig(
