@@ -93,6 +93,8 @@ def quarantines(hospital: Hospital) -> list[Json]:
 
 def sentence(evidence: dict[str, str | int | float]) -> str:
     """Return the evidence of a quarantine in words."""
+    if not {"why", "cells", "value", "limit", "p_value"} <= evidence.keys():
+        return "the figures are in the audit log"  # not of this release: no reason to show nothing at all
     cells, value, limit = int(evidence["cells"]), float(evidence["value"]), float(evidence["limit"])
     if evidence["why"] == "breaks":
         said = (

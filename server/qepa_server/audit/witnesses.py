@@ -23,6 +23,7 @@ from . import chain
 _LOG = logging.getLogger(__name__)
 ANCHOR_KEY = "audit anchor "  # then the gateway's name
 EVERY_MS = 60_000  # the log grows with every round and alarm; a signature and a durable write for each are not needed
+_AT_ONCE = 4  # gateways told in one tick: a round that ends must not wait for all of them
 _NONE = Head(0, GENESIS)
 
 
@@ -44,6 +45,7 @@ class Witnesses:
         self._seal = seal
         self._holder = holder
         self._sent_ms: dict[str, int] = {}
+        self._signed = (_NONE, b"")  # the newest head that was signed: many gateways are told the same
         self._base: dict[str, Head] = {}  # what each gateway said last that it holds
         self.kept: dict[str, Head] = {}
         """The newest head in this log that each gateway countersigned."""
@@ -68,9 +70,9 @@ class Witnesses:
             return
         with self._store.read() as connection:
             newest = chain.head(connection)
-        for gateway in due:
-            if self._base.get(gateway) != newest:
-                self._tell(gateway)
+        behind = [gateway for gateway in due if self._base.get(gateway) != newest]
+        for gateway in behind[:_AT_ONCE]:
+            self._tell(gateway)
 
     def accept(self, gateway: str, message: AuditKept) -> None:
         """Take what a gateway holds; raises UplinkError("signature"), AuditError for a head that is not in the log."""
@@ -123,12 +125,17 @@ class Witnesses:
         message = AuditHead(
             seq=head.seq,
             hash=head.hash,
-            signature=self._identity.sign(head_bytes(head), SEAL_CONTEXT),
+            signature=self._signature(head),
             base_seq=head.seq if base is None or links is None else base.seq,
             links=links or (),
         )
         if self._seal(gateway, message):
             self._sent_ms[gateway] = self._clock_ms()
+
+    def _signature(self, head: Head) -> bytes:
+        if self._signed[0] != head:
+            self._signed = head, self._identity.sign(head_bytes(head), SEAL_CONTEXT)
+        return self._signed[1]
 
 
 def _anchors(connection: Connection) -> list[tuple[str, dict[str, object]]]:
