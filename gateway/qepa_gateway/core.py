@@ -237,6 +237,7 @@ class Gateway:
             refused=self.refusals.snapshot(),
             spool=len(self.link.outbox),
             audit=self.audit.refused,
+            model=self.models.status(),
             firmware=self.firmware.status(),
         )
 
