@@ -342,9 +342,9 @@ class Conductor:
         """
         if message.gateway != gateway:
             raise RefusedError("sender", f"{gateway} sends a partial sum for {message.gateway}")
-        stored = self._ledger.partial(message.round, message.cell, message.stream, gateway)
+        stored = self._known_partial(gateway, message)
         if stored is not None:
-            if _stored(stored) != message:
+            if stored != message:
                 self._note_conflict(gateway, message)
                 raise RefusedError("conflict", f"{gateway} sent another partial sum for round {message.round}")
             return
@@ -357,6 +357,13 @@ class Conductor:
             patients = {self._register[board].patient for board in message.contributors if board in self._register}
             self._privacy.ledger.received(connection, running.number, spec.stream, patients)
         running.partials.setdefault((cell.id, spec.stream), {})[gateway] = message
+
+    def _known_partial(self, gateway: str, message: Partial) -> Signed | None:
+        running = self.running
+        if running is not None and message.round == running.number:  # all that is stored of it is in memory
+            return running.partials.get((message.cell, message.stream), {}).get(gateway)
+        envelope = self._ledger.partial(message.round, message.cell, message.stream, gateway)
+        return None if envelope is None else _stored(envelope)
 
     def on_cell_void(self, gateway: str, message: CellVoid) -> None:
         """Take a CellVoid: this (cell, stream) gives no sum. Raises RefusedError as :meth:`on_partial`."""

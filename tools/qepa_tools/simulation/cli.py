@@ -32,7 +32,7 @@ def simulate(
     period: Annotated[float, typer.Option(help="Seconds between the beginnings of two rounds, at least.")] = 10.0,
     collect: Annotated[float, typer.Option(help="Seconds that gateways wait for boards.")] = 20.0,
     settle: Annotated[float, typer.Option(help="Seconds that gateways wait for each other.")] = 5.0,
-    gateway_processes: Annotated[int, typer.Option(help="Processes that the gateways share.")] = 1,
+    gateway_processes: Annotated[int, typer.Option(help="Processes that the gateways share; 0: a fifth as many.")] = 0,
     embedded_broker: Annotated[
         bool, typer.Option("--embedded-broker", help="Not mosquitto even if installed.")
     ] = False,

@@ -58,6 +58,11 @@ class _Cradle:
         return json.dumps({"ok": True, "reset": True})
 
 
+def _count(database: Path, table: str) -> int:
+    with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 (our own word)
+
+
 def round_state(database: Path, number: int) -> str:
     """State of a round in a server's database, "" before it opens. Reading it there costs the server nothing."""
     with contextlib.closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
@@ -87,7 +92,11 @@ class SimulatedHospital:
             await self._http.aclose()
         for role in ("boards", "gateways", "server", "broker"):
             children = [child for name, child in self._children.items() if name.startswith(role)]
-            await asyncio.gather(*(child.end(grace_s=30.0) for child in children))
+            await asyncio.gather(*(child.end(grace_s=60.0) for child in children))
+
+    @property
+    def _database(self) -> Path:
+        return self.layout.state("server") / "server.db"
 
     async def start(self, step: Step) -> None:
         """Start everything in order."""
@@ -104,8 +113,9 @@ class SimulatedHospital:
         self._http = httpx.AsyncClient(base_url=await self._start_server(), timeout=_HTTP_TIMEOUT_S)
         done()
         await self._enrol(Dock(dock, server.subject, self._http, {}), step("enrolments", plan.boards))
-        done = step("gateways and boards", plan.gateway_processes + 1)
+        done = step("gateways and boards", plan.processes + 1)
         await self._start_gateways(done)
+        await self._until_sessions()
         await self._run("boards", "qepa_tools.simulation.boards", self._task("boards", self._boards_task()))
         done()
 
@@ -120,7 +130,7 @@ class SimulatedHospital:
             if gone:
                 note = f"{gone[0]} ended: {self._children[gone[0]].last_words()}"
                 break
-            state = round_state(self.layout.state("server") / "server.db", number)
+            state = round_state(self._database, number)
             if state in ("done", "void"):
                 advanced(number, state)
                 number, changed_s = number + 1, loop.time()
@@ -217,13 +227,19 @@ class SimulatedHospital:
 
     async def _start_gateways(self, done: Callable[[], None]) -> None:
         configs = [str(self._gateway_config(name)) for name in self.plan.gateway_names]
-        n = self.plan.gateway_processes
+        n = self.plan.processes
         for i in range(n):
             role = "gateways" if n == 1 else f"gateways-{i + 1}"
             traffic = str(self.layout.root / f"traffic-{i + 1}.json")
             task = self._task(role, {"configs": configs[i::n], "traffic": traffic})
             await self._run(role, "qepa_tools.simulation.gateways", task)
             done()
+
+    async def _until_sessions(self) -> None:
+        """Wait until every gateway has a session, so that boards do not meet gateways that do not know them yet."""
+        async with asyncio.timeout(_READY_S):
+            while _count(self._database, "gateways") < self.plan.gateways:
+                await asyncio.sleep(_POLL_S)
 
     def _gateway_config(self, name: str) -> Path:
         layout = self.layout

@@ -27,7 +27,8 @@ class RoundFigures:
     """One round. Times in ms on one machine's clock; None where it did not come to that.
 
     ``announce_ms``: RoundOpen stored to RoundStart stored. ``first_frame_ms``, ``last_frame_ms``: from then to the
-    first and last vector at a gateway. ``model_ms``: last vector at a gateway to the new model stored at the server.
+    first vector at a gateway and the last that a gateway took. ``model_ms``: last vector to the new model stored at the
+    server.
     ``waited_ms``: the part of that which gateways waited for boards or gateways that stayed silent. ``released_ms``:
     last vector to the model at the last gateway.
     """
@@ -117,7 +118,7 @@ def _figures(
     number = record.number
     seen = [site["rounds"][str(number)] for site in traffic.values() if str(number) in site["rounds"]]
     first = min((each["first_vector_ms"] for each in seen if each["first_vector_ms"]), default=None)
-    last = max((each["last_vector_ms"] for each in seen), default=0) or None
+    last = max((each.last_frame_ms for each in sums if each.last_frame_ms), default=None)
     released = max((each["model_ms"] for each in seen), default=0)
     opened = [each for each in sums if each.state == SUMMED]
     exact = sum(truth.is_sum(number, each) for each in opened)

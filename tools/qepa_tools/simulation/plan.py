@@ -32,7 +32,7 @@ class SimulationPlan:
     period_s: float = 10.0
     collect_within_s: float = 20.0
     settle_within_s: float = 5.0
-    gateway_processes: int = 1
+    gateway_processes: int = 0  # 0: one for each five gateways
     out: Path | None = None
 
     def __post_init__(self) -> None:
@@ -53,8 +53,13 @@ class SimulationPlan:
             raise ToolError(f"--dead-gateways must leave one of {self.gateways} alive")
         if not 0 <= self.epsilon <= 100:
             raise ToolError(f"--epsilon must be 0 to 100, not {self.epsilon}")
-        if not 1 <= self.gateway_processes <= self.gateways:
+        if not 0 <= self.gateway_processes <= self.gateways:
             raise ToolError(f"--gateway-processes must be 1 to {self.gateways}, not {self.gateway_processes}")
+
+    @property
+    def processes(self) -> int:
+        """Processes that the gateways share: a few, since a daemon waits for its disk while it commits."""
+        return self.gateway_processes or -(-self.gateways // 5)
 
     @property
     def min_group(self) -> int:
