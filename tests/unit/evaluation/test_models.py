@@ -16,6 +16,7 @@ from qepa_tools.evaluation.hidden_layer import fit_hidden
 from qepa_tools.evaluation.model import SHIPPED, load_model, recording_digest, save_model
 from qepa_tools.recordings import BeatLabel, DataError, Recording
 from qepa_tools.recordings.board_beats import BoardBeats
+from qepa_wire.model import SOFTMAX, Model, encode_model
 
 SETTINGS = FitSettings()
 
@@ -144,6 +145,19 @@ def test_a_model_file_is_read_as_it_was_written_and_nothing_else_is_one(tmp_path
     (tmp_path / "m").write_text("{")
     with pytest.raises(DataError, match="is no model of a board"):
         load_model(tmp_path / "m")
+
+
+def test_a_model_as_boards_get_it_does_not_tell_whom_it_knows(tmp_path: Path) -> None:
+    words = load_model(SHIPPED).words
+    (tmp_path / "m").write_bytes(encode_model(Model(3, SOFTMAX, 17, 0, 4, 12, words)))
+    pushed = load_model(tmp_path / "m")
+    assert (pushed.words, pushed.hidden, pushed.trained_on) == (words, 0, frozenset())
+    assert "INFLATED" in of_model(Cohort(tuple(people(1)), {}), pushed, "m").how
+    coarse, other = Model(3, SOFTMAX, 17, 0, 4, 10, words), Model(3, SOFTMAX, 8, 0, 8, 12, words)
+    for blob in (encode_model(coarse), encode_model(other), b"QM"):
+        (tmp_path / "m").write_bytes(blob)
+        with pytest.raises(DataError, match="is no model of a board"):
+            load_model(tmp_path / "m")
 
 
 def test_the_shipped_model_says_whom_it_knows_and_how_good_it_is() -> None:

@@ -75,7 +75,11 @@ def of_model(cohort: Cohort, model: BoardModel, name: str) -> Result:
     if not cohort.cases:
         raise DataError(f"The model {name} was trained on everybody here: without --model, others are trained.")
     scores = [model.scores(case.beats.features) for case in cohort.cases]
-    return _result(cohort, scores, f"The model {name}, on people who were not in its training.", None)
+    if model.trained_on:
+        how = f"The model {name}, on people who were not in its training."
+    else:
+        how = f"The model {name}, which does not tell whom it was trained on: if on these people, this is INFLATED."
+    return _result(cohort, scores, how, None)
 
 
 def noise_rows(cohort: Cohort, noisy: Sequence[tuple[Case, int]], settings: FitSettings) -> list[NoiseRow]:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qepa_board.learning.features import N_FEATURES
-from qepa_board.learning.network import WORD_LIMIT, ModelShape
+from qepa_board.learning.network import FRACTION_BITS, WORD_LIMIT, ModelShape
 from qepa_tools.recordings.evaluation import class_scores
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError, Recording
+from qepa_wire.errors import WireError
+from qepa_wire.model import MAGIC, decode_model
 
 SHIPPED = Path(__file__).with_name("board_model.json")
 FORMAT = 1
@@ -39,9 +41,15 @@ def recording_digest(recording: Recording) -> str:
 
 
 def load_model(path: Path) -> BoardModel:
-    """Read a model; DataError if the file is not one that a board can compute."""
+    """Read a model, as save_model writes it or as boards get it; DataError if it is not one that a board can compute.
+
+    What boards get does not tell whom it was trained on: trained_on is empty then, and so is the card.
+    """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if content.startswith(MAGIC):
+            return _from_blob(content)
+        body = json.loads(content)
         format_, hidden = body["format"], body["hidden"]
         words, trained_on, card = body["words"], body["trained_on"], body["card"]
         if format_ != FORMAT or not isinstance(card, dict) or not all(isinstance(d, str) for d in trained_on):
@@ -51,9 +59,16 @@ def load_model(path: Path) -> BoardModel:
         expected = ModelShape(len(AAMI_CLASSES), N_FEATURES, hidden).words
         if len(words) != expected:
             raise ValueError(f"it has {len(words)} words, not {expected}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, WireError) as error:
         raise DataError(f"{path} is no model of a board ({type(error).__name__}: {error}).") from error
     return BoardModel(words=tuple(words), hidden=hidden, trained_on=frozenset(trained_on), card=card)
+
+
+def _from_blob(blob: bytes) -> BoardModel:
+    model = decode_model(blob)
+    if (model.features, model.classes, model.fraction_bits) != (N_FEATURES, len(AAMI_CLASSES), FRACTION_BITS):
+        raise ValueError(f"{model.features} features, {model.classes} classes, words of {model.fraction_bits} bits")
+    return BoardModel(words=tuple(model.words), hidden=model.hidden, trained_on=frozenset(), card={})
 
 
 def save_model(path: Path, model: BoardModel) -> None:

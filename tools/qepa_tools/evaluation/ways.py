@@ -164,9 +164,13 @@ def _apply(coefficients: NDArray[np.float64], features: NDArray[np.int16]) -> ND
 def _inner_scores(training: Beats, settings: FitSettings) -> NDArray[np.float64]:
     scores = np.zeros((len(training.classes), len(AAMI_CLASSES)))
     people = np.unique(training.persons)
+    fitted = None
     for fold in range(_INNER):
         out = np.isin(training.persons, people[fold::_INNER])
-        scores[out] = softmax_fit(training.where(~out), training.features[out], settings)
+        part = training.where(~out)
+        weights = beat_weights(part.classes, part.persons, settings)
+        fitted = fit_softmax(part.features, part.classes, weights, settings.penalty, start=fitted)
+        scores[out] = _apply(fitted, training.features[out])
     return scores
 
 
