@@ -174,6 +174,9 @@ def test_a_model_is_never_judged_on_a_person_it_was_trained_on() -> None:
     result = of_model(Cohort(tuple(cases), {}), model, "m")
     assert [c.person for c in result.cohort.cases] == ["p0", "p1", "p2"]
     assert set(result.cohort.left_out) == {"x1", "x2"}
+    noisy = case("118e24", [0, 2] * 9, "118")
+    card = replace(model, card={"persons": ["118"]})
+    assert set(of_model(Cohort((*cases, noisy), {}), card, "m").cohort.left_out) == {"x1", "x2", "118e24"}
     everyone = replace(model, trained_on=frozenset(recording_digest(c.recording) for c in cases))
     with pytest.raises(DataError, match="trained on everybody here"):
         of_model(Cohort(tuple(cases), {}), everyone, "m")

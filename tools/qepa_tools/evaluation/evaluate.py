@@ -20,7 +20,7 @@ from qepa_tools.evaluation.figures import (
 from qepa_tools.evaluation.fitting import FitSettings
 from qepa_tools.evaluation.model import BoardModel, probabilities, recording_digest
 from qepa_tools.evaluation.ventricular_runs import RunAlarms, run_alarms
-from qepa_tools.recordings.noise_stress import is_noisy
+from qepa_tools.recordings.noise_stress import RECORDS, is_noisy
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 
 
@@ -64,7 +64,7 @@ def cross_validated(cohort: Cohort, settings: FitSettings, folds: int, track: Tr
 
 def of_model(cohort: Cohort, model: BoardModel, name: str) -> Result:
     """Evaluate one model on those of its cohort whom it was not trained on; DataError if that is nobody."""
-    known = {case.person for case in cohort.cases if recording_digest(case.recording) in model.trained_on}
+    known = {case.person for case in cohort.cases if _is_known(case, model)}
     cohort = cohort.without(
         {
             case.recording.id: f"The model {name} was trained on this person."
@@ -73,13 +73,19 @@ def of_model(cohort: Cohort, model: BoardModel, name: str) -> Result:
         }
     )
     if not cohort.cases:
-        raise DataError(f"The model {name} was trained on everybody here: without --model, others are trained.")
+        raise DataError(f"The model {name} was trained on everybody here; --model cross-validate trains others.")
     scores = [model.scores(case.beats.features) for case in cohort.cases]
     if model.trained_on:
         how = f"The model {name}, on people who were not in its training."
     else:
         how = f"The model {name}, which does not tell whom it was trained on: if on these people, this is INFLATED."
     return _result(cohort, scores, how, None)
+
+
+def _is_known(case: Case, model: BoardModel) -> bool:
+    """Whether a model saw this recording, or the one that noise was added to."""
+    noisy = case.recording.id in RECORDS and case.person in model.card.get("persons", ())
+    return noisy or recording_digest(case.recording) in model.trained_on
 
 
 def noise_rows(cohort: Cohort, noisy: Sequence[tuple[Case, int]], settings: FitSettings) -> list[NoiseRow]:
