@@ -154,8 +154,8 @@ def _waited_ms(plan: SimulationPlan, record: RoundRecord, last: int | None) -> i
     """Time from the last frame to the deadline at which those are given up who stay silent, if there are any."""
     if last is None or record.started_ms is None:
         return 0
-    if plan.dead_in(record.number):  # the server gives a gateway up 2 s (DELIVERY_MARGIN_MS) after the gateways do
-        until_s = plan.collect_within_s + plan.settle_within_s + 2.0
+    if plan.dead_in(record.number):  # by its peers; where it is alone in its cell, the server waits 2 s more
+        until_s = plan.collect_within_s + plan.settle_within_s
     elif any(plan.is_silent(board, record.number) for board in range(1, plan.boards + 1)):
         until_s = plan.collect_within_s
     else:
