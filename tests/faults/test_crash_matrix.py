@@ -30,6 +30,7 @@ from qepa_uplink.session import is_sealed
 from qepa_uplink.topics import to_server
 from qepa_wire import frame
 
+pytestmark = pytest.mark.timeout(1200)  # a sweep is ten seconds on a quiet machine, and minutes on a crowded one
 TRIES = 2
 BROKER_AWAY_MS = 1000
 UP = ("HELLO", "VECTOR", "CARE", "ALERT", "PADS")
@@ -173,14 +174,16 @@ def show(title, cuts, missed=()):
         print("  not met again:", *place)
 
 
-def test_the_server_at_every_step(tmp_path):
+@pytest.mark.parametrize("together", [True, False], ids=["messages together", "one by one"])
+def test_the_server_at_every_step(tmp_path, together):
     ward = Watched(tmp_path)
-    cuts, missed = sweep(ward, ward.server, most=2)
-    starting = ("audit.seals.install", "audit.witnesses.keep", "hospital.cohort_key", "sessions.hub.open_session")
-    started, _ = sweep(ward, ward.server, most=2, starting=starting)
+    ward.server.together = together
+    cuts, missed = sweep(ward, ward.server, most=1)
+    starting = ("audit.seals.install", "hospital.cohort_key", "sessions.hub.open_session") if together else ()
+    started, _ = sweep(ward, ward.server, most=1, starting=starting) if starting else ([], ())
     show("server", cuts + started, missed)
     assert {step for step, _, _ in started} == set(starting)
-    assert {step for step, _, _ in cuts} == {
+    assert {step for step, _, _ in cuts} >= {
         "care.alarms.accept",
         "care.consents.accept",
         "care.consents.withdraw",
@@ -195,35 +198,39 @@ def test_the_server_at_every_step(tmp_path):
         assert chain.verify(connection) > 0
 
 
-@pytest.mark.parametrize(("name", "most"), [("gw-1", 2), ("gw-2", 1)])
-def test_a_gateway_at_every_step(tmp_path, name, most):
+def test_a_gateway_at_every_step(tmp_path):
     ward = Watched(tmp_path)
-    cuts, missed = sweep(ward, ward.sites[name], most=most)
-    started, _ = sweep(
-        ward, ward.sites[name], most=1, starting=("server_link.open_session meta", "audit_heads.keep meta")
-    )
-    show(name, cuts + started, missed)
+    cuts, missed = sweep(ward, ward.site, most=1)
+    started, _ = sweep(ward, ward.site, most=1, starting=("server_link.open_session",))
+    show("gateway", cuts + started, missed)
     assert {step for step, _, _ in cuts + started} >= {
-        "server_link.open_session meta",
-        "audit_heads.keep meta",
-        "aggregation.take_open rounds",
-        "aggregation.take_start rounds",
-        "aggregation.take_count counts",
-        "aggregation.tick shares",  # contributors are frozen
-        "aggregation.tick outbox",  # the partial sum
-        "aggregation.tick rounds",  # the round is over
-        "care.take_grant consents",
-        "care.take_revoke ended_consents",
-        "core.step fetched",  # a pad
-        "core.step seen",  # frames of boards
-        "models.take meta",
-        "rollout.keep meta",
-        "server_link.take_ack outbox",
+        "aggregation.advance",  # contributors are frozen
+        "aggregation.close",
+        "aggregation.count",
+        "aggregation.settle",
+        "aggregation.take_count",
+        "aggregation.take_open",
+        "aggregation.take_start",
+        "aggregation.take_vector",
+        "alerts.take",
+        "boards.end_batch",
+        "care.drop",
+        "care.take_grant",
+        "care.take_revoke",
+        "intake.accept",
+        "intake.begin_epoch",
+        "intake.key_arrived",
+        "models.take",
+        "rollout.keep",
+        "server_link.open_session",
+        "server_link.report",
+        "server_link.submit",
+        "server_link.take_ack",
     }
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize(("name", "step"), [("gw-1", "aggregation.tick pairs"), ("gw-2", "pairs.take_offer pairs")])
+@pytest.mark.parametrize(("name", "step"), [("gw-1", "pairs.offer"), ("gw-2", "pairs.take_offer")])
 def test_a_gateway_as_its_pair_key_is_made(tmp_path, name, step, after):
     ward = Ward(tmp_path)
     cut = Cut(step, after=after)

@@ -1,4 +1,4 @@
-"""The trust table (docs/trust.md): what each party holds is taken from it, and searched for what it may not know.
+"""The trust table (README.md): what each party holds is taken from it, and searched for what it may not know.
 
 LightHE is linear, so what can be read from sealed vectors and masks is a linear combination mod 2^32 of what is held.
 `Scene.knows` gathers all of it: every sealed vector that was on the air, every opened sum, and the mask of every string
