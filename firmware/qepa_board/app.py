@@ -38,6 +38,7 @@ DOCK_POLL_MS = 1000
 RESTART_LONGEST_MS = 30000
 REKEY_PATIENCE = 4  # times the age of a key that is due, for which unacknowledged frames may hold the next back
 ROUND_QUEUE = 4
+AIR_UPDATE_BYTES = 40000  # free, for a release over the link: its manifest and signature, twice for a moment, and code
 NO_KEY = "no link key: load pads at the dock"
 
 
@@ -256,6 +257,9 @@ class App:
 
     def _air_update(self):
         if self.link.firmware is None:
+            gc.collect()
+            if hasattr(gc, "mem_free") and gc.mem_free() < AIR_UPDATE_BYTES:
+                raise BoardError("memory", "too little for firmware over the air: use the cable")
             from machine import reset  # noqa: PLC0415  seldom asked for, like the rest of it
 
             from .system.air_update import AirUpdate  # noqa: PLC0415

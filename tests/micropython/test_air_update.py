@@ -108,10 +108,9 @@ class Bedside:
             await self._task
 
 
-@pytest.mark.slow
-async def test_a_board_takes_a_release_over_mqtt_proves_it_and_one_that_crashes_stops_the_roll_out(
-    fleet, unix_run, tmp_path
-):
+@contextlib.asynccontextmanager
+async def bed(fleet, tmp_path, *, rom: bool = True):
+    """A board that runs version 1, its gateway, and that version."""
     played = Gateway(free_port(), "amqtt")
     await played.broker.start()
     async with Cable(played.port) as cable:
@@ -120,14 +119,16 @@ async def test_a_board_takes_a_release_over_mqtt_proves_it_and_one_that_crashes_
         bedside = Bedside(tmp_path / "spool", played.port, peer.pads)
         try:
             await bedside.start()
-            await _story(board, bedside, ward, peer, tmp_path)
+            if not rom:
+                board.rom = None
+            yield board, bedside, await _begin(board, bedside, ward, peer, tmp_path)
         finally:
             await bedside.kill()
             await board.close()
     await played.broker.shutdown()
 
 
-async def _story(board: ConsoleBoard, bedside: Bedside, ward: Ward, peer: Peer, tmp_path) -> None:
+async def _begin(board: ConsoleBoard, bedside: Bedside, ward: Ward, peer: Peer, tmp_path) -> Bundle:
     first = signed(build_bundle(board.target, 1, tmp_path / "bundle.zip"))
     flash_board(board.flash, first)
     wire_board(board.flash, [AD8232])  # a heart that beats: an asystole would hold the update back
@@ -139,7 +140,18 @@ async def _story(board: ConsoleBoard, bedside: Bedside, ward: Ward, peer: Peer, 
     peer.pads.update(pads)
     assert (await board.dock(f"load({b''.join(i + k for i, k in pads).hex()!r})"))["loaded"] == 8
     await bedside.until(lambda: bedside.board == (1, 0), "HELLO of version 1")
+    return first
 
+
+@pytest.mark.slow
+async def test_a_board_takes_a_release_over_mqtt_proves_it_and_one_that_crashes_stops_the_roll_out(
+    fleet, unix_run, tmp_path
+):
+    async with bed(fleet, tmp_path) as (board, bedside, first):
+        await _story(board, bedside, first, tmp_path)
+
+
+async def _story(board: ConsoleBoard, bedside: Bedside, first: Bundle, tmp_path) -> None:
     # In the middle the power of both fails.
     second = successor(first, 2)
     bedside.release(second, tmp_path / "second.zip", 1)
@@ -159,3 +171,12 @@ async def _story(board: ConsoleBoard, bedside: Bedside, ward: Ward, peer: Peer, 
     bedside.release(crashing(first, 3), tmp_path / "third.zip", 2)
     await bedside.until(lambda: bedside.core.firmware.stage("unix") is Stage.WITHDRAWN, "the release withdrawn")
     assert bedside.board == (2, 0)
+
+
+@pytest.mark.slow
+async def test_a_board_whose_memory_holds_its_code_takes_none_and_goes_on(fleet, unix_run, tmp_path):
+    async with bed(fleet, tmp_path, rom=False) as (board, bedside, first):
+        bedside.release(successor(first, 2), tmp_path / "second.zip", 1)
+        await bedside.until(lambda: "refused type 0x49: memory" in board.printed, "the refusal")
+        assert bedside.sent == 0
+        assert "not connected" not in board.printed.rsplit("connected, 0 frames", 1)[-1]
