@@ -47,11 +47,11 @@ LARGEST_BLOCK_BITS: Final = 1 << 28
 _ERRORS_PER_BLOCK: Final = (1.28, 1.15)
 """Of the first and the second pass: larger blocks leak less and take more exchanges."""
 _SMALLEST_RATE: Final = 1e-4
-_PATIENCE: Final = 145
-_DOUBLING: Final = 6
+_PATIENCE: Final = 136
+_DOUBLING: Final = 5
 """After so many exchanges one more is worth twice as much every so many: a block that began badly ends soon too."""
-_MOST_COST: Final = 2e-3
-"""Of the block, for one exchange."""
+_MOST_COST: Final = (100, 2e-3)
+"""For one exchange: bits, or of the block."""
 _ALL: Final = 1 << 62
 _LATE_BLOCKS: Final = 64
 _LATE_SEARCHES: Final = (12, 3)
@@ -265,7 +265,7 @@ class CascadeCorrector(_End):
         cost: float = self._cost
         late = self.exchanges - _PATIENCE
         if late > 0 and not self._misjudged():
-            most = _MOST_COST * len(self._shuffled)
+            most = max(_MOST_COST[0], _MOST_COST[1] * len(self._shuffled))
             cost = max(cost, min(cost * 2 ** min(late / _DOUBLING, 64), most))
         # Twice costs half a bit more a search and level, thrice 4/3, four times 11/4.
         return 1 + sum(searches * extra <= cost for extra in (1, 3, 7))

@@ -60,7 +60,7 @@ class _Clock:
 
 
 def run() -> dict[str, Any]:
-    """Rows: name, mbit_s (slower end), f (leak over the Shannon limit), exchanges, limit_ratio (time over limit)."""
+    """Rows: name, mbit_s (slower end), f (leak over the Shannon limit), exchanges (most), limit_ratio."""
     for method in METHODS:
         _correct(method, 2_000, 1)  # kernels compile here, outside the clock
     rows = [
@@ -89,11 +89,11 @@ def _row(
 
 
 def _best(rows: Any) -> dict[str, Any]:
-    """The quietest repetition, with the means of what does not depend on the machine."""
+    """The quietest repetition, with the mean leak and the most exchanges of all."""
     every = list(rows)
     best: dict[str, Any] = dict(max(every, key=lambda row: row["mbit_s"]))
-    for column in ("f", "exchanges"):
-        best[column] = sum(row[column] for row in every) / len(every)
+    best["f"] = sum(row["f"] for row in every) / len(every)
+    best["exchanges"] = max(row["exchanges"] for row in every)
     return best
 
 
