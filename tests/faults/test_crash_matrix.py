@@ -5,7 +5,7 @@ and withdrawn, and a board that changes its key. It is lived through again and a
 power fails at another step, just before the step is on disk or just after, with nothing said of what follows from it.
 What must hold is in :meth:`Watched.check`. ``pytest -rP tests/faults/test_crash_matrix.py`` prints the steps.
 
-Processes under SIGKILL: `test_server.py`, `test_gateway.py`; the optical link and its KMEs:
+Processes under SIGKILL: `test_server.py`, `test_gateway.py`, `test_killed_broker.py`; the optical link and its KMEs:
 `test_link_ends.py`, `test_kme.py`; boards: tests/unit/board_app/test_power_cuts.py.
 """
 
