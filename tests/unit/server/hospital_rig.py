@@ -54,7 +54,7 @@ from qepa_uplink.messages import (
     Welcome,
 )
 from qepa_uplink.sealing import seal_to
-from qepa_uplink.session import Session, is_sealed, offer
+from qepa_uplink.session import Session, is_sealed, offer, session_id
 from qepa_wire import lms
 from qepa_wire.keys import COHORT_CHECK, END_MASK, LINK_MASK, PAIR_MASK, derive
 from qepa_wire.lighthe import seal
@@ -179,6 +179,8 @@ class Gateway:
     def receive(self, data: bytes) -> None:  # noqa: PLR0912  # one branch a message
         if is_sealed(data):
             assert self.session is not None
+            if session_id(data) != self.session.id:
+                return  # of a session that is over: a gateway counts it and goes on
             message = self.session.open(data)
         else:
             message = open_signed(parse(data), self.server.subject.sign_key)
