@@ -172,6 +172,10 @@ def test_three_gateways_share_one_cell_and_train_a_hidden_layer(start_ward: Call
     for entry in report["rounds"]:
         assert entry["update"]["words"] == 224
         assert all(cell["gateways"] == ["gw-1", "gw-2", "gw-3"] for cell in entry["cells"])
+    assert sorted(report["audit"]["kept"]) == ["gw-1", "gw-2", "gw-3"], "each countersigned the audit log"
+    assert not report["audit"]["contradicted"]
+    assert not report["audit"]["refused"]
+    assert [row["purpose"] for row in report["privacy"]] == ["statistics", "learning"]
 
 
 def test_too_few_patients_give_no_sum_and_say_so(start_ward: Callable[..., Running]) -> None:

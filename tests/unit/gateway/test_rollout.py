@@ -143,8 +143,11 @@ class TestModels:
         ward.server.broadcast(ward.server.release(4))
         ward.settle(4)
         assert sorted(versions(ward)) == [0, 0, 0, 4]
+        told = ward.site.gateway.status().model
+        assert (told.version, told.stage) == (4, "canary")
         ward.advance(4000)
         assert versions(ward) == [4] * 4
+        assert ward.server.status["gw-1"].model.stage == "ward"
 
     def test_a_model_that_boards_do_not_take_is_withdrawn_and_the_next_one_starts_anew(self, ward):
         for board in ward.boards.values():
