@@ -57,6 +57,9 @@ def run(path: Path) -> int:
         # What could not be stored must not be acknowledged: stop, and go on from what is stored.
         print(f"qepa server: the database failed: {type(error).__name__}", file=sys.stderr)
         return EXIT_FAULT
+    except OSError as error:  # likewise for the state of the signing keys
+        print(f"qepa server: {error.filename or 'the machine'} failed: {error.strerror}", file=sys.stderr)
+        return EXIT_FAULT
 
 
 async def _run(path: Path) -> int:
