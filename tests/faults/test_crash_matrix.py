@@ -179,7 +179,11 @@ def test_the_server_at_every_step(tmp_path, together):
     ward = Watched(tmp_path)
     ward.server.together = together
     cuts, missed = sweep(ward, ward.server, most=1)
-    starting = ("audit.seals.install", "hospital.cohort_key", "sessions.hub.open_session") if together else ()
+    starting = (
+        ("audit.seals.install", "audit.witnesses.keep", "hospital.cohort_key", "sessions.hub.open_session")
+        if together
+        else ()
+    )
     started, _ = sweep(ward, ward.server, most=1, starting=starting) if starting else ([], ())
     show("server", cuts + started, missed)
     assert {step for step, _, _ in started} == set(starting)
@@ -201,7 +205,7 @@ def test_the_server_at_every_step(tmp_path, together):
 def test_a_gateway_at_every_step(tmp_path):
     ward = Watched(tmp_path)
     cuts, missed = sweep(ward, ward.site, most=1)
-    started, _ = sweep(ward, ward.site, most=1, starting=("server_link.open_session",))
+    started, _ = sweep(ward, ward.site, most=1, starting=("audit_heads.keep", "server_link.open_session"))
     show("gateway", cuts + started, missed)
     assert {step for step, _, _ in cuts + started} >= {
         "aggregation.advance",  # contributors are frozen
