@@ -5,7 +5,10 @@ source and intensity by GPIO, then let RMT make the strobe, whose width is exact
 up to the processor and jitters by some microseconds: set sync_every=1, so that the receiver follows. RMT has no
 receiving side in MicroPython, so that there is no ESP32 receiver.
 
-Pins: GPIO 16-19 sources H V D A, 21-22 intensity, 23 sync, 25 strobe. Figures are estimates, not measured on silicon.
+Sync falls before the selection changes and rises once it stands, so that each sync pulse has an edge.
+
+Pins: GPIO 16-19 sources H V D A, 21-22 intensity, 23 sync, 25 strobe: those of the ESP32 itself, an S3 or C3 has not
+all of them. Figures are estimates, not measured on silicon.
 """
 
 import os
@@ -19,6 +22,7 @@ from qepa_wire import link_commands as commands
 from .controller import RefusedError
 
 _SYMBOL_PINS = (16, 17, 18, 19, 21, 22, 23)
+_SYNC = 6  # its place among them
 _STROBE_PIN = 25
 _RMT_HZ = 80_000_000
 _HIGHEST_RATE_HZ = 2_000
@@ -35,9 +39,9 @@ class Hardware:
     def __init__(self):
         self._pins = [Pin(number, Pin.OUT, value=0) for number in _SYMBOL_PINS]
         self._strobe = esp32.RMT(0, pin=Pin(_STROBE_PIN, Pin.OUT), clock_div=1)
-        self._queue = []
-        self._at = self._sent = 0
-        self._width = 1
+        self._blocks = (bytearray(_BLOCK_SLOTS), bytearray(_BLOCK_SLOTS))
+        self._put = self._sent = 0  # blocks taken, slots begun
+        self._durations = (1,)
         self._period_us = 0
         self._due_us = 0
         self._late = False
@@ -48,9 +52,8 @@ class Hardware:
         if rate > _HIGHEST_RATE_HZ:
             raise RefusedError(commands.NOT_HERE, "pulse_rate_hz is at most %d here" % _HIGHEST_RATE_HZ)
         self._period_us = 1_000_000 // rate
-        self._width = max(1, settings["pulse_width_ns"][0] * (_RMT_HZ // 1_000_000) // 1000)
-        self._queue = []
-        self._at = self._sent = 0
+        self._durations = (max(1, (settings["pulse_width_ns"][0] * (_RMT_HZ // 1_000_000) + 500) // 1000),)
+        self._put = self._sent = 0
         self._late = False
 
     def random(self, buffer):
@@ -60,12 +63,13 @@ class Hardware:
 
     def free(self):
         """Two blocks at most."""
-        return 2 - len(self._queue)
+        return 2 - (self._put - self._sent // _BLOCK_SLOTS)
 
     def put(self, symbols):
-        """Take a block."""
-        self._queue.append(bytes(symbols))
-        if self._sent == 0 and len(self._queue) == 2:
+        """Copy a block; the second one starts the light."""
+        self._blocks[self._put & 1][:] = symbols
+        self._put += 1
+        if self._put == 2:
             self._due_us = time.ticks_us()
 
     def sent(self):
@@ -73,26 +77,24 @@ class Hardware:
         return self._sent
 
     def fault(self):
-        """Send what is due. A pulse that is late by more than half a slot ends the run: slots would shift."""
-        while not self._late and self._queue and (self._sent or len(self._queue) == 2):
+        """Send what is due. A pulse that is late by more than half a slot ends the run: slots would shift.
+
+        Allocates nothing, so that no collection of garbage delays a pulse that is due.
+        """
+        while not self._late and self._put >= 2 and self._sent < self._put * _BLOCK_SLOTS:
             late_us = time.ticks_diff(time.ticks_us(), self._due_us)
             if late_us < 0:
                 break
             if late_us > self._period_us // 2:
                 self._late = True
                 break
-            self._pulse(self._queue[0][self._at])
+            self._pulse(self._blocks[self._sent // _BLOCK_SLOTS & 1][self._sent % _BLOCK_SLOTS])
             self._due_us = time.ticks_add(self._due_us, self._period_us)
             self._sent += 1
-            self._at += 1
-            if self._at == _BLOCK_SLOTS:
-                self._at = 0
-                self._queue.pop(0)
         return "underrun" if self._late else ""
 
     def stop(self):
-        """Dark."""
-        self._queue = []
+        """Dark: a strobe under way finds no source selected."""
         for pin in self._pins:
             pin.off()
 
@@ -105,6 +107,8 @@ class Hardware:
         return "ring_slots=%d" % _RING_SLOTS
 
     def _pulse(self, symbol):
-        for bit, pin in enumerate(self._pins):
-            pin.value(symbol >> bit & 1)
-        self._strobe.write_pulses((self._width,), 1)
+        pins = self._pins
+        pins[_SYNC].off()
+        for bit in range(len(pins)):
+            pins[bit].value(symbol >> bit & 1)
+        self._strobe.write_pulses(self._durations, 1)

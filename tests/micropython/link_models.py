@@ -1,6 +1,13 @@
 # ruff: noqa: ARG002  methods are those that the firmware calls
 # This is MicroPython and CPython.
-"""Stand-ins for the hardware of the optical controllers: seeded, on the caller's clock in milliseconds."""
+"""Stand-ins for the hardware of the optical controllers: seeded, on the caller's clock in milliseconds.
+
+`Esp32` is the chip below the hardware class of that name; it has its own clock.
+"""
+
+import sys
+import time
+from array import array
 
 SLOT_TICKS = 1000
 TICK_PS = 16_000
@@ -151,3 +158,123 @@ def light():
 def drifted(tick):
     """What the tagger's clock shows at true tick `tick`; the first sync pulse is at 5000."""
     return 5000 + tick + tick // DRIFT
+
+
+class Esp32:
+    """An ESP32's pins and RMT, and what they did when. It stands for the modules `esp32`, `machine`, `time` and `os`.
+
+    `ticks` are of 12.5 ns. Calls take time, `let_pass` lets it go by. Each change of a pin is an entry of `times` and
+    `changes` (pin << 1 | level), the end of a strobe at its start. Recording allocates nothing.
+    """
+
+    TICKS_PER_US = 80
+    CALL_TICKS = 80
+
+    def __init__(self, start_us, size=8192):
+        self._start_us = start_us
+        self._wraps_us = (1 << 30) - start_us  # never added: small integers end here
+        self._random = Random(11)
+        self.ticks = 0
+        self.stuck = False  # the random source
+        self.size = 0
+        self.times = array("I", [0] * size)
+        self.changes = bytearray(size)
+        self.ticks_diff = time.ticks_diff
+        self.ticks_add = time.ticks_add
+        self.Pin, self.RMT = Esp32Pin, Esp32Rmt
+        Esp32Pin.chip = self
+        Esp32Pin.levels = bytearray(40)
+
+    def install(self):
+        """Be the modules that a hardware class imports."""
+        sys.modules["esp32"] = sys.modules["machine"] = self
+
+    def let_pass(self, microseconds):
+        self.ticks += microseconds * self.TICKS_PER_US
+
+    def ms(self):
+        return self.ticks // (1000 * self.TICKS_PER_US)
+
+    def ticks_us(self):
+        self.ticks += self.CALL_TICKS
+        passed = self.ticks // self.TICKS_PER_US
+        return self._start_us + passed if passed < self._wraps_us else passed - self._wraps_us
+
+    def urandom(self, count):
+        return bytes([7 if self.stuck else self._random.below(256) for _ in range(count)])
+
+    def record(self, tick, pin, level):
+        self.times[self.size] = tick
+        self.changes[self.size] = pin << 1 | level
+        self.size += 1
+
+
+class Esp32Pin:
+    """machine.Pin, as an output."""
+
+    OUT = 3
+    chip = None
+    levels = None
+
+    def __init__(self, number, mode=-1, value=None):
+        if number in (20, 24) or not 0 <= number < 34:
+            raise ValueError("no such output")
+        if mode != self.OUT:
+            raise ValueError("not an output")
+        self.number = number
+        if value is not None:
+            self.value(value)
+
+    def value(self, level):
+        chip = self.chip
+        chip.ticks += chip.CALL_TICKS
+        if self.levels[self.number] != level:
+            self.levels[self.number] = level
+            chip.record(chip.ticks, self.number, level)
+
+    def off(self):
+        self.value(0)
+
+
+class Esp32Rmt:
+    """esp32.RMT of MicroPython 1.25: one channel, no carrier, durations as a list or tuple, idle low."""
+
+    LATENCY_TICKS = 400
+    PULSE_MAX = 32767
+
+    def __init__(self, channel, *, pin, clock_div=8):
+        if not 0 <= channel < 7:  # the last is taken by machine.bitstream
+            raise ValueError("channel")
+        if not 1 <= clock_div <= 255:
+            raise ValueError("clock_div must be between 1 and 255")
+        self._pin = pin
+        self._clock_div = clock_div
+        self._end = 0
+
+    def wait_done(self, *, timeout=0):
+        """Whether it is over; `timeout` in milliseconds."""
+        chip = self._pin.chip
+        if chip.ticks < self._end:
+            chip.ticks = min(self._end, chip.ticks + timeout * 1000 * chip.TICKS_PER_US)
+        return chip.ticks >= self._end
+
+    def write_pulses(self, durations, data=True):
+        """Begin the sequence, once the one before is over. Levels alternate from `data`."""
+        if not isinstance(durations, tuple) and not isinstance(durations, list):  # one tuple of both is allocated
+            raise TypeError("object isn't a tuple or list")
+        if not durations:
+            raise ValueError("No pulses")
+        chip = self._pin.chip
+        chip.ticks = at = max(chip.ticks, self._end) + self.LATENCY_TICKS
+        level, before = 1 if data else 0, 0
+        for i in range(len(durations)):
+            duration = durations[i]
+            if not 0 < duration <= self.PULSE_MAX:
+                raise ValueError("a duration of 0 ends a sequence and longer ones do not fit")
+            if level != before:
+                chip.record(at, self._pin.number, level)
+            at += duration * self._clock_div
+            before, level = level, 1 - level
+        if before:
+            chip.record(at, self._pin.number, 0)
+        self._end = at
