@@ -8,11 +8,14 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from qepa_qkd.serial_protocol import STATE_GONE
 from qepa_tools.bench.attackers import parse_attack
 from qepa_tools.bench.physics import BenchSettings, OpticalBench, PulseSettings
 from qepa_tools.bench.scenario import Scenario
+from qepa_tools.bench.speed import measure
+from qepa_tools.bench.ziggurat import EXPONENTIAL_TAIL, NORMAL_TAIL, exponential_layers, normal_layers
 
 CLEAN = BenchSettings(
     dark_counts_hz=0,
@@ -92,6 +95,46 @@ def test_how_time_is_cut_changes_nothing(cuts: list[int]) -> None:
     found = [parts.advance_tagged(n) for n in (*cuts, 50_000)]
     for name in ("slots", "detectors", "phases_ps", "times_ps"):
         assert np.array_equal(getattr(expected, name), np.concatenate([getattr(part, name) for part in found]))
+
+
+def test_gaps_between_photons_are_exponential_to_the_last_one_in_ten_thousand() -> None:
+    """The ziggurat against the formula; gaps are thousands of slots, so whole slots do not show."""
+    rate = 0.22 * 0.001
+    bench = bench_of(CLEAN, PulseSettings(intensities=(0.001, 0.001, 0.001)))
+    slots, _ = bench.advance(round(1_000_000 / rate))
+    gaps = np.diff(slots) * rate
+    assert near(len(slots), 1_000_000)
+    assert stats.kstest(gaps, "expon").statistic < 2.2 / sqrt(len(gaps)) + rate
+    for least in (5.0, EXPONENTIAL_TAIL, EXPONENTIAL_TAIL + 2):
+        assert near(int(np.sum(gaps > least)), len(gaps) * exp(-least))
+
+
+def test_jitter_is_normal_to_the_last_one_in_ten_thousand() -> None:
+    bench = bench_of(replace(CLEAN, jitter_ps=50_000, gate_ns=1000), replace(EVEN, intensities=(0.5, 0.5, 0.5)))
+    clicks = bench.advance_tagged(10_000_000)
+    late = (clicks.phases_ps - 500_000) / 50_000
+    assert stats.kstest(late, "norm").statistic < 2.2 / sqrt(len(late)) + 1e-5
+    for least in (3.0, NORMAL_TAIL, NORMAL_TAIL + 0.5):
+        for side in (late, -late):
+            assert near(int(np.sum(side > least)), len(late) * stats.norm.sf(least))
+
+
+@pytest.mark.parametrize(
+    ("widths", "heights", "begin"),
+    [(*exponential_layers(), EXPONENTIAL_TAIL), (*normal_layers(), NORMAL_TAIL)],
+    ids=["exponential", "normal"],
+)
+def test_layers_of_a_ziggurat_have_equal_areas(
+    widths: npt.NDArray[np.float64], heights: npt.NDArray[np.float64], begin: float
+) -> None:
+    areas = widths[1:-1] * np.diff(heights)[1:]
+    assert areas == pytest.approx(np.full(255, widths[0] * heights[1]), rel=1e-6)
+    assert (widths[1], widths[-1], heights[-1]) == (begin, 0.0, 1.0)
+
+
+def test_a_brightest_pulse_that_is_never_sent_makes_no_click_and_no_hang() -> None:
+    bench = bench_of(CLEAN, PulseSettings(intensities=(0.5, 0.0, 0.0), probabilities=(0.0, 0.5, 0.5)))
+    assert not len(bench.advance(1_000_000)[0])
 
 
 # Loss, noise, detectors
@@ -374,3 +417,16 @@ def test_attacks_are_described_as_they_are_entered() -> None:
         attack = parse_attack(name)
         assert parse_attack(describe(attack)) == attack
     assert describe(None) == "none"
+
+
+def test_the_speed_test_runs_every_attacker_with_and_without_frames() -> None:
+    rows = measure(BenchSettings(), seconds=0.05)
+    assert len(rows) == 15
+    for row in rows:
+        assert float(row["framed_times_real_time"]) > 0
+        assert float(row["times_real_time"]) > 0
+    honest = {row["pulse_rate_hz"]: float(row["clicks_hz"]) for row in rows if row["attack"] == "none"}
+    assert honest[1e6] == pytest.approx(55_500, rel=0.1)
+    assert honest[1e8] == pytest.approx(2.02e6, rel=0.02)
+    with pytest.raises(ValueError, match="without a host"):
+        measure(BenchSettings(), seconds=5)

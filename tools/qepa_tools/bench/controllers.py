@@ -204,8 +204,8 @@ class Receiver(Controller):
             self.say(Detections(self.run, self._covered, end, self._overflow, slots[:fit], detectors[:fit]))
             self._covered = end
             # A second click in the slot that ended the frame cannot be told any more: the next frame starts after it.
-            rest = slots >= end
-            slots, detectors = slots[rest], detectors[rest]
+            told = int(np.searchsorted(slots, end))
+            slots, detectors = slots[told:], detectors[told:]
             if end == end_slot:
                 return
 
@@ -228,8 +228,8 @@ class Receiver(Controller):
             tags = times[:fit], channels[:fit]
             self.say(TimeTags(self.run, self._covered_ps, cut, self._overflow, TICK_PS, *tags))
             self._covered_ps = cut
-            rest = times >= cut
-            times, channels = times[rest], channels[rest]
+            told = int(np.searchsorted(times, cut))
+            times, channels = times[told:], channels[told:]
             if cut == end_ps:
                 return
 

@@ -4,17 +4,19 @@ Only what may click is drawn. Photon numbers of a weak coherent pulse are Poisso
 photons that could be detected from all pulses are one Poisson process with the rate of the brightest pulse; each is
 kept with the share that its own pulse has of that rate (thinning, Lewis and Shedler 1979), which is exact. A pulse
 is a hash of its number, computed for those slots only. Noise is a second process, and afterpulses wait in line.
+
+Photons are drawn ahead, a block at a time into a queue: that loop has next to no branch a processor cannot foresee.
 """
 
 from collections.abc import Callable
-from math import cos, exp, log, pi, sqrt
+from math import exp, log
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import kernel
+from qepa_tools.bench import ziggurat
 
 Slots = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -32,16 +34,32 @@ LEAST_RATE: Final = 1e-15
 """Per slot; a process that is slower never happens."""
 CLICKS_OF_A_SLOT: Final = 16
 """Room that `clicks` keeps free, so that it never stops inside a slot."""
-NEXT, PENDING, LAST, TALLY = 0, 2, 6, 10
-"""Parts of `Memory.slots`: next photon and noise click, afterpulse to come and last click by detector, then counts."""
+NEXT, PENDING, LAST, HEAD, TAIL, TALLY = 0, 2, 6, 10, 11, 12
+"""Parts of `Memory.slots`: next photon not yet queued and next noise click, afterpulse to come and last click by
+detector, where the queue begins and ends, then counts."""
 DEAD, DOUBLE = TALLY + 4, TALLY + 5
 """Counts of detections lost to dead time and of slots with several clicks; the clicks of each detector come before."""
 _LAST_PS = 2
+_BLOCK = 256
+"""Slots with candidates that are drawn at a time."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_11, _27, _30, _31, _48 = (np.uint64(n) for n in (11, 27, 30, 31, 48))
+_11, _27, _30, _31, _32, _48 = (np.uint64(n) for n in (11, 27, 30, 31, 32, 48))
+_LAYER, _SIGN, _LOW_32 = np.uint64(255), np.uint64(256), np.uint64(0xFFFFFFFF)
+_GAP_WIDTHS, _GAP_HEIGHTS = ziggurat.exponential_layers()
+_JITTER_WIDTHS, _JITTER_HEIGHTS = ziggurat.normal_layers()
+_GAP_TAIL, _JITTER_TAIL = ziggurat.EXPONENTIAL_TAIL, ziggurat.NORMAL_TAIL
+
+
+def _kernel(function: _Function) -> _Function:
+    """Compile `function` as `qepa_qkd.compiled.kernel` does, but without counting references to arrays.
+
+    Kernels here only borrow the caller's arrays. Counting is an atomic step each time one is passed on, and would take
+    more than half of the time. Numba's switch for it has no public name.
+    """
+    return cast(_Function, numba.njit(cache=True, _nrt=False)(function))
 
 
 class Light(NamedTuple):
@@ -86,21 +104,23 @@ class Memory(NamedTuple):
     slots: Slots
     parts: Floats
     """Fractions of a slot that the next arrivals lie beyond theirs, then the offset of each detector's last click."""
+    queue: Slots
+    """Slots with photons, in order: slot, state, how many."""
 
 
 def new_memory(*seeds: int) -> Memory:
     """Return the memory of a bench at rest, of two seeds. `arrive` must set the first arrivals."""
     slots = np.zeros(TALLY + 6, np.int64)
-    slots[PENDING:LAST], slots[LAST:TALLY] = NEVER, -(1 << 40)
-    return Memory(np.array(seeds, np.uint64), slots, np.zeros(6))
+    slots[PENDING:LAST], slots[LAST:HEAD] = NEVER, -(1 << 40)
+    return Memory(np.array(seeds, np.uint64), slots, np.zeros(6), np.zeros((_BLOCK, 3), np.int64))
 
 
 def _inlined(function: _Function) -> _Function:
     """Make `function` part of the kernel that calls it: it is called for every photon, with a tuple of many numbers."""
-    return cast(_Function, numba.njit(inline="always")(function))
+    return cast(_Function, numba.njit(inline="always", _nrt=False)(function))
 
 
-@kernel
+@_kernel
 def _mix(z: Any) -> Any:
     """The finalizer of SplitMix64 (Steele, Lea, Flood 2014)."""
     z = (z ^ (z >> _30)) * _FIRST
@@ -108,30 +128,59 @@ def _mix(z: Any) -> Any:
     return z ^ (z >> _31)
 
 
-@kernel
+@_kernel
 def _state(key: Any, table: Bytes, slot: int) -> int:
     return int(table[_mix(key + np.uint64(slot) * _GOLDEN) >> _48])
 
 
-@kernel
+@_kernel
 def slot_states(key: Any, table: Bytes, slots: Slots, states: Bytes) -> None:
     """Write the state of each of `slots` into `states`: SplitMix64 by counter, its upper 16 bits look up the table."""
     for i in range(len(slots)):
         states[i] = _state(key, table, slots[i])
 
 
-@kernel
+@_kernel
+def _upper(word: Any) -> float:
+    """Make a fraction of the upper 53 bits; signed integers convert faster."""
+    return float(np.int64(word >> _11)) * 2.0**-53
+
+
+@_kernel
 def _fraction(counter: Any) -> float:
-    return float(_mix(counter) >> _11) * 2.0**-53
+    return _upper(_mix(counter))
 
 
-@kernel
-def _uniform(random: Words) -> float:
+@_kernel
+def _word(random: Words) -> Any:
     random[OTHERS] += _GOLDEN
-    return _fraction(random[OTHERS])
+    return _mix(random[OTHERS])
 
 
-@kernel
+@_kernel
+def _uniform(random: Words) -> float:
+    return _upper(_word(random))
+
+
+@_kernel
+def _gap(counter: Any) -> tuple[float, Any]:
+    """Return an exponential variate of mean 1, by ziggurat, and the counter after it."""
+    while True:
+        counter += _GOLDEN
+        word = _mix(counter)
+        layer = np.int64(word & _LAYER)
+        x = _upper(word) * _GAP_WIDTHS[layer]
+        if x < _GAP_WIDTHS[layer + 1]:
+            return x, counter
+        counter += _GOLDEN
+        u = _fraction(counter)
+        if layer == 0:
+            return _GAP_TAIL - log(1.0 - u), counter
+        if _GAP_HEIGHTS[layer] + u * (_GAP_HEIGHTS[layer + 1] - _GAP_HEIGHTS[layer]) < exp(-x):
+            return x, counter
+
+
+@_kernel
 def arrive(random: Words, memory: Slots, parts: Floats, kind: int, rate: float) -> None:
     """Move on to the next arrival of a process of `rate` per slot."""
     if rate < LEAST_RATE:
@@ -143,15 +192,35 @@ def arrive(random: Words, memory: Slots, parts: Floats, kind: int, rate: float) 
     parts[kind] = gap - whole
 
 
-@kernel
+@_kernel
+def _jitter_tail(random: Words) -> float:
+    """Return a standard normal variate beyond the lowest layer (Marsaglia 1964)."""
+    while True:
+        x = -log(1.0 - _uniform(random)) / _JITTER_TAIL
+        if -2.0 * log(1.0 - _uniform(random)) > x * x:
+            return _JITTER_TAIL + x
+
+
+@_kernel
 def _jitter(light: Light, random: Words) -> float:
+    """Return a normal variate of `light.jitter_ps`, by ziggurat."""
     if light.jitter_ps == 0.0:
         return 0.0
-    radius = sqrt(-2.0 * log(1.0 - _uniform(random)))
-    return light.jitter_ps * radius * cos(2.0 * pi * _uniform(random))
+    while True:
+        word = _word(random)
+        layer = np.int64(word & _LAYER)
+        scale = light.jitter_ps if word & _SIGN else -light.jitter_ps
+        x: float = _upper(word) * _JITTER_WIDTHS[layer]
+        if x < _JITTER_WIDTHS[layer + 1]:
+            return scale * x
+        if layer == 0:
+            return scale * _jitter_tail(random)
+        u = _uniform(random)
+        if _JITTER_HEIGHTS[layer] + u * (_JITTER_HEIGHTS[layer + 1] - _JITTER_HEIGHTS[layer]) < exp(-0.5 * x * x):
+            return scale * x
 
 
-@kernel
+@_kernel
 def _see(
     light: Light, random: Words, memory: Slots, parts: Floats, slot: int, detector: int, ps: float, out: Slots, n: int
 ) -> int:
@@ -175,7 +244,7 @@ def _see(
     return n + 1
 
 
-@kernel
+@_kernel
 def _fake_state(
     light: Light, random: Words, memory: Slots, parts: Floats, slot: int, state: int, out: Slots, n: int
 ) -> int:
@@ -231,9 +300,11 @@ def _photons(
     for _ in range(number):
         if passing < 1.0 and _uniform(random) >= passing:
             continue
-        receiver_basis = int(_uniform(random) >= light.key_basis)
+        # One word decides both: their probabilities are rounded to 2^-32.
+        word = _word(random)
+        receiver_basis = int(float(np.int64(word & _LOW_32)) * 2.0**-32 >= light.key_basis)
         wrong = light.misalignment if receiver_basis == basis else 0.5
-        detector = receiver_basis << 1 | (value ^ int(_uniform(random) < wrong))
+        detector = receiver_basis << 1 | (value ^ int(float(np.int64(word >> _32)) * 2.0**-32 < wrong))
         # A detector that is dead whatever the jitter needs none drawn.
         if (slot - memory[LAST + detector]) * light.period_ps + light.gate_ps <= light.dead_ps:
             memory[DEAD] += 1
@@ -248,14 +319,14 @@ def _photons(
     return n
 
 
-@kernel
+@_kernel
 def _next_other(memory: Slots) -> int:
     """The slot of the next noise click or afterpulse."""
     afterpulse = min(memory[PENDING], memory[PENDING + 1], memory[PENDING + 2], memory[PENDING + 3])
     return int(min(memory[NEXT + NOISE], afterpulse))
 
 
-@kernel
+@_kernel
 def _others(light: Light, random: Words, memory: Slots, parts: Floats, slot: int, out: Slots, n: int) -> int:
     """Noise clicks and afterpulses of `slot`."""
     for detector in range(4):
@@ -270,7 +341,32 @@ def _others(light: Light, random: Words, memory: Slots, parts: Floats, slot: int
     return n
 
 
-@kernel
+@_inlined
+def _draw_photons(
+    light: Light, table: Bytes, shares: Floats, random: Words, memory: Slots, parts: Floats, queue: Slots
+) -> int:
+    """Fill `queue` anew, from the next photon on; return how many slots it holds now, none if all candidates fell."""
+    tail, counter, spacing = 0, random[PHOTONS], 1.0 / light.photons
+    # Counted from a base, so that a slot number waits for one addition only.
+    base, position = memory[NEXT + PHOTON], parts[PHOTON]
+    slot = base
+    for _ in range(_BLOCK):
+        here, number = slot, 0
+        state = _state(light.key, table, here)
+        share = shares[state >> 2]
+        while slot == here:
+            counter += _GOLDEN
+            number += int(_fraction(counter) < share)
+            gap, counter = _gap(counter)
+            position += gap * spacing
+            slot = base + int(position)
+        queue[tail, 0], queue[tail, 1], queue[tail, 2] = here, state, number
+        tail += int(number > 0)
+    memory[NEXT + PHOTON], parts[PHOTON], random[PHOTONS] = slot, position - int(position), counter
+    return tail
+
+
+@_kernel
 def clicks(
     light: Light,
     table: Bytes,
@@ -281,6 +377,7 @@ def clicks(
     random: Words,
     memory: Slots,
     parts: Floats,
+    queue: Slots,
     stop_slot: int,
     out: Slots,
 ) -> int:
@@ -292,32 +389,29 @@ def clicks(
     calls, and how often this is called changes nothing.
     """
     n = 0
-    # The next photon and its random numbers stay in registers; every other draw is from `random[OTHERS]`.
-    photon_slot, part, counter = memory[NEXT + PHOTON], parts[PHOTON], random[PHOTONS]
+    head, tail, other = memory[HEAD], memory[TAIL], _next_other(memory)
     transmitted, faded_until = 1.0, -1
     while n < len(out) - CLICKS_OF_A_SLOT:
-        slot = min(photon_slot, _next_other(memory))
+        while head == tail and memory[NEXT + PHOTON] < stop_slot:
+            head, tail = 0, _draw_photons(light, table, shares, random, memory, parts, queue)
+        photon_slot = queue[head, 0] if head < tail else memory[NEXT + PHOTON]
+        slot = min(photon_slot, other)
         if slot >= stop_slot:
             break
         if slot != photon_slot:
             n = _others(light, random, memory, parts, slot, out, n)
+            other = _next_other(memory)
             continue
-        state = _state(light.key, table, slot)
-        share, number = shares[state >> 2], 0
-        while photon_slot == slot:
-            counter += _GOLDEN
-            number += int(_fraction(counter) < share)
-            counter += _GOLDEN
-            gap = part - log(1.0 - _fraction(counter)) / light.photons
-            whole = int(gap)
-            photon_slot += whole
-            part = gap - whole
-        if number and light.attack == BLINDED:
+        state, number, before = queue[head, 1], queue[head, 2], n
+        head += 1
+        if light.attack == BLINDED:
             n = _fake_state(light, random, memory, parts, slot, state, out, n)
-        elif number:
+        else:
             if slot >= faded_until:
                 step = slot // light.fading_slots
                 transmitted, faded_until = fading[step - fading_first], (step + 1) * light.fading_slots
             n = _photons(light, efficiencies, transmitted, random, memory, parts, slot, state, number, out, n)
-    memory[NEXT + PHOTON], parts[PHOTON], random[PHOTONS] = photon_slot, part, counter
+        if n != before:
+            other = _next_other(memory)
+    memory[HEAD], memory[TAIL] = head, tail
     return n

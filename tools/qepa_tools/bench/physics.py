@@ -188,7 +188,8 @@ class OpticalBench:
         return light
 
     def _restart_arrivals(self, light: kernels.Light) -> None:
-        random, slots, parts = self._memory
+        random, slots, parts, _ = self._memory
         slots[kernels.NEXT : kernels.PENDING], parts[:2] = self.slot, 0.0
+        slots[kernels.HEAD] = slots[kernels.TAIL] = 0
         for kind, rate in ((kernels.PHOTON, light.photons), (kernels.NOISE, light.noise)):
             kernels.arrive(random, slots, parts, kind, rate)
