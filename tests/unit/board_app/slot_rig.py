@@ -16,7 +16,7 @@ from qepa_boot.record import LIB, NAMES, A, B, Slots
 from qepa_tools.firmware_build.bundle import Bundle, assemble
 from qepa_wire.manifest import decode_release, lib_entries, signed_message
 
-_KEY = hsslms.HssPrivateKey(levels=1, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w8)
+_KEY = hsslms.HssPrivateKey(levels=2, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w8)
 ROOT: bytes = _KEY.publicKey().serialize()
 TARGET = "unix"
 COMMON = b"unchanged since version 1\n" * 90  # more than a piece of a copy
@@ -31,7 +31,7 @@ _signatures: dict[bytes, bytes] = {}
 
 def sign(manifest: bytes) -> bytes:
     """The signature of a manifest, the same each time."""
-    if manifest not in _signatures:  # 32 one-time keys are all there are
+    if manifest not in _signatures:  # one-time keys come to an end
         _signatures[manifest] = _KEY.sign(signed_message(hashlib.sha256(manifest).digest()))
     return _signatures[manifest]
 
