@@ -220,7 +220,7 @@ class Link:
         while self._handshakes:
             for role in ROLES:
                 self._step_handshake(role)
-        self.optics = OpticalBench(BenchSettings(slot_offset=0), PulseSettings(), np.random.default_rng(1))
+        self.optics = OpticalBench(BenchSettings(slot_offset=0), PulseSettings(), np.random.default_rng(4))
         alice, bob = (self._repeatable(self.ends[role].environment) for role in ROLES)
         self._distillers = {
             "alice": AliceDistiller(alice),
