@@ -110,7 +110,9 @@ class Hardware:
         self._dark()
 
     def refuses(self, name, value):
-        """An RP2040 runs from its crystal here."""
+        """An RP2040 runs from its crystal here; PIO holds a slot's pins until the next, so that each needs a slot between."""
+        if name == "sync_every" and value[0] < 2:
+            return "sync_every is at least 2 here"
         return "this board has no input for a reference clock" if name == "clock" and value != "internal" else ""
 
     def self_test(self):

@@ -117,6 +117,12 @@ def test_blocks_that_come_too_late_end_the_run_in_the_dark(
     assert sum(strobe for _, strobe in chip.trace) >= 95
 
 
+def test_a_sync_pulse_in_every_slot_would_have_no_edges_and_is_refused(chip: rp2040_model.Chip) -> None:
+    host = Host(Transmitter(module("rp2040_transmitter").Hardware()))
+    assert "at least 2" in host.command("SET sync_every=1")
+    assert host.command("SET sync_every=2") == "OK"
+
+
 def test_rates_that_pio_cannot_make_are_refused(chip: rp2040_model.Chip) -> None:
     host = Host(Transmitter(module("rp2040_transmitter").Hardware()))
     host.command("SET pulse_rate_hz=2e7")
