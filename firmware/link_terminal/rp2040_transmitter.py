@@ -110,7 +110,7 @@ class Hardware:
         self._dark()
 
     def refuses(self, name, value):
-        """No reference clock. PIO holds a slot's pins until the next: a sync pulse in every slot would have no edges."""
+        """No reference clock. PIO holds pins until the next slot: a sync pulse in every slot would have no edges."""
         if name == "sync_every" and value[0] < 2:
             return "sync_every is at least 2 here"
         return "this board has no input for a reference clock" if name == "clock" and value != "internal" else ""
