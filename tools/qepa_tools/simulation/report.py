@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -52,12 +53,16 @@ def _times(rounds: Sequence[Mapping[str, Any]]) -> Figure:
         seconds = [value / 1000 for value in values]
         steps.bar(numbers, seconds, bottom=below, label=name, color=colour)
         below = [a + b for a, b in zip(below, seconds, strict=True)]
-    steps.set(xlabel="round", ylabel="s", title="a round, step by step (simulated)")
-    steps.legend(fontsize=8)
+    steps.set(
+        xlabel="round", ylabel="s", ylim=(0, 1.35 * max(below, default=1.0)), title="a round, step by step (simulated)"
+    )
+    steps.legend(fontsize=8, ncols=4, loc="upper center")
     worked = [each for each in rounds if each["work_ms"] is not None]
     end.bar([each["number"] for each in worked], [each["work_ms"] / 1000 for each in worked], color=_GREEN)
     end.axhline(1.0, color=_GREY, linestyle="--", linewidth=1)
     end.set(xlabel="round", ylabel="s", title="last frame in to new model")
+    for axes in (steps, end):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -71,6 +76,7 @@ def _bytes(rounds: Sequence[Mapping[str, Any]]) -> Figure:
         axes.bar([each["number"] for each in rounds], kilobytes, bottom=below, label=kind)
         below = [a + b for a, b in zip(below, kilobytes, strict=True)]
     axes.set(xlabel="round", ylabel="kB", title="bytes at all gateways together (simulated)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if kinds:
         axes.legend(fontsize=8)
     return figure
