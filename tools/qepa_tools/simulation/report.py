@@ -149,4 +149,4 @@ def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str
 def _cell(value: object) -> str:
     if value is None:
         return "&ndash;"
-    return escape(f"{value:,.6g}" if isinstance(value, float) else str(value))
+    return escape(f"{value:,.3g}" if isinstance(value, float) else str(value))
