@@ -65,8 +65,8 @@ def first_block_size(bit_count: int, error_rate: float) -> int:
 
 
 def exchange_cost(bit_count: int) -> float:
-    """Leaked bits worth one exchange where exchanges are fast: with it, blocks end within 200 exchanges, but for some
-    of a hundred, which take up to 215."""
+    """Leaked bits worth one exchange where exchanges are fast: with it, blocks end within 200 exchanges, but for about
+    one in a hundred, which takes up to 215."""
     return max(2e-5 * bit_count, min(3e-5 * bit_count, 3))
 
 
