@@ -1,11 +1,10 @@
 """The ``qepa`` command."""
 
 import json
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 from .attacks.cli import attack
 from .audit.cli import app as audit_app
 from .board.cli import app as board_app
+from .command_line import JsonOption, fail
 from .consent.cli import app as consent_app
 from .errors import ToolError
 from .evaluation.cli import evaluate
@@ -40,7 +40,6 @@ app.command("evaluate")(evaluate)
 app.add_typer(simulate_app, name="simulate")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 
 
 class Benchmark(StrEnum):
@@ -51,12 +50,6 @@ class Benchmark(StrEnum):
     GATEWAY = "gateway"
     BOARD = "board"
     LEARNING = "learning"
-
-
-def _fail(error: Exception | str) -> NoReturn:
-    """Say one sentence and end with status 2, as every command does for what the user can mend."""
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 @app.command()
@@ -98,7 +91,7 @@ def ward(
         )
         code = run_ward(plan, as_json=as_json)
     except ToolError as error:
-        _fail(error)
+        fail(error)
     raise typer.Exit(code)
 
 
@@ -160,13 +153,13 @@ def bench(
         Benchmark.LINK: link.run,
     }
     if name is not None and name not in known:
-        _fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
+        fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
     wanted = [name] if name is not None else list(known)
     try:
         with status:
             results = [known[each]() for each in wanted]
     except ToolError as error:
-        _fail(error)
+        fail(error)
     if as_json:
         print(json.dumps(results[0] if name is not None else results))
         return

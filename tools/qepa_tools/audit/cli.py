@@ -1,26 +1,20 @@
 """``qepa audit``: the server's log, without the server."""
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, help="The server's audit log: verify, export, countersign.")
 
 LogArgument = Annotated[Path, typer.Argument(help="Exported log, or a server's state directory.")]
 RootOption = Annotated[Path | None, typer.Option("--root", help="The offline root's public key.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-
-
-def _fail(error: Exception | str) -> NoReturn:
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 def _root_key(path: Path) -> bytes:
@@ -56,7 +50,7 @@ def verify(
         anchors = [read_anchor(path, root_key or b"") for path in anchor or ()]
         found = read_log(log)
     except ToolError as error:
-        _fail(error)
+        fail(error)
     try:
         try:
             anchors += [verify_anchor(record, root_key, "the log itself") for record in found.anchors if root_key]
@@ -113,7 +107,7 @@ def export(log: LogArgument) -> None:
     try:
         found = read_log(log)
     except ToolError as error:
-        _fail(error)
+        fail(error)
     for line in found.lines():
         print(line)
 
@@ -136,4 +130,4 @@ def countersign(
         report = verify_log(found.entries, found.seals, found.certificates, root_key=None)
         print(anchor(report.head, Identity.load(identity)))
     except (ToolError, AuditError, UplinkError) as error:
-        _fail(error)
+        fail(error)

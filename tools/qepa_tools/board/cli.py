@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..board_budget.command import budget
+from ..command_line import JsonOption
 from ..errors import ToolError
 from ..firmware_build.cli import build, keygen, sign
 from . import options
@@ -44,7 +45,7 @@ def flash(
     label: options.Label = None,
     directory: options.Directory = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write MicroPython and firmware; keys are backed up first and stay. Cut off, the same command goes on."""
     from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
@@ -92,7 +93,7 @@ def provision(
     label: options.Label = None,
     directory: options.Directory = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Enrol a board with the server and give it its identity, over the cable."""
     from .flashing import finish  # noqa: PLC0415
@@ -128,7 +129,7 @@ def dock(
     port: options.Port = None,
     serial: options.Serial = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Load quantum key from Alice's key management entity onto a board, over the cable."""
     from .provisioning import KeyLoad, load_keys  # noqa: PLC0415
@@ -154,7 +155,7 @@ def update(
     serial: options.Serial = None,
     directory: options.Directory = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Send a signed release into the slot not in use; the board tries it, and goes back if it does not work."""
     from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
@@ -187,7 +188,7 @@ def release(
     ] = None,
     directory: options.Directory = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Hand a signed release to the server, for all boards of the inventory that it fits: one first, then the others."""
     from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
@@ -217,7 +218,7 @@ def replace(
     label: options.Label = None,
     directory: options.Directory = None,
     dry_run: options.DryRun = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Give a broken board's patient a new board; the old one's key ends, and no counter is copied."""
     from .flashing import finish  # noqa: PLC0415
@@ -249,7 +250,7 @@ def doctor(
     port: options.Port = None,
     serial: options.Serial = None,
     directory: options.Directory = None,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with this machine as a flasher and, with a port, with a board. Ends with 1 if something is."""
     from .examination import WRONG, examine_board, examine_machine  # noqa: PLC0415
@@ -274,7 +275,7 @@ def doctor(
 
 
 @app.command()
-def inventory(*, directory: options.Directory = None, as_json: options.Json = False) -> None:
+def inventory(*, directory: options.Directory = None, as_json: JsonOption = False) -> None:
     """List the boards that were flashed or provisioned from here."""
     from .inventory import Inventory  # noqa: PLC0415
 
@@ -303,7 +304,7 @@ def virtual(
     blank: Annotated[bool, typer.Option("--blank", help="New ones come without MicroPython.")] = False,
     heap_kb: Annotated[int, typer.Option(min=64, help="Heap of the unix port, in kB.")] = 160,
     rfc2217: Annotated[bool, typer.Option("--rfc2217", help="Serve RFC 2217 with DTR and RTS (slow).")] = False,
-    as_json: options.Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Virtual boards behind pseudo-terminals, until Ctrl-C; every other command runs against them."""
     from .virtual import VirtualPlan, run_virtual  # noqa: PLC0415

@@ -4,10 +4,11 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..command_line import fail
 from ..errors import ToolError
 from .screen import Screen
 
@@ -29,7 +30,6 @@ def board_number(text: str) -> int:
 Port = Annotated[str | None, typer.Option("--port", help="Serial port, rfc2217:// or socket:// URL.")]
 Serial = Annotated[str | None, typer.Option("--serial", help="USB serial number of the board.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 Station = Annotated[Path, typer.Option("--station", help="Settings of the key dock (TOML).")]
 Directory = Annotated[
     Path | None, typer.Option("--boards", help="Folder of the inventory and of backups (default: QEPA_BOARDS).")
@@ -37,12 +37,6 @@ Directory = Annotated[
 Number = Annotated[int, typer.Option("--board", parser=board_number, help="Number (hexadecimal).")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for its first sample; 0: do not.")]
 Label = Annotated[Path | None, typer.Option("--label", help="Write a label to print (SVG).")]
-
-
-def fail(error: Exception | str) -> NoReturn:
-    """End with one sentence and status 2."""
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 @contextlib.contextmanager

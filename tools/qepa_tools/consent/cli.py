@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..board.options import board_number
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ T = TypeVar("T")
 PatientArgument = Annotated[str, typer.Argument(help="The patient, as boards were enrolled for.")]
 ServerOption = Annotated[str, typer.Option(help="The server's API.")]
 IdentityOption = Annotated[Path, typer.Option(help="Keys and certificate of this desk (role consent).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 DEFAULT_IDENTITY = Path("consent.json")
 
@@ -39,17 +39,18 @@ def give(
         Literal["care", "statistics", "learning"], typer.Option(help="care is live monitoring; the others are sums.")
     ] = "care",
     days: Annotated[int, typer.Option(min=1, max=3660, help="How long it holds.")] = 30,
-    board: Annotated[list[str] | None, typer.Option(help="Board it covers (repeatable; default: all of them).")] = None,
+    board: Annotated[
+        list[int] | None, typer.Option(parser=board_number, help="Board it covers (repeatable; default: all of them).")
+    ] = None,
     server: ServerOption = DEFAULT_SERVER,
     identity: IdentityOption = DEFAULT_IDENTITY,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be signed; sign nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sign a patient's consent and hand it to the server."""
-    named = tuple(_number(text) for text in board or ())
 
     async def sign(desk: "ConsentDesk") -> dict[str, Any]:
-        boards = named or await desk.boards_of(patient)
+        boards = tuple(board or ()) or await desk.boards_of(patient)
         if not boards:
             raise ToolError(f"the server knows no board of {patient}")
         covers = [f"{number:08x}" for number in boards]
@@ -82,7 +83,7 @@ def withdraw(
     except ValueError:
         number = b""
     if len(number) != 16:
-        _fail(f"{consent_id} is no consent: 32 hexadecimal digits are.")
+        fail(f"{consent_id} is no consent: 32 hexadecimal digits are.")
     _at_desk(server, identity, lambda desk: desk.withdraw(number))
     print(
         json.dumps({"consent_id": number.hex(), "withdrawn": True}) if as_json else f"Consent {number.hex()} is over."
@@ -110,16 +111,6 @@ def show(
     Console().print(table)
 
 
-def _number(text: str) -> int:
-    try:
-        number = int(text, 16)
-    except ValueError:
-        number = -1
-    if not 0 < number < 2**32:
-        _fail(f"{text} is no board: up to 8 hexadecimal digits are, as on its label.")
-    return number
-
-
 def _at_desk(server: str, identity: Path, act: "Callable[[ConsentDesk], Awaitable[T]]") -> T:
     import httpx  # noqa: PLC0415  # commands load only what they need
 
@@ -135,9 +126,4 @@ def _at_desk(server: str, identity: Path, act: "Callable[[ConsentDesk], Awaitabl
     try:
         return asyncio.run(visit())
     except (ToolError, UplinkError) as error:
-        _fail(error)
-
-
-def _fail(error: Exception | str) -> NoReturn:
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2)
+        fail(error)

@@ -3,21 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, help="Firmware bundles: build, sign.")
 
 KeysOption = Annotated[Path, typer.Option("--keys", help="Folder of the firmware signing key.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-
-
-def _fail(error: ToolError) -> NoReturn:
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 def _say(text: str, record: dict[str, object], as_json: bool) -> None:
@@ -50,7 +45,7 @@ def build(
         chips = PinMap.load().chips_of(profile) if profile else None
         bundle = build_bundle(target, version, path, floor=floor, chips=chips, transports=transport or TRANSPORTS)
     except ToolError as error:
-        _fail(error)
+        fail(error)
     size = bundle.mpy_bytes
     text = f"{path}: version {version} for {target}, {len(bundle.files)} files, {size:,} of {MAX_MPY_BYTES:,} bytes."
     _say(text, {"bundle": str(path), "files": len(bundle.files), "mpy_bytes": size, "limit": MAX_MPY_BYTES}, as_json)
@@ -75,7 +70,7 @@ def sign(
         signed.write(bundle)
         root = public_key(keys).hex()
     except ToolError as error:
-        _fail(error)
+        fail(error)
     _say(f"{bundle} is signed; boards accept it under {root}.", {"bundle": str(bundle), "firmware_root": root}, as_json)
 
 
@@ -87,5 +82,5 @@ def keygen(*, keys: KeysOption, as_json: JsonOption = False) -> None:
     try:
         root = make_key(keys).hex()
     except ToolError as error:
-        _fail(error)
+        fail(error)
     _say(f"firmware_root {root}", {"firmware_root": root}, as_json)

@@ -1,20 +1,20 @@
 """The `qepa link` commands."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from qepa_qkd.errors import ConfigError, QkdError
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 from .advise import advise
 from .secret import app as secret_app
@@ -35,7 +35,6 @@ BenchOption = Annotated[
     list[str] | None,
     typer.Option("--bench", help="NAME=VALUE, a setting of the virtual bench (`qepa link virtual --help`)."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 _INTERRUPTED = 130
 
 
@@ -262,9 +261,4 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except (ToolError, QkdError) as error:
-        _fail(error)
-
-
-def _fail(error: Exception) -> NoReturn:
-    print(f"qepa: {error}", file=sys.stderr)
-    raise typer.Exit(2) from None
+        fail(error)

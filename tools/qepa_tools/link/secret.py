@@ -23,6 +23,7 @@ from qepa_qkd.identity import fingerprint, open_signing_key, public_pem, read_pu
 from qepa_qkd.pqc_secret import Offer, answer_offer, make_offer, take_answer
 from qepa_qkd.store_database import read_secret_file, write_secret_file
 
+from ..command_line import JsonOption
 from ..errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, help="The initial secret of a link: carried, or by key exchange.")
@@ -30,7 +31,6 @@ app = typer.Typer(no_args_is_help=True, help="The initial secret of a link: carr
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration of this end.")]
 PeerOption = Annotated[Path, typer.Option("--peer", help="The other end's public key, from `secret identity` there.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 
 _LARGEST_MESSAGE: Final = 16384
 

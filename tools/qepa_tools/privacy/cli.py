@@ -1,17 +1,17 @@
 """The `qepa privacy` commands."""
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What patients have spent of their privacy budgets, and what a budget buys.")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The server's configuration (TOML).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
-
-
-def _fail(error: Exception) -> NoReturn:
-    print(f"qepa privacy: {error}", file=sys.stderr)
-    raise typer.Exit(2)
 
 
 @app.callback(invoke_without_command=True)
@@ -42,7 +36,7 @@ def privacy(context: typer.Context, config: ConfigOption = Path("server.toml"), 
         settings = load(config)
         rows = spendings(settings, read_database(settings.state_dir / "server.db"), int(1000 * time.time()))
     except (ServerError, ToolError) as error:
-        _fail(error)
+        fail(error)
     if as_json:
         print(json.dumps({"patients": [asdict(row) for row in rows]}))
         return
@@ -79,10 +73,10 @@ def plan(
     from .plan import choices  # noqa: PLC0415
 
     if epsilon <= 0 or not 0 < delta < 1 or patients < 1:
-        _fail(ToolError("epsilon and patients must be above 0, delta between 0 and 1"))
+        fail(ToolError("epsilon and patients must be above 0, delta between 0 and 1"))
     wanted, groups = rounds or [1, 10, 100, 1000], group or [10, 20, 50]
     if min(wanted) < 1 or min(groups) < 1:
-        _fail(ToolError("rounds and groups must be above 0"))
+        fail(ToolError("rounds and groups must be above 0"))
     found = {
         purpose: choices(purpose, epsilon=epsilon, delta=delta, rounds=wanted, groups=groups, patients=patients)
         for purpose in ("statistics", "learning")
@@ -142,7 +136,7 @@ def learning(
     from .learning_noise import outcomes  # noqa: PLC0415
 
     if patients < 1 or splits < 1 or min(epsilon or [1]) < 0 or min(rounds or [1]) < 1:
-        _fail(ToolError("patients, splits and rounds must be above 0, epsilon not below"))
+        fail(ToolError("patients, splits and rounds must be above 0, epsilon not below"))
     cache = Path.home() / ".cache" / "qepa" / "features"
     try:
         found = list(
@@ -156,7 +150,7 @@ def learning(
             )
         )
     except ToolError as error:
-        _fail(error)
+        fail(error)
     if as_json:
         print(json.dumps({"simulated": True, "outcomes": [asdict(outcome) for outcome in found]}))
         return
