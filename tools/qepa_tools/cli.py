@@ -136,10 +136,13 @@ def doctor(
 def bench(
     name: Annotated[Benchmark | None, typer.Argument(help="Which; all there are if left out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for plots.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Directory of WFDB records, of learning.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Document whose tables are replaced: server/LEARNING.md.")] = None,
+    chapter: Annotated[str, typer.Option(help="Only this chapter of learning.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
-    from .benchmarks import board, gateway, lighthe, link  # noqa: PLC0415
+    from .benchmarks import board, gateway, learning, lighthe, link  # noqa: PLC0415
 
     status = Console(stderr=True).status("measuring ...")
 
@@ -151,9 +154,8 @@ def bench(
         Benchmark.GATEWAY: lambda: gateway.run(say),
         Benchmark.BOARD: board.run,
         Benchmark.LINK: link.run,
+        Benchmark.LEARNING: lambda: learning.run(say, data, write, chapter),
     }
-    if name is not None and name not in known:
-        fail(f"there is no benchmark of the {name.value} yet; there is: {', '.join(sorted(known))}")
     wanted = [name] if name is not None else list(known)
     try:
         with status:

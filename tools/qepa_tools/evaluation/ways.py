@@ -144,7 +144,7 @@ def distilled_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.fl
 
 def _trees(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
     try:
-        from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]  # noqa: PLC0415
+        from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
     except ImportError as error:
         raise DataError("The trees need scikit-learn: pip install scikit-learn, or choose other rows.") from error
     model = HistGradientBoostingClassifier(
