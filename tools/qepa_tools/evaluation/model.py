@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import qepa_server
 from qepa_board.learning.features import N_FEATURES
 from qepa_board.learning.network import FRACTION_BITS, WORD_LIMIT, ModelShape
 from qepa_tools.recordings.evaluation import class_scores
@@ -17,7 +18,7 @@ from qepa_tools.recordings.recording import AAMI_CLASSES, DataError, Recording
 from qepa_wire.errors import WireError
 from qepa_wire.model import MAGIC, decode_model
 
-SHIPPED = Path(__file__).with_name("board_model.json")
+SHIPPED = Path(qepa_server.__file__).parent / "registry" / "shipped" / "board-beats.json"
 FORMAT = 1
 
 

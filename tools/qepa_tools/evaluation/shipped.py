@@ -1,4 +1,4 @@
-"""Make the model that ships with the package: `python -m qepa_tools.evaluation.shipped` rewrites board_model.json.
+"""Make the model that a fresh server starts with: `python -m qepa_tools.evaluation.shipped` rewrites its file.
 
 It learns from everybody, so its own figures would be no figures: the card holds those of the cross-validation, in which
 each person is judged by a model trained on the others.
