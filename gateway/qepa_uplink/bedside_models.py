@@ -1,0 +1,103 @@
+"""What each model at the bedside takes and gives, for those who train, release and run it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+MAX_BLOB = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input of a model: int8 in the file, real numbers in ``unit`` outside of it. ``shape`` begins with 1."""
+
+    name: str
+    shape: tuple[int, ...]
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """One name of a model. ``inputs`` stand in the order of the file; ``outputs`` name the numbers it answers.
+
+    ``probabilities``: they add up to 1. fs_hz: rate of the samples of the first input, 0 where it has none.
+    """
+
+    name: str
+    what: str
+    fs_hz: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[str, ...]
+    probabilities: bool = True
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of a file that fits."""
+        return tuple(tensor.shape for tensor in self.inputs)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of a file that fits."""
+        return (1, len(self.outputs))
+
+    @property
+    def numbers(self) -> int:
+        """Of all inputs together."""
+        return sum(prod(tensor.shape) for tensor in self.inputs)
+
+
+ECG_BEATS, ECG_QUALITY, ACTIVITY, GLUCOSE_30 = "ecg-beats", "ecg-quality", "activity", "glucose-30"
+
+RHYTHM = (
+    "pre_to_local",  # RR before the beat against the mean of the last 8, less 1
+    "post_to_local",  # RR after it, likewise
+    "earlier_to_local",  # RR before the last one, likewise
+    "pre_to_usual",  # RR before it against the median of the last 64, less 1
+    "post_to_usual",  # RR after it, likewise
+    "local_s",  # mean of the last 8 RR, less 0.8 s
+    "irregular",  # 4 times the median change from RR to RR over the last 32, against the mean
+    "irregular_long",  # share of the last 64 RR that differ from the one before by over a twelfth of the mean
+    "compensation",  # RR before and after together against two usual ones, less 1
+    "unlike",  # 1 less the correlation of the first lead with the usual beat
+    "height",  # of the QRS against the usual one, less 1
+    "second_lead",  # 1 where there is one
+)
+
+CONTRACTS: Mapping[str, Contract] = {
+    contract.name: contract
+    for contract in (
+        Contract(
+            name=ECG_BEATS,
+            what="AAMI class of one beat",
+            fs_hz=125,
+            inputs=(
+                # Per lead the beat, and the beat less the patient's usual one; an absent lead is zeros.
+                Tensor("leads", (1, 128, 4), "heights of the usual QRS"),
+                Tensor("rhythm", (1, len(RHYTHM)), "1"),
+            ),
+            outputs=("N", "S", "V", "F"),
+        ),
+        Contract(
+            name=ECG_QUALITY,
+            what="whether beats found in four seconds of one lead can be believed",
+            fs_hz=125,
+            inputs=(Tensor("lead", (1, 512, 1), "root mean square of the window"),),
+            outputs=("usable", "poor"),
+        ),
+        Contract(
+            name=ACTIVITY,
+            what="what the wearer does, from four seconds of motion",
+            fs_hz=25,
+            inputs=(Tensor("acceleration", (1, 100, 3), "g"),),
+            outputs=("seated", "standing_up", "walking", "turning", "sitting_down"),
+        ),
+        Contract(
+            name=GLUCOSE_30,
+            what="change of glucose within 30 minutes, from readings of two hours, each with its mask",
+            fs_hz=0,
+            inputs=(Tensor("readings", (1, 24, 2), "100 mg/dL"),),
+            outputs=("change",),
+            probabilities=False,
+        ),
+    )
+}
