@@ -139,7 +139,7 @@ class Reference:
         self._known = known
         self._mean = np.nanmean(rows[:, known], axis=0)
         sd = np.nanstd(rows[:, known], axis=0)
-        self._sd = np.maximum(sd, np.median(sd) / 4)  # what hardly moved must not outweigh the rest
+        self._sd = np.maximum(sd, max(np.median(sd) / 4, 1e-9))  # what hardly moved must not outweigh the rest
 
     def score(self, of: NDArray[np.float64]) -> float:
         """Mean squared distance from the reference in its standard deviations, each coordinate's at most 25."""

@@ -1,0 +1,148 @@
+"""Shapley values by enumeration of all coalitions, or of players or orders where there are too many.
+
+The value of a coalition S is the model's output where the features of S are the beat's and the others are a background
+row's, averaged over the background (interventional). A player's Shapley value is
+
+    phi_i = sum over S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S))              (Shapley, 1953)
+
+Coalitions are numbered by their bits: bit i is player i.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .network import Floats, Network, softmax
+
+Output = Callable[[Floats], Floats]  # rows [n, inputs] to outputs [n, classes]
+
+MOST_PLAYERS = 20
+_IN_CACHE = 11  # bits of a block of coalitions
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """values: [classes, players]. base: mean output over the background. output: the beat's. values sum to the rest."""
+
+    values: Floats
+    base: Floats
+    output: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class SampledAttribution:
+    """values: [classes, players], each with its standard error."""
+
+    values: Floats
+    errors: Floats
+
+
+def exact_shapley(network: Network, row: Floats, background: Floats, *, of_probability: bool = False) -> Attribution:
+    """Enumerate all 2^features coalitions of a beat's features; exact up to rounding.
+
+    row: [features]. background: [rows, features]. of_probability: explain probabilities instead of logits.
+    ValueError with more than MOST_PLAYERS features or no background.
+    """
+    n = len(row)
+    if n > MOST_PLAYERS or not len(background):
+        raise ValueError(f"{n} features and {len(background)} rows of background cannot be enumerated")
+    layer = network.first
+    low = min(n, _IN_CACHE)
+    values = np.zeros((1 << (n - low), 1 << low, len(network.outer)))
+    for other in background:
+        steps = layer[:, :-1].T * (row - other)[:, None]
+        near = subset_sums(layer[:, :-1] @ other + layer[:, -1], steps[:low])
+        for k, far in enumerate(subset_sums(np.zeros(len(layer)), steps[low:])):
+            logits = network.finish(near + far)
+            values[k] += softmax(logits) if of_probability else logits
+    flat = values.reshape(1 << n, -1) / len(background)
+    return Attribution(shapley_of_values(flat).T, flat[0], flat[-1])
+
+
+def subset_sums(start: Floats, steps: Floats) -> Floats:
+    """Sums [2^steps, units] of start and every subset of steps [steps, units], numbered by bits.
+
+    >>> subset_sums(np.array([1.0]), np.array([[10.0], [100.0]])).ravel().tolist()
+    [1.0, 11.0, 101.0, 111.0]
+    """
+    sums = np.empty((1 << len(steps), len(start)))
+    sums[0] = start
+    for k, step in enumerate(steps):
+        np.add(sums[: 1 << k], step, out=sums[1 << k : 2 << k])
+    return sums
+
+
+def shapley_of_values(values: Floats) -> Floats:
+    """Shapley values [players, outputs] of a game given by the values [2^players, outputs] of its coalitions.
+
+    >>> shapley_of_values(np.array([[0.0], [1.0], [2.0], [7.0]])).ravel().tolist()
+    [3.0, 4.0]
+    """
+    n = len(values).bit_length() - 1
+    sizes = _sizes(n)
+    # joins[s]: weight of i joining s others. v(S) counts by joins[s - 1] for i in S and by -joins[s] for i outside.
+    joins = np.array([1 / (n * comb(n - 1, s)) for s in range(n)] + [0.0])
+    outside = (values * joins[sizes][:, None]).sum(axis=0)
+    both = values * (joins[sizes] + np.r_[0.0, joins][sizes])[:, None]
+    result = np.empty((n, values.shape[1]))
+    for i in range(n):  # fold bit 0 away after it was read, so that each step has half the work
+        pairs = both.reshape(-1, 2, values.shape[1])
+        result[i] = pairs[:, 1].sum(axis=0) - outside
+        both = pairs.sum(axis=1)
+    return result
+
+
+def players_shapley(
+    output: Output, row: Floats, background: Floats, players: Sequence[NDArray[np.int64]]
+) -> Attribution:
+    """Exact values of few players, each a set of inputs that come and go together (segments of a waveform).
+
+    row: [inputs]. background: [rows, inputs]. players: indices of inputs; those of no player are always the beat's.
+    2^players times as many rows as the background has are computed at once.
+    """
+    n = len(players)
+    if n > MOST_PLAYERS or not len(background):
+        raise ValueError(f"{n} players and {len(background)} rows of background cannot be enumerated")
+    rows = np.repeat(background[None], 1 << n, axis=0)
+    free = np.setdiff1d(np.arange(len(row)), np.concatenate(players))
+    rows[:, :, free] = row[free]
+    for i, inputs in enumerate(players):
+        joined = np.flatnonzero(np.arange(1 << n) >> i & 1)
+        rows[np.ix_(joined, np.arange(len(background)), inputs)] = row[inputs]
+    outputs = output(rows.reshape(-1, len(row)))
+    values = outputs.reshape(1 << n, len(background), -1).mean(axis=1)
+    return Attribution(shapley_of_values(values).T, values[0], values[-1])
+
+
+def sampled_shapley(
+    output: Output, row: Floats, background: Floats, pairs: int, rng: np.random.Generator
+) -> SampledAttribution:
+    """Mean over random orders, each taken forwards and backwards against one random row of the background.
+
+    Antithetic permutations (Mitchell et al., "Sampling permutations for Shapley value estimation", JMLR 2022): what an
+    early place gives too much a late one gives too little. errors: of the mean over `pairs`, from their spread.
+    """
+    if pairs < 2:
+        raise ValueError("an error needs two pairs of orders")
+    n = len(row)
+    orders = np.argsort(rng.random((pairs, n)), axis=1)
+    orders = np.stack([orders, orders[:, ::-1]], axis=1)
+    place = np.argsort(orders, axis=2)
+    chosen = background[rng.integers(0, len(background), pairs)]
+    joined = place[:, :, None, :] < np.arange(n + 1)[None, None, :, None]
+    rows = np.where(joined, row, chosen[:, None, None, :])
+    outputs = output(rows.reshape(-1, n)).reshape(pairs, 2, n + 1, -1)
+    steps = np.diff(outputs, axis=2)
+    by_player = np.take_along_axis(steps, place[..., None], axis=2).mean(axis=1)
+    errors = by_player.std(axis=0, ddof=1) / np.sqrt(pairs)
+    return SampledAttribution(by_player.mean(axis=0).T, errors.T)
+
+
+def _sizes(n: int) -> NDArray[np.int64]:
+    sizes = np.zeros(1 << n, np.int64)
+    for k in range(n):
+        sizes[1 << k : 2 << k] = sizes[: 1 << k] + 1
+    return sizes
