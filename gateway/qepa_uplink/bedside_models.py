@@ -86,16 +86,18 @@ CONTRACTS: Mapping[str, Contract] = {
         ),
         Contract(
             name=ACTIVITY,
-            what="what the wearer does, from four seconds of motion",
+            what="what the wearer does, from two and a half seconds of motion",
             fs_hz=25,
-            inputs=(Tensor("acceleration", (1, 100, 3), "g"),),
+            # Along gravity, across it, tilt, and tilt towards where the window ends: the same however it is worn.
+            inputs=(Tensor("motion", (1, 64, 4), "g, and radians"),),
             outputs=("seated", "standing_up", "walking", "turning", "sitting_down"),
         ),
         Contract(
             name=GLUCOSE_30,
-            what="change of glucose within 30 minutes, from readings of two hours, each with its mask",
+            what="change of glucose within 30 minutes, in 100 mg/dL, from readings of two hours",
             fs_hz=0,
-            inputs=(Tensor("readings", (1, 24, 2), "100 mg/dL"),),
+            # Less the newest one, whether there is one at all, and the newest one (which stands in the last row).
+            inputs=(Tensor("readings", (1, 25, 3), "128 mg/dL, and 256 mg/dL around 200"),),
             outputs=("change",),
             probabilities=False,
         ),
