@@ -16,6 +16,7 @@ DOMAIN_CHECK = 2  # check coefficients, under the cohort key
 DOMAIN_CARE_UP = 3  # care records; the frame's sequence number stands for the round
 DOMAIN_CARE_DOWN = 4  # labels
 DOMAIN_ALERT = 5
+DOMAIN_WAVE = 6  # waveforms, as DOMAIN_CARE_UP
 
 STREAM_STATISTICS = 1
 STREAM_UPDATE = 2

@@ -9,6 +9,7 @@ from .keystream import (
     DOMAIN_ALERT,
     DOMAIN_CARE_DOWN,
     DOMAIN_CARE_UP,
+    DOMAIN_WAVE,
     STREAM_ALERT,
     STREAM_CARE,
     xor_cipher,
@@ -49,6 +50,19 @@ CARE_LEAD_OFF = 1
 CARE_ASYSTOLE = 2
 NO_BEAT_CLASS = 255
 MAX_MEASURES = 16
+
+WAVE_FORMAT = "<BBHIHBB"
+# samples: bytes, int16 little endian, axis by axis of one moment after the other; first: number since boot of the first
+# moment; peaks: numbers of R peaks that were not known at the last record, rising
+Wave = namedtuple("Wave", ("channel", "axes", "fs_hz", "boots", "first", "peaks", "samples"))
+WAVE_ECG = 1
+WAVE_ACCEL = 2
+WAVE_AXES = {WAVE_ECG: (1, 2), WAVE_ACCEL: (3,)}
+WAVE_UNITS_PER_MV = 800  # of ECG
+MAX_WAVE_HZ = 500
+MAX_WAVE_PEAKS = 4
+
+WANTED_FORMAT = "<16sH"
 
 ALERT_FORMAT = "<IHBBh"
 Alert = namedtuple("Alert", ("t_ms", "boots", "kind", "active", "value"))
@@ -195,6 +209,42 @@ def _open_care(key: bytes, board: int, seq: int, data: bytes, domain: int) -> by
     if not equal(_care_tag(key, domain, board, seq, body), data[-TAG_BYTES:]):
         raise WireError("mac", "care record")
     return xor_cipher(derive(key, CARE_ENCRYPT), domain, STREAM_CARE, seq, body[ID_BYTES:])
+
+
+def encode_wave(care_key: bytes, consent_id: bytes, board: int, seq: int, wave: Wave) -> bytes:
+    """At most a second of a waveform, encrypted and authenticated as a care record is, in a domain of its own."""
+    peaks = wave.peaks
+    head = struct.pack(WAVE_FORMAT, wave.channel, wave.axes, wave.fs_hz, wave.first, wave.boots, len(peaks), 0)
+    plain = head + struct.pack("<%dI" % len(peaks), *peaks) + wave.samples
+    return _seal_care(care_key, consent_id, board, seq, plain, DOMAIN_WAVE)
+
+
+def decode_wave(care_key: bytes, board: int, seq: int, data: bytes) -> Wave:
+    """Inverse of :func:`encode_wave`; raises WireError("mac") when the tag does not hold."""
+    plain = _open_care(care_key, board, seq, data, DOMAIN_WAVE)
+    head = struct.calcsize(WAVE_FORMAT)
+    if len(plain) < head:
+        raise WireError("payload", "%d bytes of waveform" % len(plain))
+    channel, axes, fs_hz, first, boots, count, zero = struct.unpack_from(WAVE_FORMAT, plain)
+    at = head + 4 * count
+    n, left = divmod(len(plain) - at, 2 * max(axes, 1))
+    if axes not in WAVE_AXES.get(channel, ()) or zero or count > MAX_WAVE_PEAKS or left or not 0 < n <= fs_hz:
+        raise WireError("payload", "channel %d, %d axes, %d peaks, %d bytes" % (channel, axes, count, len(plain)))
+    peaks = struct.unpack_from("<%dI" % count, plain, head)
+    rising = all(peaks[i] < peaks[i + 1] for i in range(count - 1))
+    if fs_hz > MAX_WAVE_HZ or not rising or (count and peaks[-1] >= first + n):
+        raise WireError("payload", "%d samples at %d Hz, peaks that do not rise or are yet to come" % (n, fs_hz))
+    return Wave(channel, axes, fs_hz, boots, first, peaks, plain[at:])
+
+
+def encode_waves_wanted(consent_id: bytes, seconds: int) -> bytes:
+    """Ask a board for waveforms under a consent for ``seconds`` from now on, 0 to end them; the frame's MAC counts."""
+    return struct.pack(WANTED_FORMAT, consent_id, seconds)
+
+
+def decode_waves_wanted(data: bytes) -> "tuple[Any, ...]":
+    """Inverse of :func:`encode_waves_wanted`: (consent_id, seconds)."""
+    return _unpack(WANTED_FORMAT, data)
 
 
 def encode_labels(care_key: bytes, consent_id: bytes, board: int, seq: int, labels: "list[Label]") -> bytes:

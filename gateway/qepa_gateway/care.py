@@ -1,6 +1,7 @@
 """The care stream: keys exist only while a signed consent is valid; live vitals for the bedside and the server."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -59,6 +60,7 @@ class CareStreams:
         self._streaming: set[int] = set()
         self._said_at_ms: dict[tuple[str, int], int] = {}
         self._vitals: dict[int, Vitals] = {}
+        self.on_end: list[Callable[[int], None]] = []  # told of each board whose consent is over
         link.handlers[CareGrant] = self._take_grant
         link.handlers[CareRevoke] = self._take_revoke
 
@@ -72,12 +74,7 @@ class CareStreams:
 
     def take(self, board: Board, _keys: EpochKeys, frame: Frame) -> None:
         """Handle an authentic CARE frame; raises Refused("consent") if none is in force, WireError for a bad record."""
-        consent_id = care_consent(frame.payload)
-        consent = self._consents.get(board.number)
-        if consent is None or consent.consent_id != consent_id or self._is_over(consent):
-            if self._due("revoke", board.number, _REVOKE_AGAIN_MS):
-                self._boards.send_down(board, CARE_REVOKE, encode_revoke(consent_id))
-            raise Refused("consent", f"care record of board {board.number:08x}")
+        consent = self.in_force(board, frame.payload)
         care = decode_care(consent.key, board.number, frame.seq, frame.payload)
         now_ms = self._clock()
         self._models.uses_low_bits(board, care.model)
@@ -87,6 +84,20 @@ class CareStreams:
             self._vitals[board.number] = Vitals(care, now_ms)
         record = CareRecord(board=board.number, seq=frame.seq, payload=frame.payload, received_ms=now_ms)
         self._link.send_sealed(record)
+
+    def in_force(self, board: Board, payload: bytes) -> StoredConsent:
+        """The consent that a sealed ``payload`` of ``board`` came under; raises Refused("consent") if it is over."""
+        consent_id = care_consent(payload)
+        consent = self._consents.get(board.number)
+        if consent is None or consent.consent_id != consent_id or self._is_over(consent):
+            if self._due("revoke", board.number, _REVOKE_AGAIN_MS):
+                self._boards.send_down(board, CARE_REVOKE, encode_revoke(consent_id))
+            raise Refused("consent", f"care record of board {board.number:08x}")
+        return consent
+
+    def streaming(self) -> dict[int, StoredConsent]:
+        """Boards that stream care records since their last HELLO, and under which consent."""
+        return {number: self._consents[number] for number in sorted(self._streaming)}
 
     def greet(self, board: Board) -> None:
         """A board said HELLO: it may have forgotten its grant."""
@@ -187,6 +198,8 @@ class CareStreams:
         self._vitals.pop(number, None)
         self._streaming.discard(number)
         self._said_at_ms.pop(("grant", number), None)
+        for tell in self.on_end:
+            tell(number)
 
     def _is_over(self, consent: StoredConsent) -> bool:
         return self._clock() >= consent.not_after_s * 1000

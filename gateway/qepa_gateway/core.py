@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qepa_uplink.identity import Identity, Subject
 from qepa_uplink.messages import AuditHead, BoardStatus, FirmwareRelease, LinkStatus, ModelRelease, Status, Welcome
 from qepa_uplink.topics import to_gateway
-from qepa_wire.frame import ALERT, CARE, FIRMWARE_WANT, PADS, VECTOR, Frame
+from qepa_wire.frame import ALERT, CARE, FIRMWARE_WANT, PADS, VECTOR, WAVE, Frame
 from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, NO_REKEY, RESET_CAUSES
 
 from .aggregation import Aggregation
@@ -37,6 +37,7 @@ from .spool.boards import BoardStore
 from .spool.database import Spool
 from .spool.trust import TrustStore
 from .transport import Clock, Outgoing
+from .waves import WaveStreams
 
 _LOG = logging.getLogger(__name__)
 STATUS_EVERY_MS = 2000
@@ -103,6 +104,7 @@ class Gateway:
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
+        self.waves = WaveStreams(self.boards, self.care, clock)
         self.audit = AuditHeads(spool, self.link, trusted.server.sign_key)
         self.alerts = Alerts(spool, self.link, clock)
         self.one_time = OneTimeBlocks(BlockStore(spool), store, self.boards, self.refusals)
@@ -114,6 +116,7 @@ class Gateway:
             ALERT: self.alerts.take,
             PADS: self.one_time.take_pads,
             FIRMWARE_WANT: self.firmware.take_want,
+            WAVE: self.waves.take,
         }
         self.link.handlers[Welcome] = self._take_welcome
         self.link.handlers[AuditHead] = self.audit.take
@@ -175,6 +178,7 @@ class Gateway:
         self.firmware.tick()
         self.rounds.tick()
         self.care.tick()
+        self.waves.tick()
         self.link.tick()
         self._report_status()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from qepa_uplink.errors import UplinkError
 from qepa_wire.errors import WireError
-from qepa_wire.frame import ALERT, HELLO, SUITE_OTP, Frame
+from qepa_wire.frame import ALERT, HELLO, SUITE_OTP, WAVE, Frame
 from qepa_wire.keys import KEY_BYTES
 from qepa_wire.payloads import decode_hello
 
@@ -24,7 +24,8 @@ Handler = Callable[[Board, EpochKeys, Frame], None]
 _MAX_PARKED = 32  # frames kept for one HELLO whose key is being fetched
 _MAX_PARKED_BYTES = 8192  # of one of them
 _MAX_PENDING = 256
-_URGENCY = {HELLO: 0, ALERT: 1}
+_URGENCY = {HELLO: 0, ALERT: 1, WAVE: 3}
+_USUAL = 2
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Intake:
                 self._refusals.count(reason, "spool")
                 continue
             hellos[board] += type_ == HELLO
-            ranked.append((hellos[board], _URGENCY.get(type_, len(_URGENCY)), arrival))
+            ranked.append((hellos[board], _URGENCY.get(type_, _USUAL), arrival))
         ranked.sort(key=lambda each: each[:2])
         self._take_all([arrival for _, _, arrival in ranked])
 
@@ -116,7 +117,7 @@ class Intake:
             return
         verdict = admit(arrival, keys, board.windows[frame.epoch])
         if verdict is Verdict.DUPLICATE:
-            board.acks.append(frame.seq)  # but no sign of life: anyone can repeat what was on the air
+            _acknowledge(board, frame)  # but no sign of life: anyone can repeat what was on the air
             return
         if frame.type == HELLO:
             hello = decode_hello(frame.payload)
@@ -135,7 +136,7 @@ class Intake:
         if board.windows[frame.epoch].admit(frame.seq, arrival.mark):
             self._store.prune_seen(board.number, frame.epoch, board.windows[frame.epoch].floor)
         self._store.note_seen(board.number, frame.epoch, frame.seq, arrival.mark)
-        board.acks.append(frame.seq)
+        _acknowledge(board, frame)
         if frame.type == HELLO:
             self._note_hello(board, frame)
             self._on_hello(board, keys, frame)
@@ -187,6 +188,8 @@ class Intake:
 
     def _park(self, arrival: Arrival) -> bool:
         frame = arrival.frame
+        if frame.type == WAVE:
+            return False  # a second that is lost, not the place of an alert
         for pending in self._pending.values():
             hello = pending.hello.frame
             if (hello.board, hello.epoch) == (frame.board, frame.epoch):
@@ -195,3 +198,8 @@ class Intake:
                     pending.parked.append(arrival)
                 return fits
         return False
+
+
+def _acknowledge(board: Board, frame: Frame) -> None:
+    if frame.type != WAVE:  # no board waits for that
+        board.acks.append(frame.seq)

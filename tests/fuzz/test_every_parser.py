@@ -317,7 +317,7 @@ ELSEWHERE = {
             for name in (
                 "decode_hello", "decode_vector", "care_consent", "decode_care", "decode_labels", "decode_alert",
                 "decode_ack", "decode_round", "grant_consent", "decode_grant", "decode_revoke", "decode_pads",
-                "decode_held",
+                "decode_held", "decode_wave", "decode_waves_wanted",
             )
         ),
     },

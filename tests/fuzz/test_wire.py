@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qepa_wire import frame, keys, lms, model, one_time, payloads
+from qepa_wire import frame, keys, keystream, lms, model, one_time, payloads
 from qepa_wire.errors import WireError
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "wire.json").read_text())
@@ -45,6 +45,8 @@ DECODERS = {
     "hello": (payloads.decode_hello, payload("hello")),
     "vector": (payloads.decode_vector, payload("vector")),
     "care": (lambda data: payloads.decode_care(KEYS["care"], BOARD, seq("care"), data), payload("care")),
+    "wave": (lambda data: payloads.decode_wave(KEYS["care"], BOARD, seq("wave"), data), payload("wave")),
+    "waves wanted": (payloads.decode_waves_wanted, payload("wanted")),
     "care consent": (payloads.care_consent, payload("care")),
     "alert": (
         lambda data: payloads.decode_alert(KEYS["link"], 1, data),
@@ -115,6 +117,13 @@ def test_random_bytes_raise_wire_error_only(name, data):
 def test_mutated_bytes_raise_wire_error_only(name, data):
     decode, good = DECODERS[name]
     decoded_or_refused(decode, data.draw(mutations(good)))
+
+
+@given(head=st.binary(min_size=12, max_size=40), samples=st.binary(max_size=60))
+def test_what_a_board_seals_as_a_waveform_is_taken_or_refused(head, samples):
+    """Past the tag, which keeps the other fuzz out."""
+    sealed = payloads._seal_care(KEYS["care"], bytes(16), BOARD, 7, head + samples, keystream.DOMAIN_WAVE)
+    decoded_or_refused(lambda data: payloads.decode_wave(KEYS["care"], BOARD, 7, data), sealed)
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -88,6 +88,19 @@ def care_plain(t_ms: int, boots: int, flags: int, beat_class: int, beats: int, m
     return head + b"".join(struct.pack("<BBh", *measure) for measure in measures)
 
 
+def wave_plain(
+    channel: int, axes: int, fs_hz: int, boots: int, first: int, peaks: list[int], samples: list[int]
+) -> bytes:
+    head = struct.pack("<BBHIHBB", channel, axes, fs_hz, first, boots, len(peaks), 0)
+    return head + struct.pack(f"<{len(peaks)}I", *peaks) + struct.pack(f"<{len(samples)}h", *samples)
+
+
+def wave_fields(
+    channel: int, axes: int, fs_hz: int, boots: int, first: int, peaks: list[int], samples: list[int]
+) -> list:
+    return [channel, axes, fs_hz, boots, first, peaks, struct.pack(f"<{len(samples)}h", *samples).hex()]
+
+
 def grant(valid_s: int) -> bytes:
     tag = prf(prf(care_key(), b"qepa/1/care/grant"), struct.pack("<II", BOARD, valid_s) + CONSENT)[:16]
     return CONSENT + struct.pack("<I", valid_s) + tag
@@ -114,7 +127,13 @@ def ratchets() -> list[dict]:
 
 def keystreams() -> list[dict]:
     uses = [(1, 1, 0, 0, 16), (1, 2, 0, 1, 33), (1, 2, 517, 2**32 + 5, 48), (2, 1, 0, 3, 64)]
-    uses += [(3, 3, 0, 2**32 - 1, 16), (4, 3, 0, 9, 7), (5, 4, 0, 10, 10), (1, 1, 65535, 2**64 - 1, 1)]
+    uses += [
+        (3, 3, 0, 2**32 - 1, 16),
+        (4, 3, 0, 9, 7),
+        (5, 4, 0, 10, 10),
+        (6, 3, 0, 11, 40),
+        (1, 1, 65535, 2**64 - 1, 1),
+    ]
     return [
         {
             "key": LINK.hex(),
@@ -191,6 +210,8 @@ def payloads() -> dict[str, dict]:
     labels = [(3, 36000, 0), (3, 36288, 2), (65535, 2**32 - 1, 4)]
     alert = (654321, 3, 2, 1, -300)
     streams = [(1, 72, 25000, 4096, 0, 0, 0), (2, 240, 65536, 1 << 20, 1, 2304, 2**32 - 1)]
+    ecg = (1, 1, 360, 3, 2**32 - 361, [2**32 - 700, 2**32 - 400], [0, 1, -1, 32767, -32768, 800])
+    moves = (2, 3, 104, 65535, 0, [], [3, -4, 1000, 2, -5, 998])
     hello = (bytes(range(16)), 4096, 3, 17, 12, 0x0102, 875, 6, 2)
     blocks = [bytes(range(16)), bytes(range(16, 32))]
     held = [(blocks[0], 42), (blocks[1], 2**32 - 1)]
@@ -241,6 +262,17 @@ def payloads() -> dict[str, dict]:
             "bytes": b"".join(key_id + struct.pack("<I", used) for key_id, used in held).hex(),
         },
         "rekey": {"type": 0x48, "fields": [30, 2**32 - 1], "bytes": struct.pack("<II", 30, 2**32 - 1).hex()},
+        "wave": {
+            "type": 0x07,
+            "fields": wave_fields(*ecg),
+            "bytes": care_sealed(6, 0x01000007, wave_plain(*ecg)).hex(),
+        },
+        "wave of three axes": {
+            "type": 0x07,
+            "fields": wave_fields(*moves),
+            "bytes": care_sealed(6, 0x01000007, wave_plain(*moves)).hex(),
+        },
+        "wanted": {"type": 0x4B, "fields": [CONSENT.hex(), 300], "bytes": (CONSENT + struct.pack("<H", 300)).hex()},
     }
 
 
@@ -304,8 +336,35 @@ def refused_payloads() -> list[dict]:
         ("rekey", bytes(8)),
         ("rekey", struct.pack("<II", 30, 0)),
         ("rekey", struct.pack("<IIB", 30, 30, 0)),
+        ("wanted", bytes(17)),
+        ("wanted", bytes(19)),
+        *(("wave", care_sealed(6, 0x01000007, plain)) for plain in refused_waves()),
     ]
     return [{"decoder": decoder, "bytes": data.hex()} for decoder, data in cases]
+
+
+def refused_waves() -> list[bytes]:
+    good = wave_plain(1, 1, 360, 3, 900, [100, 200], [1, 2])
+    return [
+        b"",
+        good[:11],
+        good[:-1],
+        good[:-4],  # no samples
+        good[:11] + b"\1" + good[12:],  # zero
+        wave_plain(0, 1, 360, 3, 0, [], [1]),
+        wave_plain(3, 1, 360, 3, 0, [], [1]),
+        wave_plain(1, 0, 360, 3, 0, [], [1]),
+        wave_plain(1, 3, 360, 3, 0, [], [1, 2, 3]),
+        wave_plain(2, 1, 104, 3, 0, [], [1]),
+        wave_plain(2, 3, 104, 3, 0, [], [1, 2, 3, 4]),
+        wave_plain(1, 1, 0, 3, 0, [], [1]),
+        wave_plain(1, 1, 501, 3, 0, [], [1]),
+        wave_plain(1, 1, 2, 3, 0, [], [1, 2, 3]),  # more than a second
+        wave_plain(1, 1, 360, 3, 900, [1, 2, 3, 4, 5], [1, 2]),
+        wave_plain(1, 1, 360, 3, 900, [200, 200], [1, 2]),
+        wave_plain(1, 1, 360, 3, 900, [100, 902], [1, 2]),
+        good[:10] + bytes([255]) + good[11:],
+    ]
 
 
 def quantizers() -> list[dict]:

@@ -101,6 +101,10 @@ def _codecs(vectors, seq):
     key = known(vectors)
     board, care, consent = vectors["keys"]["board"], key["care"], key["consent"]
     alert_key = keys.derive(key["link"], keys.LINK_ALERT)
+    wave = (
+        lambda data: payloads.decode_wave(care, board, seq, data),
+        lambda record: payloads.encode_wave(care, consent, board, seq, record),
+    )
     return {
         "hello": (payloads.decode_hello, payloads.encode_hello),
         "vector": (payloads.decode_vector, lambda v: payloads.encode_vector(v.round, v.stream, v.model, v.sealed)),
@@ -126,6 +130,9 @@ def _codecs(vectors, seq):
         "pads": (payloads.decode_pads, payloads.encode_pads),
         "held": (payloads.decode_held, payloads.encode_held),
         "rekey": (payloads.decode_rekey, lambda ages: payloads.encode_rekey(*ages)),
+        "wave": wave,
+        "wave of three axes": wave,
+        "wanted": (payloads.decode_waves_wanted, lambda wanted: payloads.encode_waves_wanted(*wanted)),
     }
 
 
@@ -140,7 +147,7 @@ def check_payloads(vectors):
         decoded = decode(data)
         same(name, _flat(decoded), case["fields"])
         same(name, encode(decoded), data)
-        if name in ("care", "labels"):
+        if name in ("care", "labels", "wave"):
             same("consent of " + name, payloads.care_consent(data), consent)
         elif name == "grant":
             same("consent of grant", payloads.grant_consent(data), consent)
@@ -184,6 +191,8 @@ def check_refused_payloads(vectors):
         "pads": payloads.decode_pads,
         "held": payloads.decode_held,
         "rekey": payloads.decode_rekey,
+        "wanted": payloads.decode_waves_wanted,
+        "wave": lambda data: payloads.decode_wave(known(vectors)["care"], vectors["keys"]["board"], 0x01000007, data),
     }
     for case in vectors["refused_payloads"]:
         same(case, refusal(decoders[case["decoder"]], unhex(case["bytes"])), "payload")

@@ -47,6 +47,20 @@ cares = st.builds(
     st.lists(measure(), max_size=payloads.MAX_MEASURES, unique_by=lambda one: one[0]).map(tuple),
 )
 labels = st.lists(st.builds(payloads.Label, U16, U32, U8), max_size=64)
+
+
+@st.composite
+def waves(draw) -> payloads.Wave:
+    channel = draw(st.sampled_from(sorted(payloads.WAVE_AXES)))
+    axes = draw(st.sampled_from(payloads.WAVE_AXES[channel]))
+    fs_hz = draw(st.integers(1, payloads.MAX_WAVE_HZ))
+    n = draw(st.integers(1, min(fs_hz, 60)))
+    first = draw(U32)
+    peaks = draw(st.sets(st.integers(0, first + n - 1).filter(lambda at: at < 2**32), max_size=payloads.MAX_WAVE_PEAKS))
+    samples = draw(st.binary(min_size=2 * axes * n, max_size=2 * axes * n))
+    return payloads.Wave(channel, axes, fs_hz, draw(U16), first, tuple(sorted(peaks)), samples)
+
+
 alerts = st.builds(
     payloads.Alert, U32, U16, st.sampled_from(payloads.ALERT_KINDS), st.integers(0, 1), st.integers(-(2**15), 2**15 - 1)
 )
@@ -141,6 +155,19 @@ def test_care_comes_back_to_the_same_board_seq_and_key_only(key, consent, board,
     assert refusal(payloads.decode_care, key, board, seq, labelled) == "mac"
     assert refusal(payloads.decode_grant, other, board, grant) == "mac"
     assert refusal(payloads.decode_grant, key, board ^ 1, grant) == "mac"
+
+
+@given(KEY, ID, U32, U32, waves(), ID, U16)
+def test_a_waveform_comes_back_and_is_no_care_record(key, consent, board, seq, wave, other, seconds):
+    data = payloads.encode_wave(key, consent, board, seq, wave)
+    assert payloads.decode_wave(key, board, seq, data) == wave
+    assert payloads.care_consent(data) == consent
+    for decode in (payloads.decode_care, payloads.decode_labels):
+        assert refusal(decode, key, board, seq, data) == "mac"
+    assert refusal(payloads.decode_wave, key, board, seq ^ 1, data) == "mac"
+    record = payloads.encode_care(key, consent, board, seq, payloads.Care(0, 0, 0, 0, 0, 0, ()))
+    assert refusal(payloads.decode_wave, key, board, seq, record) == "mac"
+    assert payloads.decode_waves_wanted(payloads.encode_waves_wanted(other, seconds)) == (other, seconds)
 
 
 def test_each_single_flipped_bit_of_a_grant_and_a_care_record_is_refused():
