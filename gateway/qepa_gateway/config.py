@@ -123,6 +123,12 @@ class FirmwareRollout(_Section):
         return None if self.root is None else bytes.fromhex(self.root)
 
 
+class InferenceSettings(_Section):
+    """Models on the care stream of consenting patients; without a runtime for them there is no inference."""
+
+    enabled: bool = True
+
+
 class Config(_Section):
     """Everything in the file; relative paths are relative to it. Without ``kme`` there is no optical link."""
 
@@ -140,6 +146,7 @@ class Config(_Section):
     spool: SpoolBounds = SpoolBounds()
     model_rollout: ModelRollout = ModelRollout()
     firmware: FirmwareRollout = FirmwareRollout()
+    inference: InferenceSettings = InferenceSettings()
 
 
 _PATHS = {

@@ -25,6 +25,9 @@ from .domain.rollout import DEFAULT_TERMS, Terms
 from .domain.storage import DEFAULT_LIMITS, Limits, Room, refusal, room
 from .errors import Refused
 from .firmware import FIRMWARE_TERMS, Firmware
+from .inference.ecg import EcgReader
+from .inference.service import Inference
+from .inference.shelf import ModelShelf
 from .intake import Intake
 from .models import Models
 from .one_time import OneTimeBlocks
@@ -72,7 +75,9 @@ class Gateway:
         firmware_root: bytes | None = None,
         firmware_terms: Terms = FIRMWARE_TERMS,
         firmware_at_once: int = 2,
+        shelf: ModelShelf | None = None,
     ) -> None:
+        """``shelf``: models for the care stream; without it there is no inference and no board is asked for waves."""
         self.name = trusted.identity.name
         self.refusals = Refusals()
         self.optical_link: LinkStatus | None = None
@@ -104,7 +109,11 @@ class Gateway:
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
-        self.waves = WaveStreams(self.boards, self.care, clock)
+        self.waves = WaveStreams(self.boards, self.care, clock, wanted=shelf is not None)
+        self.lacks_runtime = False  # though inference is wanted
+        self.inference = None if shelf is None else Inference(self.care, self.link, shelf, clock)
+        if self.inference is not None:
+            self.inference.add([EcgReader(self.waves, self.inference.shelf, self.inference.errors)])
         self.audit = AuditHeads(spool, self.link, trusted.server.sign_key)
         self.alerts = Alerts(spool, self.link, clock)
         self.one_time = OneTimeBlocks(BlockStore(spool), store, self.boards, self.refusals)
@@ -160,6 +169,8 @@ class Gateway:
         with self._spool.transaction():
             self._take_queued()
             self._do_what_is_due()
+        if self.inference is not None:
+            self.inference.tick()
 
     def _take_queued(self) -> None:
         keys, self._keys = self._keys, []

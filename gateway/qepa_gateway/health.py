@@ -14,6 +14,7 @@ REASONS = {
     "dropped": "results were dropped because the server was away for too long",
     "boards_silent": "no board is heard although some are expected",
     "audit": "the server's audit log went back or was rewritten",
+    "no_runtime": "neither ai-edge-litert nor tflite-runtime is installed: no findings of models at the bedside",
     "rollout": "a release was withdrawn: no board confirmed it",
 }
 
@@ -29,6 +30,7 @@ def faults(gateway: Gateway) -> tuple[str, ...]:
         ("disk_full", gateway.room is Room.NONE),
         ("audit", bool(gateway.audit.refused)),
         ("rollout", gateway.models.rollout.withdrawn or gateway.firmware.withdrawn),
+        ("no_runtime", gateway.lacks_runtime),
         ("dropped", gateway.link.outbox.dropped > 0),
     )
     return tuple(reason for reason, holds in found if holds)

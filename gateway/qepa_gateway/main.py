@@ -28,6 +28,8 @@ from .config import Config, example, load_config, load_trusted
 from .core import Gateway
 from .daemon import Daemon
 from .errors import ClockError, ConfigError, GatewayError, SpoolError
+from .inference.runtime import is_available
+from .inference.shelf import ModelShelf
 from .key_source import KeySource, KmeKeySource, NoKeySource
 from .mosquitto.command import mosquitto_command
 from .mqtt.transport import MqttTransport
@@ -52,6 +54,7 @@ def run(path: Path | str) -> int:
         token = _token(config.bedside.token_file)
         door = listen(config.bedside.host, config.bedside.port)
         spool = Spool.open(config.state_dir)
+        infers = config.inference.enabled and is_available()
         gateway = Gateway(
             trusted,
             spool,
@@ -63,7 +66,9 @@ def run(path: Path | str) -> int:
             firmware_root=config.firmware.key(),
             firmware_terms=config.firmware.terms(),
             firmware_at_once=config.firmware.at_once,
+            shelf=ModelShelf(config.state_dir) if infers else None,
         )
+        gateway.lacks_runtime = config.inference.enabled and not infers
     except GatewayError as error:
         print(f"qepa-gateway: {error}", file=sys.stderr)
         return 2

@@ -52,11 +52,12 @@ RHYTHM = (
     "pre_to_local",  # RR before the beat against the mean of the last 8, less 1
     "post_to_local",  # RR after it, likewise
     "earlier_to_local",  # RR before the last one, likewise
-    "pre_to_usual",  # RR before it against the median of the last 64, less 1
+    "pre_to_usual",  # RR before it against the median of the last 128, less 1
     "post_to_usual",  # RR after it, likewise
-    "local_s",  # mean of the last 8 RR, less 0.8 s
-    "irregular",  # 4 times the median change from RR to RR over the last 32, against the mean
-    "irregular_long",  # share of the last 64 RR that differ from the one before by over a twelfth of the mean
+    "early",  # 4 times what the RR before it falls short of 92 % of the usual one, as far as the rhythm is regular
+    "early_like",  # the same, as far as the beat is like the usual one
+    "irregular",  # 4 times the median change from RR to RR over the last 32, against the mean of all
+    "unequal",  # share of the last 32 RR that differ from the one before by over a twelfth of the mean
     "compensation",  # RR before and after together against two usual ones, less 1
     "unlike",  # 1 less the correlation of the first lead with the usual beat
     "height",  # of the QRS against the usual one, less 1

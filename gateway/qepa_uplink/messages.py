@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .bedside_models import MAX_BLOB
 from .identity import Certificate
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -15,6 +16,11 @@ Amount = Annotated[int, Field(ge=0, lt=2**53)]
 StreamId = Annotated[int, Field(ge=1, le=2)]
 Purpose = Literal["care", "statistics", "learning"]
 CellId = Annotated[int, Field(ge=1, le=65535)]
+Reading = tuple[
+    Annotated[int, Field(ge=1, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=-(2**15), lt=2**15)],
+]
 
 
 class Message(BaseModel):
@@ -190,6 +196,20 @@ class ModelRelease(Message):
     release: bytes = Field(max_length=16384)
 
 
+class BedsideRelease(Message):
+    """Server to gateways, signed: a model for the gateway itself (bedside_models.py), with its card (JSON).
+
+    Without ``blob`` it is the one of SHA-256 ``digest`` that the gateway's own package ships, under a new version.
+    """
+
+    type: Literal["bedside_release"] = "bedside_release"
+    name: Name
+    version: int = Field(ge=1, le=2**32 - 1)
+    digest: Nonce
+    blob: bytes = Field(max_length=MAX_BLOB)
+    card: str = Field(max_length=2**18)
+
+
 class FirmwareRelease(Message):
     """Server to gateways, signed: a firmware bundle (qepa_uplink.firmware) for these boards.
 
@@ -275,6 +295,24 @@ class CareRecord(Message):
     received_ms: TimeMs
 
 
+class Findings(Message):
+    """Gateway to server, sealed: what a model at the bedside makes of one board's care stream.
+
+    Only under a consent in force, as a CareRecord. ``readings`` are (code, quality, value) as in a care record, codes
+    of readings.py; ``t_ms`` is the board's time since boot that they are about.
+    """
+
+    type: Literal["findings"] = "findings"
+    board: BoardId
+    consent_id: bytes = Field(min_length=16, max_length=16)
+    boots: int = Field(ge=0, le=0xFFFF)
+    t_ms: int = Field(ge=0, le=2**32 - 1)
+    received_ms: TimeMs
+    model: Name
+    version: int = Field(ge=1, le=2**32 - 1)
+    readings: tuple[Reading, ...] = Field(max_length=16)
+
+
 class AlertReport(Message):
     """Gateway to server, sealed, durable: an alert as the gateway opened it."""
 
@@ -312,6 +350,21 @@ class ModelStatus(Message):
     stage: Literal["canary", "ward", "withdrawn"]
     canary: BoardId | None = None
     failed: tuple[int, ...] = Field(default=(), max_length=4096)
+
+
+class BedsideStatus(Message):
+    """A model that a gateway runs itself: version, SHA-256 of its blob, whether it is the package's own, its errors.
+
+    ``refused_version`` of the server was not taken, and ``refused`` says why.
+    """
+
+    name: Name
+    version: int = Field(ge=0, le=2**32 - 1)
+    digest: Nonce
+    shipped: bool
+    errors: Amount = 0
+    refused_version: int = Field(default=0, ge=0, le=2**32 - 1)
+    refused: str = Field(default="", max_length=200)
 
 
 class FirmwareStatus(Message):
@@ -353,6 +406,7 @@ class Status(Message):
     audit: str = Field(default="", max_length=200)
     model: ModelStatus | None = None
     firmware: tuple[FirmwareStatus, ...] = Field(default=(), max_length=64)
+    bedside: tuple[BedsideStatus, ...] = Field(default=(), max_length=16)
 
 
 Signed = Annotated[
@@ -368,10 +422,12 @@ Signed = Annotated[
     | Partial
     | CellVoid
     | ModelRelease
+    | BedsideRelease
     | FirmwareRelease
     | CareRevoke,
     Field(discriminator="type"),
 ]
 Sealed = Annotated[
-    Welcome | Ack | CareGrant | CareRecord | AlertReport | Status | AuditHead | AuditKept, Field(discriminator="type")
+    Welcome | Ack | CareGrant | CareRecord | Findings | AlertReport | Status | AuditHead | AuditKept,
+    Field(discriminator="type"),
 ]

@@ -1,12 +1,29 @@
-"""Measures of a care record as screens show them, at the bedside and on the ward page alike."""
+"""Measures as screens show them, at the bedside and on the ward page alike: of boards, and of models at the bedside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from qepa_wire.measures import GLUCOSE, MEASURES, POSTURE, POSTURES, REASONS, SPO2, UNKNOWN
+from qepa_wire.measures import GLUCOSE, MEASURES, POSTURE, POSTURES, REASONS, SPO2, UNKNOWN, Measure
 from qepa_wire.payloads import Care
+
+from .bedside_models import ACTIVITY, CONTRACTS
 
 Reading = dict[str, object]
 _NOTES = {SPO2: "uncalibrated"}
+
+BEATS_N, BEATS_S, BEATS_V, BEATS_F, ECG_QUALITY, ACTIVITY_CLASS, GLUCOSE_AHEAD = range(192, 199)
+ACTIVITIES = CONTRACTS[ACTIVITY].outputs
+_WORDS = {POSTURE: POSTURES, ACTIVITY_CLASS: ACTIVITIES}
+
+# What models at the bedside find: codes that no board uses.
+FOUND_MEASURES = {
+    BEATS_N: Measure("normal_beats", "/min", 1, 0, 600),  # of those in the last minute that a class was found for
+    BEATS_S: Measure("supraventricular_beats", "/min", 1, 0, 600),
+    BEATS_V: Measure("ventricular_beats", "/min", 1, 0, 600),
+    BEATS_F: Measure("fusion_beats", "/min", 1, 0, 600),
+    ECG_QUALITY: Measure("ecg_quality", "%", 1, 0, 100),
+    ACTIVITY_CLASS: Measure("activity_class", "1", 1, 0, len(ACTIVITIES) - 1),  # index into ACTIVITIES
+    GLUCOSE_AHEAD: Measure("glucose_in_30_min", "mg/dL", 1, 20, 600),
+}
 
 
 def readings(measures: Sequence[tuple[int, int, int]], *, fresh: bool) -> list[Reading]:
@@ -18,7 +35,16 @@ def readings(measures: Sequence[tuple[int, int, int]], *, fresh: bool) -> list[R
     >>> readings([(4, 90, 975)], fresh=True)[0]["value"]
     97.5
     """
-    return [_reading(code, quality, value, fresh=fresh) for code, quality, value in measures]
+    return [_reading(MEASURES, *measure, fresh=fresh) for measure in measures]
+
+
+def found_readings(found: Sequence[tuple[int, int, int]], *, fresh: bool) -> list[Reading]:
+    """Likewise, of the readings of a Findings message: those that no gateway makes have no name.
+
+    >>> found_readings([(194, 100, 3)], fresh=True)[0]["name"]
+    'ventricular_beats'
+    """
+    return [_reading(FOUND_MEASURES, *reading, fresh=fresh) for reading in found]
 
 
 def value_of(measures: Sequence[tuple[int, int, int]], code: int) -> tuple[int | None, int | None]:
@@ -39,16 +65,16 @@ def is_later(care: Care, before: Care) -> bool:
     return boots < 1 << 15 if boots else elapsed_ms < 1 << 31
 
 
-def _reading(code: int, quality: int, value: int, *, fresh: bool) -> Reading:
-    known = MEASURES.get(code)
+def _reading(measures: Mapping[int, Measure], code: int, quality: int, value: int, *, fresh: bool) -> Reading:
+    known = measures.get(code)
     shown: float | str | None = None
     reason: str | None = None
     if not fresh:
         reason = "stale"
     elif value == UNKNOWN:
         reason = REASONS.get(quality, f"reason {quality}")
-    elif code == POSTURE:
-        shown = POSTURES[value]
+    elif known is not None and code in _WORDS:
+        shown = _WORDS[code][value]
     elif code == GLUCOSE and value in (MEASURES[GLUCOSE].low, MEASURES[GLUCOSE].high):
         shown = "low" if value == MEASURES[GLUCOSE].low else "high"  # beyond what the monitor can tell in numbers
     else:

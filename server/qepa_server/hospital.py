@@ -19,6 +19,7 @@ from qepa_uplink.messages import (
     AuditKept,
     CareRecord,
     CellVoid,
+    Findings,
     Partial,
     Ready,
     SessionOpen,
@@ -36,6 +37,7 @@ from .audit.witnesses import Witnesses
 from .care.alarms import AlarmLog
 from .care.care_keys import CareKeys
 from .care.consents import ConsentDesk
+from .care.findings import FindingsMonitor
 from .care.vitals import VitalsMonitor
 from .config import ServerConfig
 from .enrolment.desk import EnrolmentDesk
@@ -146,6 +148,7 @@ class Hospital:
             consents=self.consents,
         )
         self.vitals = VitalsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
+        self.findings = FindingsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
         self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
         self.retirement = RetirementDesk(
             store=store,
@@ -291,6 +294,8 @@ class Hospital:
                 self.rounds.advance()
             case CareRecord():
                 self._on_care(gateway, message)
+            case Findings():
+                self.findings.accept(gateway, message)
             case AuditKept():
                 self.witnesses.accept(gateway, message)
             case AlertReport():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qepa_uplink.readings import readings, value_of
+from qepa_uplink.readings import found_readings, readings, value_of
 from qepa_wire.measures import HEART_RATE
 from qepa_wire.payloads import CARE_ASYSTOLE, CARE_LEAD_OFF, MODES, NO_BEAT_CLASS, RESET_CAUSES
 
@@ -12,6 +12,7 @@ from ..core import Gateway
 from ..health import REASONS
 
 STALE_MS = 5000
+FINDINGS_STALE_MS = 15_000
 BEAT_CLASSES = "NSVF"
 
 
@@ -51,8 +52,26 @@ def _board(gateway: Gateway, board: Board, now_ms: int, pad_bytes: int) -> dict[
         "model_version": board.row.model,
         "consent": gateway.care.has_consent(board.number),
         "vitals": None if vitals is None else _vitals(vitals, now_ms),
+        "findings": _findings(gateway, board.number, now_ms),
         "alerts": [{"kind": alert.kind, "since_ms": alert.since_ms} for alert in gateway.alerts.of(board.number)],
     }
+
+
+def _findings(gateway: Gateway, board: int, now_ms: int) -> list[dict[str, Any]]:
+    found = None if gateway.inference is None else gateway.inference.found(board)
+    if found is None:
+        return []
+    age_ms = max(0, now_ms - found.at_ms)
+    return [
+        {
+            "model": each.model,
+            "version": each.version,
+            "source": f"model {each.model} v{each.version}",
+            "readings": found_readings(each.readings, fresh=age_ms <= FINDINGS_STALE_MS),
+            "age_ms": age_ms,
+        }
+        for each in found.findings
+    ]
 
 
 def _vitals(vitals: Vitals, now_ms: int) -> dict[str, Any]:

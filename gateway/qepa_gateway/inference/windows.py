@@ -20,7 +20,8 @@ BEFORE = 56  # samples of the window before the R peak
 QUALITY_LENGTH = CONTRACTS[ECG_QUALITY].inputs[0].shape[1]
 
 _QRS = slice(BEFORE - 8, BEFORE + 9)  # +-64 ms
-_USUAL = 64  # beats that say what is usual
+_USUAL = 64  # beats that say which one is usual
+_USUAL_RR = 128  # a fast run may last for minutes
 _LOCAL = 8
 _IRREGULAR = 32
 _TEMPLATE_EVERY = 8  # beats between two looks at what is usual, once enough of them are there
@@ -40,7 +41,7 @@ class BeatWindows:
 
     def __init__(self, fs_hz: int) -> None:
         self._fs_hz = fs_hz
-        self._intervals: deque[float] = deque(maxlen=_USUAL)
+        self._intervals: deque[float] = deque(maxlen=_USUAL_RR)
         self._windows: deque[Samples] = deque(maxlen=_USUAL)
         self._heights: deque[Samples] = deque(maxlen=_USUAL)
         self._usual = np.zeros((LENGTH, LEADS), np.float32)
@@ -72,7 +73,9 @@ class BeatWindows:
         leads = np.zeros((1, LENGTH, 2 * LEADS), np.float32)
         leads[0, :, 0::2] = np.where(present, window / scale, 0)
         leads[0, :, 1::2] = np.where(present, (window - self._usual) / scale, 0)
-        rhythm[RHYTHM.index("unlike")] = 1 - _correlation(window[:, 0], self._usual[:, 0])
+        unlike = 1 - _correlation(window[:, 0], self._usual[:, 0])
+        rhythm[RHYTHM.index("early_like")] = rhythm[RHYTHM.index("early")] * max(0.0, 1 - 2 * unlike)
+        rhythm[RHYTHM.index("unlike")] = unlike
         rhythm[RHYTHM.index("height")] = spans[0] / self._height[0] - 1
         rhythm[RHYTHM.index("second_lead")] = float(present[1])
         return np.clip(leads, -_LIMIT, _LIMIT), np.clip(rhythm, -_LIMIT, _LIMIT)[None]
@@ -112,18 +115,21 @@ class BeatWindows:
         if len(past) < 2:
             return rhythm
         local, usual = past[-_LOCAL:].mean(), np.median(past)
-        changes = np.abs(np.diff(past)) / past.mean()
-        rhythm[:9] = (
-            pre / local - 1 if pre else 0,
-            post / local - 1 if post else 0,
-            past[-1] / local - 1,
-            pre / usual - 1 if pre else 0,
-            post / usual - 1 if post else 0,
-            local - 0.8,
-            4 * np.median(changes[-_IRREGULAR:]),
-            (changes > _UNEQUAL).mean(),
-            (pre + post) / (2 * usual) - 1 if pre and post else 0,
-        )
+        changes = np.abs(np.diff(past))[-_IRREGULAR:] / past.mean()
+        unequal = (changes > _UNEQUAL).mean()
+        relative: dict[str, float] = {
+            "pre_to_local": pre / local - 1 if pre else 0,
+            "post_to_local": post / local - 1 if post else 0,
+            "earlier_to_local": past[-1] / local - 1,
+            "pre_to_usual": pre / usual - 1 if pre else 0,
+            "post_to_usual": post / usual - 1 if post else 0,
+            "early": max(0, 1 - 2 * unequal) * 4 * max(0, 0.92 - pre / usual) if pre else 0,
+            "irregular": 4 * np.median(changes),
+            "unequal": unequal,
+            "compensation": (pre + post) / (2 * usual) - 1 if pre and post else 0,
+        }
+        for name, value in relative.items():
+            rhythm[RHYTHM.index(name)] = value
         return rhythm
 
 

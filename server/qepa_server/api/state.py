@@ -205,6 +205,7 @@ class StateView:
                     "model_version": 0 if status is None else status.model_version,
                     "consent": hospital.consents.watched(number, now_ms),
                     "vitals": hospital.vitals.shown(number, now_ms),
+                    "findings": hospital.findings.shown(number, now_ms),
                 }
             )
         return shown

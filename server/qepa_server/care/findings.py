@@ -1,0 +1,85 @@
+"""What gateways' models find in the care stream: taken under a consent in force, in memory only, dashes when stale."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qepa_uplink.messages import Findings
+from qepa_uplink.readings import FOUND_MEASURES, found_readings
+from qepa_wire.measures import UNKNOWN
+
+from ..enrolment.register import BoardRegister
+from ..errors import RefusedError
+from .consents import ConsentDesk
+
+STALE_MS = 15_000  # gateways send every five seconds
+MODELS_AT_MOST = 16  # of one board
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The newest findings of one model about one board; ``at_ms`` by the clock that makes them look older."""
+
+    findings: Findings
+    at_ms: int
+
+    def shown(self, now_ms: int) -> dict[str, object]:
+        """As the ward page shows it."""
+        age_ms = max(0, now_ms - self.at_ms)
+        of = self.findings
+        return {
+            "model": of.model,
+            "version": of.version,
+            "source": f"gateway model {of.model} v{of.version}",
+            "readings": found_readings(of.readings, fresh=age_ms <= STALE_MS),
+            "age_ms": age_ms,
+        }
+
+
+class FindingsMonitor:
+    """Holds findings while their consent is in force."""
+
+    def __init__(self, *, register: BoardRegister, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
+        self._register = register
+        self._consents = consents
+        self._clock_ms = clock_ms
+        self._newest: dict[int, dict[str, Found]] = {}
+
+    def accept(self, gateway: str, findings: Findings) -> None:
+        """Take findings; raises RefusedError (board, consent, payload, replay)."""
+        now_ms = self._clock_ms()
+        verdict = self._consents.decide_care(findings.consent_id, findings.board, now_ms, gateway=gateway)
+        if self._register.get(findings.board) is None or verdict.reason in ("board", "gateway"):
+            raise RefusedError("board", f"{findings.board:08x} is not enrolled at {gateway}")
+        if not verdict.allowed:
+            raise RefusedError(verdict.reason, f"no consent in force covers {findings.board:08x}")
+        if not _is_sound(findings):
+            raise RefusedError("payload", f"findings of {findings.model} about {findings.board:08x}")
+        of_board = self._newest.setdefault(findings.board, {})
+        last = of_board.get(findings.model)
+        if last is not None and findings.received_ms < last.findings.received_ms <= now_ms:
+            raise RefusedError("replay", f"findings of {findings.model} about {findings.board:08x}")
+        if last is None and len(of_board) >= MODELS_AT_MOST:
+            raise RefusedError("payload", f"findings of more than {MODELS_AT_MOST} models")
+        of_board[findings.model] = Found(findings, min(now_ms, findings.received_ms))
+
+    def newest(self, board: int, now_ms: int) -> dict[str, Found]:
+        """By name of the model; {} without a consent in force."""
+        if board in self._newest and not self._consents.watched(board, now_ms):
+            del self._newest[board]
+        return self._newest.get(board, {})
+
+    def shown(self, board: int, now_ms: int) -> list[dict[str, object]]:
+        """What may be shown of ``board`` now, models in order of name."""
+        return [found.shown(now_ms) for _, found in sorted(self.newest(board, now_ms).items())]
+
+
+def _is_sound(findings: Findings) -> bool:
+    codes = [code for code, _, _ in findings.readings]
+    return len(set(codes)) == len(codes) and all(_is_possible(*reading) for reading in findings.readings)
+
+
+def _is_possible(code: int, quality: int, value: int) -> bool:
+    if value == UNKNOWN:
+        return quality > 0
+    known = FOUND_MEASURES.get(code)
+    return quality <= 100 and (known is None or known.low <= value <= known.high)

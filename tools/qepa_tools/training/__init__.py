@@ -1,0 +1,1 @@
+"""Data sets for the models at the bedside, made from recordings by the board's own code."""
