@@ -19,7 +19,7 @@ from .errors import UplinkError
 from .sealing import PUBLIC_BYTES, SealKey
 
 SIGNATURE_BYTES = 3309
-Role = Literal["server", "gateway", "dock", "consent"]
+Role = Literal["server", "gateway", "dock", "consent", "release"]
 _CERTIFICATE_CONTEXT = b"qepa/1/certificate"
 
 

@@ -3,7 +3,7 @@
 import tomllib
 from math import ceil, inf
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,7 @@ from qepa_wire.statistics import WORDS as STATISTICS_WORDS
 from .errors import ConfigError
 from .privacy.accountant import cost, epsilon
 from .privacy.budget import PURPOSES, Budget
+from .registry.bedside import BedsideTerms
 from .robust.aggregate import Aggregator
 from .robust.choice import Rule, aggregator
 from .robust.watch import WatchSettings
@@ -133,6 +134,28 @@ class LearningConfig(_Privacy):
         )
 
 
+class ModelsConfig(_Section):
+    """Releases of models. ``start``: ``shipped`` with the package where it has the shape of [learning], or ``initial``.
+
+    The rest is for models that gateways run, and how many windows of drift in a row take a version back.
+    """
+
+    start: Literal["shipped", "initial"] = "shipped"
+    soak_s: float = Field(default=600, ge=0, le=30 * 86_400, allow_inf_nan=False)
+    confirm_within_s: Seconds = 600
+    most_errors: int = Field(default=3, ge=0, le=10**6)
+    drift_windows: int = Field(default=3, ge=1, le=1000)
+
+    @property
+    def terms(self) -> BedsideTerms:
+        """The same for the gateways' lines."""
+        return BedsideTerms(
+            confirm_within_ms=round(1000 * self.confirm_within_s),
+            soak_ms=round(1000 * self.soak_s),
+            most_errors=self.most_errors,
+        )
+
+
 class BudgetConfig(_Section):
     """What one purpose may show of a patient; see docs/privacy.md. ``epsilon`` 0: counted, not limited.
 
@@ -206,6 +229,7 @@ class ServerConfig(_Section):
     learning: LearningConfig = LearningConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     watch: WatchConfig = WatchConfig()
+    models: ModelsConfig = ModelsConfig()
     ward: WardConfig = WardConfig()
 
     @property

@@ -46,9 +46,14 @@ from .enrolment.retirement import RetirementDesk
 from .errors import RefusedError, ServerError
 from .privacy.ledger import BudgetLedger
 from .privacy.office import PrivacyOffice
+from .registry.bedside import BedsideLines
+from .registry.federation import FederationFacts
 from .registry.firmware import FirmwareDesk
 from .registry.models import ModelRegistry
+from .registry.release import ReleaseDesk
+from .registry.shipped_model import shipped_model
 from .registry.signer import HssSigner
+from .registry.versions import INITIAL, SHIPPED, VersionStore
 from .robust.quarantine import GATEWAY, Quarantine
 from .robust.warden import Warden
 from .rounds.conductor import Conductor
@@ -100,7 +105,8 @@ class Hospital:
         self.refused: Counter[str] = Counter()
         self.presence = Presence()
         self.register = BoardRegister(store, vault)
-        self.registry = ModelRegistry(store, signer, identity)
+        versions = VersionStore(store)
+        self.registry = ModelRegistry(versions, signer, identity)
         self.ledger = RoundLedger(store)
         self._transmit = send
         self._held: list[tuple[str, bytes]] | None = None
@@ -171,6 +177,25 @@ class Hospital:
             gateways=lambda: self.hub.connected,
         )
         learning = config.learning
+        self.registry.facts = FederationFacts(
+            ledger=self.ledger,
+            privacy=self.privacy,
+            learning=learning,
+            clock_ms=clock_ms,
+            newest=lambda: self.registry.newest,
+        )
+        self.releases = ReleaseDesk(
+            versions=versions,
+            registry=self.registry,
+            bedside=BedsideLines(
+                versions=versions, identity=identity, terms=config.models.terms, clock_ms=clock_ms, send=send
+            ),
+            root_key=root_key,
+            drift_windows=config.models.drift_windows,
+            clock_ms=clock_ms,
+            concerned=lambda: frozenset(name for name in self.present() if self.register.of_gateway(name)),
+            send=send,
+        )
         self.warden = Warden(
             ledger=self.ledger,
             register=self.register,
@@ -338,12 +363,15 @@ class Hospital:
         self._audit_health(gateway, status, now_ms)
         self.presence.note(gateway, status, now_ms)
         self.firmware.on_status(gateway, status)
+        self.releases.on_status(gateway, status)
         wanted = {board.board for board in self.register.of_gateway(gateway)}
         welcome_due = now_ms - self._welcomed_ms.get(gateway, 0) >= _WELCOME_AGAIN_MS
         if welcome_due and wanted != {item.board for item in status.boards}:
             self._welcome(gateway)  # the broker has lost the last one
         version = self.registry.current.version
-        if not any(board.online and board.model_version < version for board in status.boards):
+        if not self.registry.envelope or not any(
+            board.online and board.model_version < version for board in status.boards
+        ):
             return
         # A gateway hears of a board's model late, so this may be needless: ask less and less often.
         sent = self._model_again.get(gateway)
@@ -388,18 +416,23 @@ class Hospital:
     def _release_first_model(self) -> None:
         if self.registry.empty:
             learning = self.config.learning
-            model = initial_model(
+            now_ms = self.clock_ms()
+            begun = initial_model(
                 features=learning.features,
                 hidden=learning.hidden,
                 classes=learning.classes,
                 fraction_bits=learning.fraction_bits,
                 seed=learning.seed,
             )
-            envelope = self.registry.prepare(model, 0)
+            shipped = shipped_model(begun) if self.config.models.start == SHIPPED else None
+            if shipped is not None:
+                first = self.registry.prepare(shipped[0], now_ms, origin=SHIPPED, card=shipped[1])
+            else:
+                first = self.registry.prepare(begun, now_ms, origin=INITIAL)
             with self.store.write() as connection:
-                chain.append(connection, self.clock_ms(), "key.model", sha256=sha256(self.registry.model_root).hex())
-                self.registry.release(connection, model, envelope, 0, self.clock_ms())
-            self.registry.adopt(model, envelope)
+                chain.append(connection, now_ms, "key.model", sha256=sha256(self.registry.model_root).hex())
+                self.registry.release(connection, first)
+            self.registry.adopt(first)
         current, learning = self.registry.current, self.config.learning
         if (current.features, current.hidden, current.classes, current.fraction_bits) != (
             learning.features,

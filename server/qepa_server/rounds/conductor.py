@@ -25,6 +25,7 @@ from ..errors import RefusedError, UnmaskError
 from ..privacy.ledger import Costs
 from ..privacy.office import PrivacyOffice
 from ..registry.models import ModelRegistry
+from ..registry.versions import Version
 from ..robust.aggregate import Aggregator
 from ..training.averaging import LearningRule
 from ..unmask.opening import Limits, open_cell
@@ -215,7 +216,8 @@ class Conductor:
 
     def greet(self, gateway: str) -> None:
         """Send what a gateway with a new session may have missed."""
-        self._send(gateway, self._registry.envelope)
+        if self._registry.envelope:
+            self._send(gateway, self._registry.envelope)
         if self.running is not None:
             self._send_phase(self.running, gateway)
 
@@ -236,6 +238,8 @@ class Conductor:
             self._send(gateway, running.start_envelope)
 
     def _open_when_due(self, now_ms: int) -> None:
+        if self._registry.settling(now_ms):
+            return
         # A clock that was set back must not hold rounds up, so only an age from 0 to a period waits.
         if self.finished or (self._last and 0 <= now_ms - self._last.opened_ms < self._plan.period_ms):
             return
@@ -500,25 +504,33 @@ class Conductor:
         if not opened:
             self._end(running, VOID, "; ".join(sorted({record.reason for record in verdicts})), now_ms)
             return
-        model = next_model(self._registry.current, verdicts, self._aggregator, self._rule)
-        # The signature's state is on disk before the database hears of it: a crash between wastes one, repeats none.
-        envelope = None if model is None else self._registry.prepare(model, running.number)
+        version = self._next_version(running, verdicts, now_ms)
         now_ms = self._clock_ms()
         latency_ms = max(0, now_ms - max(record.last_frame_ms or 0 for record in opened))
         with self._ledger.store.write() as connection:
-            if model is not None and envelope is not None:
-                self._registry.release(connection, model, envelope, running.number, now_ms)
-            version = self._registry.current.version if model is None else model.version
+            if version is not None:
+                self._registry.release(connection, version)
+            number = self._registry.current.version if version is None else version.version
             self._ledger.settle(
-                connection, running.number, DONE, "", now_ms, latency_ms=latency_ms, model_version=version
+                connection, running.number, DONE, "", now_ms, latency_ms=latency_ms, model_version=number
             )
             self._privacy.ledger.close(connection, running.number)
-            chain.append(connection, now_ms, "round.done", round=running.number, model=version)
-        if model is not None and envelope is not None:
-            self._registry.adopt(model, envelope)
+            chain.append(connection, now_ms, "round.done", round=running.number, model=number)
+        if version is not None:
+            self._registry.adopt(version)
             for gateway in self._ward.present() | set(running.expected):
-                self._send(gateway, envelope)
+                self._send(gateway, version.envelope)
         self._closed(running)
+
+    def _next_version(self, running: RunningRound, verdicts: Sequence[SumRecord], now_ms: int) -> Version | None:
+        """What the model has learned, signed; None if nothing, or if another model took its place meanwhile."""
+        current = self._registry.current
+        if current.version != running.opening.model_version:
+            _LOG.warning("round %d learned from model %d, which is over", running.number, running.opening.model_version)
+            return None
+        model = next_model(current, verdicts, self._aggregator, self._rule)
+        # The signature's state is on disk before the database hears of it: a crash between wastes one, repeats none.
+        return None if model is None else self._registry.prepare(model, now_ms, round_=running.number)
 
     def _end(self, running: RunningRound, state: str, reason: str, now_ms: int) -> None:
         with self._ledger.store.write() as connection:

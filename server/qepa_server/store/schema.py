@@ -128,14 +128,28 @@ spendings = Table(
     Column("unbounded", BigInteger, nullable=False),
 )
 
-models = Table(
-    "models",
+# One row for each version that any line of models ever had. ``digest`` tells contents apart whatever their version.
+model_versions = Table(
+    "model_versions",
     metadata,
+    Column("name", String(32), primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", String(16), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("parent", BigInteger, nullable=False),
     Column("round", BigInteger, nullable=False),
+    Column("rounds_trained", BigInteger, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("card", Text, nullable=False),
     Column("blob", LargeBinary, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
+    Column("canary", String(32), nullable=False),
+    Column("drift_windows", Integer, nullable=False),
+    Column("order_digest", LargeBinary, unique=True),
     Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
 )
 
 consents = Table(

@@ -72,7 +72,7 @@ def test_the_log_of_a_server_is_whole_and_holds_what_happened(served, exported):
         assert found["signed_until"] == found["entries"]
         assert 0 < found["signatures"] <= found["entries"]
         assert found["events"]["board.enrolled"] == 12
-        for event in ("key.audit", "key.cohort", "key.model", "model.released", "round.opened", "round.done"):
+        for event in ("key.audit", "key.cohort", "key.model", "model.signed", "round.opened", "round.done"):
             assert found["events"][event] >= 1, event
         assert found["events"]["consent.given"] == found["events"]["consent.withdrawn"] == 1
         assert "audit.unsigned" not in found["events"]
