@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import prod
 
 MAX_BLOB = 256 * 1024
+CHANGE_MG_DL = 100.0  # units of the outputs of GLUCOSE_30
+LOG_ODDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,12 @@ CONTRACTS: Mapping[str, Contract] = {
         ),
         Contract(
             name=GLUCOSE_30,
-            what="change of glucose within 30 minutes, in 100 mg/dL, from readings of two hours",
+            # change: in 100 mg/dL. low: log odds, in eights, of a reading below 70 mg/dL by then.
+            what="change of glucose within 30 minutes, and whether it falls low, from readings of two hours",
             fs_hz=0,
             # Less the newest one, whether there is one at all, and the newest one (which stands in the last row).
             inputs=(Tensor("readings", (1, 25, 3), "128 mg/dL, and 256 mg/dL around 200"),),
-            outputs=("change",),
+            outputs=("change", "low"),
             probabilities=False,
         ),
     )

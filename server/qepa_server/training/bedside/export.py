@@ -17,6 +17,7 @@ def to_int8(network: Network, inputs: Sequence[Real]) -> bytes:
     Batch 1, int8 in and out, in the order of the network's inputs.
     """
     import tensorflow as tf  # noqa: PLC0415
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: PLC0415
 
     shapes = [(1, *tensor.shape[1:]) for tensor in network.inputs]
 
@@ -24,7 +25,9 @@ def to_int8(network: Network, inputs: Sequence[Real]) -> bytes:
     def run(*tensors: object) -> object:
         return network(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], network)
+    # Weights as constants: the converter's calibration cannot read Keras 3's variables.
+    constant = convert_variables_to_constants_v2(run.get_concrete_function())
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([constant])
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: _some(inputs)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

@@ -58,3 +58,15 @@ def motion_network(shape: tuple[int, int], classes: int) -> Network:
     x = layers.Dropout(0.4)(layers.Flatten()(x))
     x = layers.Dropout(0.3)(layers.Dense(32, activation="relu")(x))
     return keras.Model(motion, layers.Dense(classes, activation="softmax")(x))
+
+
+def forecast_network(shape: tuple[int, int], outputs: int) -> Network:
+    """Two layers over all readings at once; numbers."""
+    import keras  # noqa: PLC0415
+
+    layers = keras.layers
+    readings = keras.Input(shape, name="readings")
+    x = layers.Flatten()(readings)
+    x = layers.Dense(64, activation="relu")(x)
+    x = layers.Dense(32, activation="relu")(x)
+    return keras.Model(readings, layers.Dense(outputs)(x))
