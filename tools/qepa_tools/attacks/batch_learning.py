@@ -38,7 +38,7 @@ def local_updates(words: Ints, beats: Ints, labels: Ints) -> Ints:
             _step(moved[:, :active], inputs[:active, k], ordered[:, :active, k])
     delta = np.empty((models, patients, WORDS), np.int32)
     delta[:, order] = np.clip(moved - start, -DELTA_LIMIT, DELTA_LIMIT).reshape(models, patients, WORDS)
-    return _clip_l2(delta, DELTA_NORM_LIMIT)
+    return clip_l2_rows(delta, DELTA_NORM_LIMIT)
 
 
 def _step(moved: Ints, x: Ints, labels: Ints) -> None:
@@ -58,7 +58,8 @@ def _softmax(scores: Ints) -> Ints:
     return np.where(exact == 0, np.int32(0), shares).astype(np.int32)
 
 
-def _clip_l2(values: Ints, limit: int) -> Ints:
+def clip_l2_rows(values: Ints, limit: int) -> Ints:
+    """Return the same as qepa_wire.quantizer.clip_l2 for each row of the last axis."""
     wide = values.astype(np.int64)
     squares = (wide**2).sum(axis=-1, keepdims=True)
     # The root of squares - 1, rounded down, plus 1: squares are far below 2^52, so the floor of the float is exact.

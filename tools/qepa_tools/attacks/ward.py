@@ -102,7 +102,7 @@ def recorded_ward(
         np.concatenate([b.features[b.labelled] for b in held]),
         np.concatenate([b.classes[b.labelled] for b in held]).astype(np.int64),
     )
-    return _ward(f"MIT-BIH, {persons} persons", persons, made, gateways, rounds, held_out)
+    return ward_of(f"MIT-BIH, {persons} persons", persons, made, gateways, rounds, held_out)
 
 
 def synthetic_ward(*, patients: int, gateways: int, rounds: int, seed: int) -> SimulatedWard:
@@ -127,7 +127,7 @@ def synthetic_ward(*, patients: int, gateways: int, rounds: int, seed: int) -> S
     held_out = HeldOutBeats(
         np.concatenate([b.features for b in held]), np.concatenate([b.classes for b in held]).astype(np.int32)
     )
-    return _ward("synthetic beats", patients, made, gateways, rounds, held_out)
+    return ward_of("synthetic beats", patients, made, gateways, rounds, held_out)
 
 
 def default_cache() -> FeatureCache:
@@ -135,9 +135,10 @@ def default_cache() -> FeatureCache:
     return FeatureCache(Path.home() / ".cache" / "qepa" / "features")
 
 
-def _ward(
+def ward_of(
     source: str, persons: int, made: Sequence[Patient], gateways: int, rounds: int, held_out: HeldOutBeats
 ) -> SimulatedWard:
+    """Return the ward of patients ``made``, dealt out to gateways by turns, with the beats of every round."""
     sets = [[patient.training_set(number) for patient in made] for number in range(rounds)]
     most = max(len(labels) for row in sets for _, labels in row)
     beats = np.zeros((rounds, len(made), most, N_FEATURES), np.int32)

@@ -18,7 +18,7 @@ from qepa_wire.statistics import HR, SCALE, SPANS, WORDS
 STATISTICS_CLIP = 1600  # a usual window has a norm of about 1500 (tests/unit/server/test_statistics.py)
 LEARNING_CLIP = 3072
 N_MAX = 4096
-_COARSEST = 8  # quantizer steps for the clip bound's unit
+COARSEST = 8  # quantizer steps for the clip bound's unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _statistics(asked: Choice, rho: float) -> Choice:
         rounding=NEAREST,
         clip_norm=STATISTICS_CLIP,
     )
-    found = _fit(spec, asked, rho, finest=SCALE, coarsest=SCALE)
+    found = finest_quantizer(spec, asked.min_group, rho, finest=SCALE, coarsest=SCALE)
     if found is None:
         return asked
     q_max, noise_q8 = found
@@ -91,7 +91,7 @@ def _learning(asked: Choice, rho: float) -> Choice:
         rounding=NEAREST,
         clip_norm=LEARNING_CLIP,
     )
-    found = _fit(spec, asked, rho, finest=learning.bound, coarsest=_COARSEST)
+    found = finest_quantizer(spec, asked.min_group, rho, finest=learning.bound, coarsest=COARSEST)
     if found is None:
         return asked
     q_max, noise_q8 = found
@@ -106,12 +106,17 @@ def _learning(asked: Choice, rho: float) -> Choice:
     )
 
 
-def _fit(spec: StreamSpec, asked: Choice, rho: float, *, finest: int, coarsest: int) -> tuple[int, int] | None:
-    """Return the finest quantizer (steps, noise of a share) whose noise the wire can carry and no sum overflows."""
+def finest_quantizer(
+    spec: StreamSpec, min_group: int, rho: float, *, finest: int, coarsest: int
+) -> tuple[int, int] | None:
+    """Return the finest quantizer (steps, noise of a share) whose noise the wire can carry and no sum overflows.
+
+    ``rho``: what a round may cost a patient in a cell of ``min_group`` boards. None where no quantizer does.
+    """
     q_max = finest
     while q_max >= coarsest:
         try:
-            noise_q8 = share_q8(spec.model_copy(update={"q_max": q_max}), [1], asked.min_group, rho)
+            noise_q8 = share_q8(spec.model_copy(update={"q_max": q_max}), [1], min_group, rho)
             if N_MAX * (q_max + tail(noise_q8)) < SUM_LIMIT:
                 return q_max, noise_q8
         except ValueError:

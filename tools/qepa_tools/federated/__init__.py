@@ -1,0 +1,1 @@
+"""Rounds of learning in the true protocol, in memory: what protection, privacy and hostile boards cost in accuracy."""
