@@ -6,11 +6,21 @@ may be ahead of the disk, so the process starts again from the spool.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qepa_uplink.identity import Identity, Subject
-from qepa_uplink.messages import AuditHead, BoardStatus, FirmwareRelease, LinkStatus, ModelRelease, Status, Welcome
+from qepa_uplink.messages import (
+    AuditHead,
+    BedsideRelease,
+    BoardStatus,
+    FirmwareRelease,
+    LinkStatus,
+    ModelRelease,
+    Status,
+    Welcome,
+)
 from qepa_uplink.topics import to_gateway
 from qepa_wire.frame import ALERT, CARE, FIRMWARE_WANT, PADS, VECTOR, WAVE, Frame
 from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, NO_REKEY, RESET_CAUSES
@@ -18,6 +28,7 @@ from qepa_wire.payloads import BATTERY_UNKNOWN, MODES, NO_REKEY, RESET_CAUSES
 from .aggregation import Aggregation
 from .alerts import Alerts
 from .audit_heads import AuditHeads
+from .bedside_models import BedsideModels
 from .boards import Board, Boards
 from .care import CareStreams
 from .domain.keyring import EpochKeys
@@ -114,6 +125,8 @@ class Gateway:
         self.inference = None if shelf is None else Inference(self.care, self.link, shelf, clock)
         if self.inference is not None:
             self.inference.add([EcgReader(self.waves, self.inference.shelf, self.inference.errors)])
+        errors = Counter[str]() if self.inference is None else self.inference.errors
+        self.bedside_models = BedsideModels(spool, shelf, errors)
         self.audit = AuditHeads(spool, self.link, trusted.server.sign_key)
         self.alerts = Alerts(spool, self.link, clock)
         self.one_time = OneTimeBlocks(BlockStore(spool), store, self.boards, self.refusals)
@@ -130,6 +143,7 @@ class Gateway:
         self.link.handlers[Welcome] = self._take_welcome
         self.link.handlers[AuditHead] = self.audit.take
         self.link.handlers[ModelRelease] = self.models.take
+        self.link.handlers[BedsideRelease] = self.bedside_models.take
         self.link.handlers[FirmwareRelease] = self.firmware.take
         self._own_topic = to_gateway(self.name)
 
@@ -254,6 +268,7 @@ class Gateway:
             audit=self.audit.refused,
             model=self.models.status(),
             firmware=self.firmware.status(),
+            bedside=self.bedside_models.status(),
         )
 
     def _board_status(self, board: Board, now_ms: int, pad_bytes: int) -> BoardStatus:

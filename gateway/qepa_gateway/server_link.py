@@ -10,6 +10,7 @@ from qepa_uplink.identity import Certificate, Identity, Subject, verify_certific
 from qepa_uplink.messages import (
     Ack,
     AlertReport,
+    BedsideRelease,
     CareRevoke,
     Count,
     Directory,
@@ -34,7 +35,16 @@ from .transport import Clock, Outgoing, Send
 
 _LOG = logging.getLogger(__name__)
 
-FROM_SERVER = (Directory, RoundOpen, RoundStart, ModelRelease, FirmwareRelease, CareRevoke, SessionUnknown)
+FROM_SERVER = (
+    Directory,
+    RoundOpen,
+    RoundStart,
+    ModelRelease,
+    BedsideRelease,
+    FirmwareRelease,
+    CareRevoke,
+    SessionUnknown,
+)
 FROM_GATEWAYS = (PairOffer, PairWanted, Count)
 
 Handle = Callable[[Any, str], None]  # (message, sender); the message has the type it is registered for

@@ -19,6 +19,7 @@ from .errors import ToolError
 from .evaluation.cli import evaluate
 from .kme.cli import app as kme_app
 from .link.cli import app as link_app
+from .model.cli import app as model_app
 from .privacy.cli import app as privacy_app
 from .simulation.cli import simulate
 
@@ -33,6 +34,7 @@ app.add_typer(kme_app, name="kme")
 app.add_typer(consent_app, name="consent")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
+app.add_typer(model_app, name="model")
 simulate_app = typer.Typer(help="What no bench can show, simulated and labelled as such.")
 simulate_app.callback(invoke_without_command=True)(simulate)
 simulate_app.command("attack")(attack)

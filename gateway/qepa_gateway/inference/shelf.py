@@ -28,6 +28,7 @@ class ModelShelf:
         self._kept = None if state_dir is None else state_dir / "models"
         self._shipped = shipped
         self._loaded: dict[str, tuple[Int8Model, Card]] = {}
+        self._shipped_cards: dict[str, Card | None] = {}
         self.faults: dict[str, str] = {}  # by name: why a file of it was passed over
 
     def get(self, name: str) -> tuple[Int8Model, Card]:
@@ -70,6 +71,23 @@ class ModelShelf:
         except OSError as error:
             raise SpoolError(f"cannot store the model {name}: {error.strerror}") from error
         self._loaded[name] = (model, card)
+
+    def shipped(self, name: str) -> tuple[bytes, Card]:
+        """Return the blob and card that the package ships; raises InferenceError if there is none."""
+        _, card = _load(self._shipped / f"{name}.json", name)
+        return (self._shipped / f"{name}.tflite").read_bytes(), card
+
+    def is_shipped(self, name: str) -> bool:
+        """Whether what :meth:`get` returns is the package's own, under the version that it ships as."""
+        return self.get(name)[1] == self._shipped_card(name)
+
+    def _shipped_card(self, name: str) -> Card | None:
+        if name not in self._shipped_cards:
+            try:
+                self._shipped_cards[name] = self.shipped(name)[1]
+            except InferenceError:
+                self._shipped_cards[name] = None
+        return self._shipped_cards[name]
 
     def _newest(self, name: str) -> tuple[Int8Model, Card]:
         self.faults.pop(name, None)

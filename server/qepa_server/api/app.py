@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
@@ -21,11 +20,22 @@ from qepa_uplink.messages import BoardId, SignedConsent
 from ..errors import RefusedError
 from ..hospital import Hospital
 from ..parsing import parse
+from .bodies import read_body, read_bytes
+from .models import add_models
 from .state import StateView
 
-MAX_BODY_BYTES = 65536
 EVENTS_EVERY_S = 1.0
-_STATUS = {"schema": 400, "length": 413, "replay": 409, "conflict": 409, "alarm": 404, "consent": 404, "origin": 403}
+_STATUS = {
+    "schema": 400,
+    "length": 413,
+    "replay": 409,
+    "conflict": 409,
+    "time": 403,
+    "alarm": 404,
+    "consent": 404,
+    "version": 404,
+    "origin": 403,
+}
 _FORBIDDEN = {"signature", "certificate", "seal"}
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -36,7 +46,6 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-M = TypeVar("M", bound=BaseModel)
 
 
 class _Numbers(BaseModel):
@@ -52,21 +61,6 @@ def web_folder() -> Path | None:
     return None
 
 
-async def _read(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
-    """Read a body of bounded size; raises UplinkError("length")."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise UplinkError("length", f"a body has at most {most} bytes")
-    return bytes(body)
-
-
-async def _body(request: Request, model: type[M]) -> M:
-    """Read a JSON body; raises UplinkError("length" or "schema")."""
-    return parse(model, await _read(request))
-
-
 def _json(text: str) -> Response:
     return Response(text, media_type="application/json")
 
@@ -80,6 +74,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
     view = StateView(hospital)
     _add_errors(app, hospital)
     _add_desks(app, hospital, view)
+    add_models(app, hospital)
 
     @app.get("/api/state")
     async def state() -> Response:
@@ -109,17 +104,17 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
 def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
     @app.post("/v1/enrolments")
     async def enrol(request: Request) -> Response:
-        reply = hospital.enrolment.enrol(await _body(request, SignedEnrolment))
+        reply = hospital.enrolment.enrol(await read_body(request, SignedEnrolment))
         return _json(reply.model_dump_json())
 
     @app.post("/v1/retirements")
     async def retire(request: Request) -> Response:
-        reply = hospital.retirement.retire(await _body(request, SignedRetirement))
+        reply = hospital.retirement.retire(await read_body(request, SignedRetirement))
         return _json(reply.model_dump_json())
 
     @app.post("/v1/consents")
     async def consent(request: Request) -> JSONResponse:
-        consent_id = hospital.consents.accept(await _body(request, SignedConsent))
+        consent_id = hospital.consents.accept(await read_body(request, SignedConsent))
         return JSONResponse({"consent_id": consent_id.hex()})
 
     @app.get("/v1/consents")
@@ -128,7 +123,7 @@ def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
 
     @app.post("/v1/withdrawals")
     async def withdraw(request: Request) -> JSONResponse:
-        consent_id = hospital.consents.withdraw(await _body(request, SignedWithdrawal))
+        consent_id = hospital.consents.withdraw(await read_body(request, SignedWithdrawal))
         return JSONResponse({"consent_id": consent_id.hex()})
 
     @app.post("/api/alarms/{number}/acknowledge")
@@ -141,7 +136,7 @@ def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
     async def firmware(request: Request, kind: str, boards: str, by: str = "") -> JSONResponse:
         _refuse_other_sites(request)
         numbers = parse(_Numbers, f'{{"boards": [{boards}]}}'.encode()).boards
-        number = hospital.firmware.release(kind, numbers, await _read(request, MAX_BUNDLE_BYTES), by)
+        number = hospital.firmware.release(kind, numbers, await read_bytes(request, MAX_BUNDLE_BYTES), by)
         return JSONResponse({"number": number})
 
     @app.get("/v1/firmware")

@@ -11,6 +11,7 @@ from ..hospital import Hospital
 from ..rounds.conductor import opening_of, verdicts_by_cell
 from ..rounds.ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundRecord, SumRecord
 from ..rounds.statistics import heart_rate
+from .models import model_view
 from .trust import PrivacyView, audit, quarantines, rollouts
 
 SHOWN_ROUNDS = 20
@@ -34,10 +35,7 @@ class StateView:
             "now_ms": now_ms,
             "simulated": hospital.config.ward.simulated,
             "data_source": hospital.config.ward.data_source,
-            "model": {
-                "version": hospital.registry.current.version,
-                "rounds_trained": hospital.registry.rounds_trained,
-            },
+            "model": model_view(hospital.registry.newest),
             "round": self._round(now_ms),
             "finished": hospital.rounds.finished,
             "not_asked_for": list(hospital.rounds.refusals),

@@ -1,7 +1,7 @@
 """Model cards, made from what was measured or counted, as JSON and as a page to read.
 
-After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019: what it is, where it came from, what was measured on
-whom, and what it must not be taken for. What nobody can know stands there as unknown.
+After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019: what it is, where it came from, what was measured
+on whom, and what it must not be taken for. What nobody can know stands there as unknown.
 """
 
 import json

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OWN = "cross-validate"
 SHIPPED = "shipped"
-_CACHE = Path.home() / ".cache" / "qepa" / "features"
+CACHE = Path.home() / ".cache" / "qepa" / "features"
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
         Path | None, typer.Option(help="Directory of the MIT-BIH Noise Stress records (default: nstdb beside DATA).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write report.html and plots (PNG) there.")] = None,
-    cache: Annotated[Path, typer.Option(help="Where computed features are kept.")] = _CACHE,
+    cache: Annotated[Path, typer.Option(help="Where computed features are kept.")] = CACHE,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Judge the board's beat classifier on people it was never trained on, split by patient always."""

@@ -47,8 +47,8 @@ def upgrade() -> None:
     for row in released:
         connection.execute(
             sa.text(
-                "INSERT INTO model_versions VALUES ('board', :version, :state, :origin, :parent, :round, :parent, '', '', "
-                ":digest, '{}', :blob, :envelope, '', 0, NULL, :created_ms, :created_ms)"
+                "INSERT INTO model_versions VALUES ('board', :version, :state, :origin, :parent, :round, :parent, "
+                "'', '', :digest, '{}', :blob, :envelope, '', 0, NULL, :created_ms, :created_ms)"
             ),
             {
                 **row._mapping,
