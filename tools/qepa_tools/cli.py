@@ -1,6 +1,7 @@
 """The ``qepa`` command."""
 
 import json
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from .attacks.cli import attack
@@ -22,6 +24,7 @@ from .link.cli import app as link_app
 from .model.cli import app as model_app
 from .privacy.cli import app as privacy_app
 from .simulation.cli import simulate
+from .training.cli import app as train_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
@@ -34,6 +37,7 @@ app.add_typer(kme_app, name="kme")
 app.add_typer(consent_app, name="consent")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
+app.add_typer(train_app, name="train")
 app.add_typer(model_app, name="model")
 simulate_app = typer.Typer(help="What no bench can show, simulated and labelled as such.")
 simulate_app.callback(invoke_without_command=True)(simulate)
@@ -146,32 +150,47 @@ def bench(
     """Measure, as ratios against a peer or the machine's own limit in the same run."""
     from .benchmarks import board, gateway, learning, lighthe, link  # noqa: PLC0415
 
-    status = Console(stderr=True).status("measuring ...")
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    measuring = progress.add_task("measuring ...", total=None)
 
     def say(what: str) -> None:
-        status.update(f"measuring: {what}")
+        progress.update(measuring, description=f"measuring: {what}")
+
+    def advanced(done: int, every: int) -> None:
+        progress.update(measuring, completed=done, total=every)
 
     known: dict[Benchmark, Callable[[], dict[str, object]]] = {
         Benchmark.LIGHTHE: lambda: lighthe.run(say, out),
         Benchmark.GATEWAY: lambda: gateway.run(say),
         Benchmark.BOARD: board.run,
         Benchmark.LINK: link.run,
-        Benchmark.LEARNING: lambda: learning.run(say, data, write, chapter),
+        Benchmark.LEARNING: lambda: learning.run(say, data, write, chapter, advanced),
     }
     wanted = [name] if name is not None else list(known)
     try:
-        with status:
+        with progress:
             results = [known[each]() for each in wanted]
     except ToolError as error:
         fail(error)
     if as_json:
         print(json.dumps(results[0] if name is not None else results))
-        return
-    for result in results:
-        for table in _bench_tables(result):
-            Console().print(table)
-        for sentence in result.get("missing", ()):  # type: ignore[attr-defined]  # a list of strings
-            Console().print(f"not compared: {sentence}")
+    else:
+        for result in results:
+            for table in _bench_tables(result):
+                Console().print(table)
+            for sentence in result.get("missing", ()):  # type: ignore[attr-defined]  # a list of strings
+                Console().print(f"not compared: {sentence}")
+    failed = [f"{what} failed: {why}" for result in results for what, why in dict(result.get("failed", {})).items()]
+    if failed:
+        print("\n".join(f"qepa: {sentence}" for sentence in failed), file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _bench_tables(result: dict[str, object]) -> list[Table]:

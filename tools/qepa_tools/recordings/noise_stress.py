@@ -26,7 +26,7 @@ def load_noise_stress(directory: Path, name: str) -> Recording:
     """One of RECORDS behind a first-order high-pass; its labels are those of the noise-free record."""
     recording = load_wfdb(directory, name)
     signal_mv = wfdb.rdrecord(str(directory / name), channels=[0]).p_signal[:, 0]
-    return replace(recording, samples=adc_from_millivolt(_high_passed(signal_mv, recording.fs_hz)))
+    return replace(recording, samples=adc_from_millivolt(front_end(signal_mv, recording.fs_hz)))
 
 
 def is_noisy(sample: int, fs_hz: int) -> bool:
@@ -35,7 +35,8 @@ def is_noisy(sample: int, fs_hz: int) -> bool:
     return after >= 0 and after // (_SEGMENT_S * fs_hz) % 2 == 0
 
 
-def _high_passed(signal_mv: NDArray[np.float64], fs_hz: int) -> NDArray[np.float64]:
+def front_end(signal_mv: NDArray[np.float64], fs_hz: int) -> NDArray[np.float64]:
+    """Return the signal behind a chip's own high-pass, first order at FRONT_END_HZ."""
     pole = float(np.exp(-2 * np.pi * FRONT_END_HZ / fs_hz))
     start = signal_mv - signal_mv[0]
     return np.asarray(lfilter([1.0, -1.0], [1.0, -pole], start), dtype=np.float64)

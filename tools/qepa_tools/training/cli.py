@@ -1,0 +1,81 @@
+"""``qepa train``: models for the bedside, trained here with Keras: int8 TFLite and a card of measured facts."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from ..command_line import JsonOption, fail
+from ..errors import ToolError
+
+if TYPE_CHECKING:
+    from .made import Made, Steps
+
+app = typer.Typer(no_args_is_help=True, help="Train models for the bedside (needs the extra `train`).")
+
+DataOption = Annotated[Path | None, typer.Option(help="Folder that holds mitdb, nstdb, ... (default: beside mitdb).")]
+OutOption = Annotated[Path, typer.Option(help="Folder for NAME.tflite and NAME.json.")]
+FoldsOption = Annotated[int, typer.Option(min=2, help="Of the cross-validation by person that the card reports.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over as many examples as one draws.")]
+VersionOption = Annotated[int, typer.Option(min=1, help="Gateways take no older model of a name than they have.")]
+
+
+@app.command("ecg-beats")
+def ecg_beats(
+    *,
+    data: DataOption = None,
+    out: OutOption = Path("models"),
+    folds: FoldsOption = 5,
+    epochs: EpochsOption = 12,
+    version: VersionOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the gateway's beat classifier on MIT-BIH: one or two leads, AAMI classes."""
+    from .ecg_beats import make  # noqa: PLC0415  # commands load only what they need
+
+    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+
+
+@app.command("ecg-quality")
+def ecg_quality(
+    *,
+    data: DataOption = None,
+    out: OutOption = Path("models"),
+    folds: FoldsOption = 4,
+    epochs: EpochsOption = 10,
+    version: VersionOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the gateway's judge of signal quality on MIT-BIH with noise of the Noise Stress Test Database."""
+    from .ecg_quality import make  # noqa: PLC0415
+
+    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+
+
+def run(make: "Callable[[Steps], Made]", out: Path, *, as_json: bool) -> None:
+    """Make a model with progress bars, write it, say where it is."""
+    from .made import save  # noqa: PLC0415
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        result = make(show_steps)
+        blob, card = save(result, out)
+    except (ToolError, OSError) as error:
+        fail(error)
+    except ImportError as error:
+        fail(f"{error.name} is not installed: pip install 'qepa[train,gateway]'")
+    if as_json:
+        print(json.dumps(dict(result.card)))
+    else:
+        print(f"{blob} ({len(result.blob):,} bytes)\n{card}")
+        print(json.dumps(result.card["metrics"], indent=1))
+
+
+def show_steps(n: int, what: str) -> Iterable[int]:
+    """Count to n under a progress bar on standard error."""
+    return track(range(n), what, total=n, console=Console(stderr=True), transient=True)
