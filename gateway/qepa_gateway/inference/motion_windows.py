@@ -33,7 +33,7 @@ def resample(milli_g: Real, fs_hz: int) -> Real:
     """
     n = int(len(milli_g) * RATE_HZ / fs_hz + 1e-9)
     edges = np.arange(n + 1) * (fs_hz / RATE_HZ)
-    known: NDArray[np.bool_] = np.isfinite(milli_g).all(axis=1)
+    known = np.asarray(np.isfinite(milli_g).all(axis=1))
     filled = np.where(known[:, None], milli_g, 0).astype(np.float64)
     whole = np.minimum(edges.astype(np.int64), len(milli_g) - 1)
     part = edges - whole

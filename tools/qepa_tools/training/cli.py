@@ -57,6 +57,38 @@ def ecg_quality(
     run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
 
 
+@app.command("activity")
+def activity(
+    *,
+    data: DataOption = None,
+    out: OutOption = Path("models"),
+    folds: FoldsOption = 5,
+    epochs: EpochsOption = 16,
+    version: VersionOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the gateway's activity model on watches and phones of people who stand up, walk, turn and sit down."""
+    from .activity import make  # noqa: PLC0415
+
+    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+
+
+@app.command("glucose-30")
+def glucose_30(
+    *,
+    data: DataOption = None,
+    out: OutOption = Path("models"),
+    folds: FoldsOption = 5,
+    epochs: EpochsOption = 10,
+    version: VersionOption = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the gateway's forecast of glucose on continuous monitors of four published sets."""
+    from .glucose import make  # noqa: PLC0415
+
+    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+
+
 def run(make: "Callable[[Steps], Made]", out: Path, *, as_json: bool) -> None:
     """Make a model with progress bars, write it, say where it is."""
     from .made import save  # noqa: PLC0415

@@ -112,5 +112,4 @@ def _ridge_weights(train: Sequence[GlucoseSet], horizon: int) -> Real:
         square += weight * design.T @ design
         right += weight * design.T @ each.changes[known, horizon]
         n += len(design)
-    solved: Real = np.linalg.solve(square + _PENALTY * n * np.eye(size), right)
-    return solved
+    return np.asarray(np.linalg.solve(square + _PENALTY * n * np.eye(size), right), np.float64)

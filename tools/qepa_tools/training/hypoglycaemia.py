@@ -36,6 +36,17 @@ class Warnings:
     days: float
     lead_s: NDArray[np.int64]
 
+    @classmethod
+    def sum(cls, parts: "Sequence[Warnings]") -> "Warnings":
+        """Of other persons each."""
+        return cls(
+            episodes=sum(each.episodes for each in parts),
+            foretold=sum(each.foretold for each in parts),
+            false=sum(each.false for each in parts),
+            days=sum(each.days for each in parts),
+            lead_s=np.concatenate([each.lead_s for each in parts]),
+        )
+
     @property
     def sensitivity(self) -> float:
         """Share of episodes for which a warning held within the 30 minutes before."""
