@@ -9,7 +9,17 @@ import sys
 import time
 
 from qepa_wire.errors import WireError
-from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, FIRMWARE_OFFER, FIRMWARE_PIECE, LABELS, MODEL, REKEY, ROUND
+from qepa_wire.frame import (
+    CARE_GRANT,
+    CARE_REVOKE,
+    FIRMWARE_OFFER,
+    FIRMWARE_PIECE,
+    LABELS,
+    MODEL,
+    REKEY,
+    ROUND,
+    WAVES_WANTED,
+)
 from qepa_wire.payloads import Hello, decode_rekey, decode_round
 
 from .console import say
@@ -227,7 +237,6 @@ class App:
         self.note_time("down %02x" % frame.type, started)
 
     def _obey(self, frame):
-        care = self.monitor.care
         if frame.type == ROUND:
             if self.rounds is None:
                 raise BoardError("stream", "this board has no ECG")
@@ -242,18 +251,26 @@ class App:
                 self.link.say_again()
         elif frame.type == REKEY:
             self._step_ms, self._pad_ms = [1000 * age_s for age_s in decode_rekey(frame.payload)]
-        elif frame.type == CARE_GRANT:
+        elif frame.type == FIRMWARE_OFFER:
+            self._air_update().offer(frame.payload)
+        elif frame.type == FIRMWARE_PIECE:
+            if self.link.firmware is not None:
+                self.link.firmware.piece(frame.payload)
+        else:
+            self._obey_care(frame)
+
+    def _obey_care(self, frame):
+        care = self.monitor.care
+        if frame.type == CARE_GRANT:
             care.grant(frame.payload, self.sensing.t_ms)
         elif frame.type == CARE_REVOKE:
             care.revoke(frame.payload)
             if not care.active:
                 self.monitor.end_care()
+        elif frame.type == WAVES_WANTED:
+            care.want_waves(frame.payload, self.sensing.t_ms)
         elif frame.type == LABELS and self.vitals is not None:
             self.vitals.label(care.labels(frame.seq, frame.payload, self.counters.boots & 0xFFFF))
-        elif frame.type == FIRMWARE_OFFER:
-            self._air_update().offer(frame.payload)
-        elif frame.type == FIRMWARE_PIECE and self.link.firmware is not None:
-            self.link.firmware.piece(frame.payload)
 
     def _air_update(self):
         if self.link.firmware is None:

@@ -133,6 +133,8 @@ class Monitor:
             late.keep(record, now_ms)
             return
         app.link.send_care(self.care.key, self.care.consent_id, record)
+        if self.care.wants_waves(self.sensing.t_ms):
+            app.link.send_waves(self.care.key, self.care.consent_id, self.sensing.waves(app.counters.boots))
         for code, _, value in record.measures:
             if code == HEART_RATE and value != UNKNOWN:
                 app.connection.show_heart_rate(value, not self.sensing.lead_off)

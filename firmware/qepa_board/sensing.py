@@ -72,8 +72,11 @@ class Feed:
             for processor, buffers, touches in self._sinks:
                 if gap:
                     processor.gap(gap)
-                if state != states.LEAD_OFF or not touches or processor is self._always:
+                if state != states.LEAD_OFF or not touches:
                     processor.push(*buffers, n)
+                elif processor is self._always:
+                    processor.push(*buffers, n)
+                    processor.unfit()
         return n
 
 
@@ -285,6 +288,11 @@ class Sensing:
             model & 0xFFFF,
             tuple(self._measures.values())[:MAX_MEASURES],
         )
+
+    def waves(self, boots):
+        """The waveforms since the last call: a list of Wave."""
+        waves = [source.wave(boots & 0xFFFF) for source in (self.ecg, self._motion) if source is not None]
+        return [wave for wave in waves if wave is not None]
 
 
 def _touches(driver, channel):

@@ -21,11 +21,14 @@ GLUCOSE = 10
 GLUCOSE_TREND = 11
 RESP_RATE_DERIVED = 12
 
+HEART_RATE_LOW = 15
+HEART_RATE_HIGH = 300
+
 # scale: a value on the wire is the value in ``unit`` times scale; low and high bound the value on the wire
 Measure = namedtuple("Measure", ("name", "unit", "scale", "low", "high"))
 
 MEASURES = {
-    HEART_RATE: Measure("heart_rate", "/min", 1, 15, 300),  # from the ECG
+    HEART_RATE: Measure("heart_rate", "/min", 1, HEART_RATE_LOW, HEART_RATE_HIGH),  # from the ECG
     PULSE_RATE: Measure("pulse_rate", "/min", 1, 15, 300),  # from the PPG
     RESP_RATE: Measure("resp_rate", "/min", 10, 20, 900),  # thoracic impedance
     SPO2: Measure("spo2", "%", 10, 0, 1000),  # ratio of ratios with a textbook curve: uncalibrated

@@ -51,7 +51,7 @@ CARE_ASYSTOLE = 2
 NO_BEAT_CLASS = 255
 MAX_MEASURES = 16
 
-WAVE_FORMAT = "<BBHIHBB"
+WAVE_FORMAT = "<BBHHIBB"
 # samples: bytes, int16 little endian, axis by axis of one moment after the other; first: number since boot of the first
 # moment; peaks: numbers of R peaks that were not known at the last record, rising
 Wave = namedtuple("Wave", ("channel", "axes", "fs_hz", "boots", "first", "peaks", "samples"))
@@ -186,6 +186,12 @@ def decode_care(care_key: bytes, board: int, seq: int, data: bytes) -> Care:
     return Care(t_ms, boots, flags, beat_class, beats, model, measures)
 
 
+def reseal_care(care_key: bytes, board: int, seq: int, data: bytes, new_seq: int) -> bytes:
+    """The care record ``data`` of the frame ``seq`` for another frame; raises WireError("mac") when its tag fails."""
+    plain = _open_care(care_key, board, seq, data, DOMAIN_CARE_UP)
+    return _seal_care(care_key, data[:ID_BYTES], board, new_seq, plain, DOMAIN_CARE_UP)
+
+
 def _check_measure(code: int, quality: int, value: int) -> None:
     """Raise WireError("payload") for a value outside its table. A code unknown here is kept: the board may be newer."""
     known = MEASURES.get(code)
@@ -213,9 +219,9 @@ def _open_care(key: bytes, board: int, seq: int, data: bytes, domain: int) -> by
 
 def encode_wave(care_key: bytes, consent_id: bytes, board: int, seq: int, wave: Wave) -> bytes:
     """At most a second of a waveform, encrypted and authenticated as a care record is, in a domain of its own."""
-    peaks = wave.peaks
-    head = struct.pack(WAVE_FORMAT, wave.channel, wave.axes, wave.fs_hz, wave.first, wave.boots, len(peaks), 0)
-    plain = head + struct.pack("<%dI" % len(peaks), *peaks) + wave.samples
+    *head, peaks, samples = wave
+    count = len(peaks)
+    plain = struct.pack(WAVE_FORMAT, *head, count, 0) + struct.pack("<%dI" % count, *peaks) + samples
     return _seal_care(care_key, consent_id, board, seq, plain, DOMAIN_WAVE)
 
 
@@ -225,7 +231,7 @@ def decode_wave(care_key: bytes, board: int, seq: int, data: bytes) -> Wave:
     head = struct.calcsize(WAVE_FORMAT)
     if len(plain) < head:
         raise WireError("payload", "%d bytes of waveform" % len(plain))
-    channel, axes, fs_hz, first, boots, count, zero = struct.unpack_from(WAVE_FORMAT, plain)
+    channel, axes, fs_hz, boots, first, count, zero = struct.unpack_from(WAVE_FORMAT, plain)
     at = head + 4 * count
     n, left = divmod(len(plain) - at, 2 * max(axes, 1))
     if axes not in WAVE_AXES.get(channel, ()) or zero or count > MAX_WAVE_PEAKS or left or not 0 < n <= fs_hz:

@@ -76,6 +76,7 @@ class Peer:
     frames: dict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     alerts: list[payloads.Alert] = field(default_factory=list)
     cares: list[payloads.Care] = field(default_factory=list)
+    waves: list[payloads.Wave] = field(default_factory=list)
     consents: dict[bytes, bytes] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     blocks: dict[bytes, bytes] = field(default_factory=dict)
@@ -246,8 +247,11 @@ class Gateway:
             await self.send(peer, wire.PADS_HELD, payloads.encode_held(held))
         else:
             care_key = peer.consents[payloads.care_consent(parsed.payload)]
-            peer.cares.append(payloads.decode_care(care_key, peer.board, parsed.seq, parsed.payload))
-        if parsed.type != wire.CARE and peer.acknowledging:
+            if parsed.type == wire.WAVE:
+                peer.waves.append(payloads.decode_wave(care_key, peer.board, parsed.seq, parsed.payload))
+            else:
+                peer.cares.append(payloads.decode_care(care_key, peer.board, parsed.seq, parsed.payload))
+        if parsed.type not in (wire.CARE, wire.WAVE) and peer.acknowledging:
             await self.send(peer, wire.ACK, payloads.encode_ack([parsed.seq]))
 
     def _open_one_time(self, peer: Peer, parsed: wire.Frame) -> wire.Frame:

@@ -215,6 +215,39 @@ async def test_care_streams_only_under_a_grant_and_ends_for_good(ward):
     assert len(peer.cares) - count in (1, 2)
 
 
+async def test_waveforms_stream_while_they_are_wanted_under_a_grant(ward):
+    peer = await ward.admit(BOARD, speed=4)
+    gateway = ward.gateway
+    consent = b"consent-number-1"
+    care_key = peer.consents[consent] = keys.care_key(peer.end_key, consent)
+    await gateway.send(peer, wire.WAVES_WANTED, payloads.encode_waves_wanted(consent, 60))
+    await until_refused(ward, "consent")
+    await gateway.send(peer, wire.CARE_GRANT, payloads.encode_grant(care_key, BOARD, consent, 3600))
+    await gateway.until(lambda: len(peer.cares) > 6, "care records")
+    assert not peer.waves
+    await gateway.send(peer, wire.WAVES_WANTED, payloads.encode_waves_wanted(consent, 3600))
+    await gateway.until(lambda: len(peer.waves) > 6, "waveforms")
+    waves = peer.waves[:7]
+    assert {(each.channel, each.axes, each.fs_hz, each.boots) for each in waves} == {(payloads.WAVE_ECG, 1, 360, 1)}
+    peaks = [peak for each in waves for peak in each.peaks]
+    assert {b - a for a, b in itertools.pairwise(peaks)} <= {287, 288, 289}
+    lengths = [len(each.samples) // 2 for each in waves]
+    assert [a.first + n for a, n in zip(waves, lengths, strict=True)][:-1] == [each.first for each in waves[1:]]
+    await gateway.send(peer, wire.WAVES_WANTED, payloads.encode_waves_wanted(consent, 0))
+    await asyncio.sleep(0.5)
+    count, cares = len(peer.waves), len(peer.cares)
+    await gateway.until(lambda: len(peer.cares) > cares + 3, "care records go on")
+    assert len(peer.waves) == count
+    await gateway.send(peer, wire.WAVES_WANTED, payloads.encode_waves_wanted(consent, 3600))
+    await gateway.until(lambda: len(peer.waves) > count, "waveforms again")
+    await gateway.send(peer, wire.CARE_REVOKE, consent)
+    await asyncio.sleep(0.5)
+    count = len(peer.waves)
+    await asyncio.sleep(1)
+    assert len(peer.waves) == count
+    assert not peer.refused
+
+
 async def test_labels_reach_the_learner_which_follows_the_models_shape(ward):
     peer = await ward.admit(BOARD, speed=4)
     gateway = ward.gateway

@@ -91,7 +91,7 @@ def care_plain(t_ms: int, boots: int, flags: int, beat_class: int, beats: int, m
 def wave_plain(
     channel: int, axes: int, fs_hz: int, boots: int, first: int, peaks: list[int], samples: list[int]
 ) -> bytes:
-    head = struct.pack("<BBHIHBB", channel, axes, fs_hz, first, boots, len(peaks), 0)
+    head = struct.pack("<BBHHIBB", channel, axes, fs_hz, boots, first, len(peaks), 0)
     return head + struct.pack(f"<{len(peaks)}I", *peaks) + struct.pack(f"<{len(samples)}h", *samples)
 
 

@@ -105,6 +105,11 @@ class EcgPipeline:
         self.beats.put(self.n_beats, self._pending, self.features)
         self.n_beats += 1
 
+    def latest_peaks(self):
+        """Sample numbers of the latest R peaks, rising, the one whose beat is not measured yet among them."""
+        samples = self.beats.samples
+        return [samples[k % BEATS] for k in range(max(0, self.n_beats - 8), self.n_beats)] + [self._pending]
+
     def quality(self):
         """Signal quality of the latest second: quality.GOOD, FLATLINE, SATURATED or NOISY."""
         return self._quality.state

@@ -16,8 +16,10 @@ from qepa_wire.measures import (
     STEPS,
     UNKNOWN,
 )
+from qepa_wire.payloads import WAVE_ACCEL
 
 from ..fixed_point import isqrt
+from .waveform import Waveform
 
 STEPS_MOD = 32768
 MOVING_MG = 80  # mean dynamic acceleration from which on posture and optics are not to be trusted
@@ -127,6 +129,7 @@ class Motion:
         if up[0] * front[0] + up[1] * front[1] + up[2] * front[2] or not any(left):
             raise ValueError("up and front must be at right angles")
         self._axes = tuple((axis, isqrt(axis[0] ** 2 + axis[1] ** 2 + axis[2] ** 2)) for axis in (up, front, left))
+        self._fs_hz = fs_hz
         self._step = fs_hz // _RATE_HZ
         self._rate_hz = fs_hz // self._step
         self._counter = StepCounter(self._rate_hz)
@@ -135,6 +138,9 @@ class Motion:
         self._size = 0
         self._activity = 0
         self._count = 0
+        self._n = 0  # samples seen or lost
+        self._ring = array("h", bytes(12 * fs_hz))  # two seconds
+        self._waveform = Waveform()
         self.fault(NO_DATA)
 
     def push(self, ax, ay, az, n):
@@ -143,7 +149,14 @@ class Motion:
         sums = self._sums
         step = self._step
         count = self._count
+        ring = self._ring
+        at = 3 * self._n % len(ring)
+        self._n += n
         for k in range(n):
+            ring[at] = _clip(ax[k])
+            ring[at + 1] = _clip(ay[k])
+            ring[at + 2] = _clip(az[k])
+            at = (at + 3) % len(ring)
             sums[0] += ax[k]
             sums[1] += ay[k]
             sums[2] += az[k]
@@ -156,7 +169,13 @@ class Motion:
     def gap(self, n):
         """n samples were lost: no walk goes on over them."""
         if n:
+            self._n += n
+            self._waveform.fresh = self._n
             self.fault(SETTLING)
+
+    def wave(self, boots):
+        """The next Wave of the three axes in mg, as a tuple; None without one."""
+        return self._waveform.take((WAVE_ACCEL, 3, self._fs_hz, boots), self._ring, self._n, 0, ())
 
     def fault(self, reason):
         """The sensor gives nothing, for one of the reasons of qepa_wire.measures; lasts until the next push."""
@@ -168,9 +187,9 @@ class Motion:
         self._reason = reason
 
     def _take(self, x, y, z):
-        x = max(-_LIMIT_MG, min(_LIMIT_MG, x))
-        y = max(-_LIMIT_MG, min(_LIMIT_MG, y))
-        z = max(-_LIMIT_MG, min(_LIMIT_MG, z))
+        x = _clip(x)
+        y = _clip(y)
+        z = _clip(z)
         gravity = self._gravity
         size = isqrt(x * x + y * y + z * z)
         if self._seen == 0:
@@ -188,9 +207,9 @@ class Motion:
         gravity[2] += z
         size -= self._size >> _GRAVITY_SHIFT
         self._size += size
-        x = max(-_LIMIT_MG, min(_LIMIT_MG, x))
-        y = max(-_LIMIT_MG, min(_LIMIT_MG, y))
-        z = max(-_LIMIT_MG, min(_LIMIT_MG, z))
+        x = _clip(x)
+        y = _clip(y)
+        z = _clip(z)
         self._activity += isqrt(x * x + y * y + z * z) - (self._activity >> _ACTIVITY_SHIFT)
         self._counter.add(size)
 
@@ -243,3 +262,7 @@ class Motion:
         else:
             name = "upright"  # head down as well, which no patient stays in
         return POSTURE, min(100, most * 100 // 1000), POSTURES.index(name)
+
+
+def _clip(mg):
+    return max(-_LIMIT_MG, min(_LIMIT_MG, mg))

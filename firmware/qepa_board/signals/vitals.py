@@ -2,21 +2,30 @@
 
 from array import array
 
-from qepa_wire.measures import HEART_RATE, LEAD_OFF, MEASURES, NO_DATA, POOR_SIGNAL, SETTLING, UNKNOWN
-from qepa_wire.payloads import NO_BEAT_CLASS
+from qepa_wire.measures import (
+    HEART_RATE,
+    HEART_RATE_HIGH,
+    HEART_RATE_LOW,
+    LEAD_OFF,
+    NO_DATA,
+    POOR_SIGNAL,
+    SETTLING,
+    UNKNOWN,
+)
+from qepa_wire.payloads import NO_BEAT_CLASS, WAVE_ECG
 
 from ..learning.learn import Learner
 from ..learning.network import ModelShape, predict
 from .beats import BEATS
 from .ecg import EcgPipeline
 from .quality import FLATLINE, GOOD, SATURATED
+from .waveform import Waveform
 
 _LABEL_PATIENCE_S = 10  # a label may be here before its beat is measured
 _MAX_WAITING_LABELS = 64
 _QUALITY_PERCENT = {GOOD: 100, SATURATED: 0, FLATLINE: 0}
 _POOR_PERCENT = 30
 _BLOCK = 128
-_HR = MEASURES[HEART_RATE]
 
 
 class Vitals:
@@ -34,6 +43,7 @@ class Vitals:
         self._lead_off = False
         self._fault = NO_DATA
         self._breaths = None
+        self._waveform = Waveform()
         self.beat_class = NO_BEAT_CLASS
         self.labels_taken = 0
         self.labels_lost = 0
@@ -62,8 +72,20 @@ class Vitals:
     def gap(self, n):
         """n samples were lost: beats before them are not joined to those behind."""
         self.pipeline.gap(n)
+        self.unfit()
         if self._breaths is not None:
             self._breaths.gap(n)
+
+    def unfit(self):
+        """No waveform is to hold what was pushed so far: an electrode is off."""
+        self._waveform.fresh = self.pipeline.n_samples
+
+    def wave(self, boots):
+        """The next Wave of the cleaned lead, as a tuple; None without one."""
+        ecg = self.pipeline.filter
+        delay = ecg.clean_delay
+        kind = (WAVE_ECG, 1, ecg.fs_hz, boots)
+        return self._waveform.take(kind, ecg.clean, ecg.n - delay, delay, self.pipeline.latest_peaks())
 
     def fault(self, reason):
         """The sensor gives nothing, for one of the reasons of qepa_wire.measures; lasts until the next push."""
@@ -126,6 +148,6 @@ class Vitals:
             return HEART_RATE, self._fault or LEAD_OFF, UNKNOWN
         hr_bpm = self.pipeline.hr_bpm()
         quality = self.pipeline.quality()
-        if hr_bpm is not None and _HR.low <= hr_bpm <= _HR.high:
+        if hr_bpm is not None and HEART_RATE_LOW <= hr_bpm <= HEART_RATE_HIGH:
             return HEART_RATE, _QUALITY_PERCENT.get(quality, _POOR_PERCENT), hr_bpm
         return HEART_RATE, SETTLING if quality == GOOD else POOR_SIGNAL, UNKNOWN

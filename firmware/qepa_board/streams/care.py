@@ -8,6 +8,7 @@ from qepa_wire.payloads import (
     decode_grant,
     decode_labels,
     decode_revoke,
+    decode_waves_wanted,
     grant_consent,
 )
 
@@ -27,6 +28,7 @@ class CareStream:
         self._end_key = end_key
         self._flash = flash
         self._until_ms = 0
+        self._waves_until_ms = 0
         self.consent_id = None
         self.key = None
         try:
@@ -75,8 +77,20 @@ class CareStream:
             return True
         return False
 
+    def want_waves(self, payload, t_ms):
+        """Waveforms are wanted for a while; raises WireError with reason payload or consent."""
+        consent_id, seconds = decode_waves_wanted(payload)
+        if consent_id != self.consent_id:
+            raise WireError("consent", "waveforms without a valid one")
+        self._waves_until_ms = t_ms + 1000 * seconds
+
+    def wants_waves(self, t_ms):
+        """Whether waveforms are wanted now."""
+        return t_ms < self._waves_until_ms
+
     def _end(self):
         ended = self.consent_id
+        self._waves_until_ms = 0
         self.consent_id = None
         self.key = None
         self._remember(ended)

@@ -7,7 +7,7 @@ their ``t_ms`` counts from that boot, and only who heard that boot can say when 
 """
 
 from qepa_wire.errors import WireError
-from qepa_wire.payloads import ID_BYTES, decode_care, encode_care
+from qepa_wire.payloads import ID_BYTES, encode_care, reseal_care
 
 from .ring import Ring
 
@@ -104,15 +104,15 @@ class CareBacklog:
             if not self._sending and not self._refill():
                 return None
             record = self._sending.pop(0)
-            care = self._open(record)
-            if care is None:
+            seq = self._counters.next_seq()
+            payload = self._resealed(record, seq)
+            if payload is None:
                 self._settle()
                 continue
-            seq = self._counters.next_seq()
             self._unsure[seq] = record
             self._paced_ms = now_ms + PACE_MS
             self._due_ms = self._paced_ms if self._sending else now_ms + AGAIN_MS
-            return seq, encode_care(self._key, self._consent_id, self._board, seq, care)
+            return seq, payload
 
     def _refill(self):
         """Whether there is something to send now."""
@@ -129,13 +129,13 @@ class CareBacklog:
         self._sending = self._ring.head()
         return len(self._sending) > 0
 
-    def _open(self, record):
-        """The Care in ``record``, or None if it belongs to another consent."""
+    def _resealed(self, record, seq):
+        """The payload of ``record`` for frame ``seq``, or None if it belongs to another consent."""
         payload = record[_SEQ_BYTES:]
         if payload[:ID_BYTES] != self._consent_id:
             return None
         try:
-            return decode_care(self._key, self._board, int.from_bytes(record[:_SEQ_BYTES], "little"), payload)
+            return reseal_care(self._key, self._board, int.from_bytes(record[:_SEQ_BYTES], "little"), payload, seq)
         except WireError:
             return None
 

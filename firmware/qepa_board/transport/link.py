@@ -2,7 +2,7 @@
 
 Order of sending: what is left of earlier epochs, which the gateway can read best before it sees the new HELLO; HELLO,
 before which nothing of this epoch can be read; then alerts, vectors, PADS, the newest care record, care records kept
-while there was no connection, what firmware is wanted.
+while there was no connection, the newest waveforms, what firmware is wanted.
 Milliseconds are those of any monotonic clock the caller keeps to.
 """
 
@@ -17,6 +17,7 @@ from qepa_wire.frame import (
     PADS,
     PADS_HELD,
     VECTOR,
+    WAVE,
     authenticate,
     encode,
     parse,
@@ -31,6 +32,7 @@ from qepa_wire.payloads import (
     encode_hello,
     encode_pads,
     encode_vector,
+    encode_wave,
 )
 
 from ..errors import BoardError
@@ -56,8 +58,8 @@ class Link:
         self._epoch = None
         self._hello_of = None
         self._hello = None  # (seq, frame) until acknowledged
-        self._care = None
         self._down_seq = 0
+        self.drop_care()
         self._before = None  # [epoch number, mac key down, last seq] of the epoch before, until HELLO is acknowledged
         self._handover_ms = None  # until when HELLO waits
         self._retries = {}  # seq: [due_ms, resends]
@@ -83,7 +85,7 @@ class Link:
         self._epoch = epoch
         self._hello_of = hello_of
         self._down_seq = 0
-        self._care = None
+        self.drop_care()
         self._say_hello()
 
     def connected(self):
@@ -92,7 +94,7 @@ class Link:
         self._pads_due_ms = None
         self._pads_said = 0
         self._handover_ms = None
-        self._care = None
+        self.drop_care()
         if self._epoch is not None:
             self._say_hello()
 
@@ -159,9 +161,18 @@ class Link:
         seq = self._counters.next_seq()
         self._care = self._frame(CARE, seq, encode_care(care_key, consent_id, self._board, seq, care))
 
+    def send_waves(self, care_key, consent_id, waves):
+        """Offer waveforms; they replace those that have not gone out yet."""
+        frames = []
+        for wave in waves:
+            seq = self._counters.next_seq()
+            frames.append(self._frame(WAVE, seq, encode_wave(care_key, consent_id, self._board, seq, wave)))
+        self._waves = frames
+
     def drop_care(self):
-        """Take back the care record that has not gone out yet: its consent has ended."""
+        """Take back the care record and the waveforms that have not gone out yet."""
         self._care = None
+        self._waves = []
 
     def next_frame(self, now_ms):
         """The next frame to publish now, as bytes, or None."""
@@ -188,7 +199,7 @@ class Link:
             data = self._kept(seq, now_ms)
             if data is not None:
                 return data
-        data = self._next_pads(now_ms) or self._next_care(now_ms) or self._next_want(now_ms)
+        data = self._next_pads(now_ms) or self._next_care(now_ms) or self._next_wave() or self._next_want(now_ms)
         if data is not None:
             self.sent += 1
         return data
@@ -219,6 +230,9 @@ class Link:
             if late is not None:
                 data = self._frame(CARE, late[0], late[1])
         return data
+
+    def _next_wave(self):
+        return self._waves.pop(0) if self._waves else None
 
     def _next_want(self, now_ms):
         """The next word about firmware, once the gateway holds all else."""

@@ -17,7 +17,15 @@ from qepa_board.system.flash import Flash
 from qepa_wire.errors import WireError
 from qepa_wire.keys import care_key
 from qepa_wire.model import CONTEXT, HIDDEN, SOFTMAX, Model, encode_model, encode_release, model_words
-from qepa_wire.payloads import ALERT_ASYSTOLE, ALERT_LEAD_OFF, Label, encode_grant, encode_labels, encode_revoke
+from qepa_wire.payloads import (
+    ALERT_ASYSTOLE,
+    ALERT_LEAD_OFF,
+    Label,
+    encode_grant,
+    encode_labels,
+    encode_revoke,
+    encode_waves_wanted,
+)
 
 BOARD = 7
 END_KEY = bytes(range(32))
@@ -44,6 +52,30 @@ def reason(call, *args):
     with pytest.raises((WireError, BoardError)) as refusal:
         call(*args)
     return refusal.value.reason
+
+
+def test_waveforms_are_wanted_for_a_while_under_a_consent_alone(flash):
+    def wanted(seconds, consent=CONSENT):
+        return encode_waves_wanted(consent, seconds)
+
+    care = CareStream(BOARD, END_KEY, flash)
+    assert reason(care.want_waves, wanted(60), 0) == "consent"
+    care.grant(grant(valid_s=1000), 0)
+    assert not care.wants_waves(0)
+    care.want_waves(wanted(60), 5000)
+    assert care.wants_waves(64_999)
+    assert not care.wants_waves(65_000)
+    assert reason(care.want_waves, wanted(60, OTHER), 5000) == "consent"
+    assert reason(care.want_waves, b"x", 5000) == "payload"
+    assert care.wants_waves(64_999)
+    care.want_waves(wanted(0), 6000)
+    assert not care.wants_waves(6000)
+    care.want_waves(wanted(60), 6000)
+    care.grant(grant(OTHER), 7000)  # another consent: asked for anew
+    assert not care.wants_waves(7000)
+    care.want_waves(wanted(60, OTHER), 7000)
+    care.revoke(encode_revoke(OTHER))
+    assert not care.wants_waves(7000)
 
 
 def test_a_consent_ends_by_time_and_never_starts_again(flash):

@@ -10,7 +10,7 @@ from qepa_board.transport.link import HANDOVER_MS, HELLO_AGAIN_AFTER, RESEND_FIR
 from qepa_board.transport.outbox import Outbox
 from qepa_wire import frame as wire
 from qepa_wire.keys import LINK_MAC_DOWN, derive
-from qepa_wire.payloads import Alert, Care, Hello, encode_ack, encode_revoke
+from qepa_wire.payloads import WAVE_ECG, Alert, Care, Hello, Wave, decode_wave, encode_ack, encode_revoke
 
 BOARD = 7
 KEYS = [bytes([n]) * 32 for n in range(5)]
@@ -55,6 +55,34 @@ def test_hello_goes_first_then_alerts_vectors_and_the_newest_care_record(link):
     link.send_alert(Alert(1, 1, 1, 1, 0))
     assert types(drain(link, 0)) == [wire.HELLO, wire.ALERT, wire.VECTOR, wire.CARE]
     assert link.care_skipped == 1
+
+
+def wave(first):
+    return Wave(WAVE_ECG, 1, 360, 1, first, (), bytes(720))
+
+
+def test_waveforms_go_when_nothing_else_does_and_only_the_newest(link):
+    for first in (0, 360):
+        link.send_waves(KEYS[2], b"c" * 16, [wave(first), wave(first + 7)])
+    link.send_care(KEYS[2], b"c" * 16, Care(1000, 1, 0, 255, 0, 0, ()))
+    link.send_alert(Alert(1, 1, 1, 1, 0))
+    frames = drain(link, 0)
+    assert types(frames) == [wire.HELLO, wire.ALERT, wire.CARE, wire.WAVE, wire.WAVE]
+    opened = [decode_wave(KEYS[2], BOARD, frame.seq, frame.payload) for frame in frames[-2:]]
+    assert opened == [wave(360), wave(367)]
+    assert wire.WAVE not in types(drain(link, RESEND_LONGEST_MS))
+
+
+@pytest.mark.parametrize("end", ["withdrawal", "connection", "epoch"])
+def test_waveforms_do_not_outlive(end, link, counters):
+    link.send_waves(KEYS[2], b"c" * 16, [wave(0)])
+    if end == "withdrawal":
+        link.drop_care()
+    elif end == "connection":
+        link.connected()
+    else:
+        begin(link, counters, KEYS[2])
+    assert wire.WAVE not in types(drain(link, 0))
 
 
 def reboot(flash, key):

@@ -109,6 +109,58 @@ def test_samples_keep_their_numbers_over_a_gap_and_no_interval_goes_over_it(monk
     assert min(peaks) >= 22 * 360
 
 
+def waves_of(rig, seconds):
+    """What is sent in as many seconds, each of them filled by ``give``, as number: value of axis 0."""
+    found = {}
+    for give in seconds:
+        give()
+        rig.run()
+        for fields in rig.sensing.waves(1):
+            wave = payloads.Wave(*fields)
+            samples = array("h", wave.samples)
+            assert 0 < len(samples) // wave.axes <= wave.fs_hz
+            values = samples[:: wave.axes]
+            assert not found.keys() & set(range(wave.first, wave.first + len(values))), "a sample was sent twice"
+            found.update(enumerate(values, wave.first))
+    return found
+
+
+def test_waveforms_leave_out_what_was_lost_and_when_an_electrode_was_off(monkeypatch, heart):
+    ecg = FakeDriver(("ecg",), 360)
+    rig = Rig(monkeypatch, ecg)
+
+    def second(i, state=states.RUNNING, gap=0):
+        def give():
+            ecg.state = state
+            ecg.give(heart[360 * i : 360 * (i + 1)], gap=gap)
+
+        return give
+
+    seconds = [second(i) for i in range(6)]
+    seconds[2] = second(2, states.LEAD_OFF)
+    seconds[4] = second(4, gap=720)
+    numbers = sorted(waves_of(rig, seconds))
+    delay = rig.sensing.ecg.pipeline.filter.clean_delay
+    off = range(720, 1080)
+    lost = range(1440, 1440 + 720)
+    assert not set(numbers) & {*off, *lost}
+    assert set(numbers) == set(range(8 * 360 - delay)) - {*off, *lost} - set(range(1440 - delay, 1440)) - set(
+        range(720 - delay, 720)
+    )
+
+
+def test_acceleration_is_sent_as_it_came_without_what_was_lost(monkeypatch):
+    motion = FakeDriver(("ax", "ay", "az"), 104)
+    rig = Rig(monkeypatch, motion)
+
+    def second(i, gap=0):
+        values = list(range(104 * i, 104 * (i + 1)))
+        return lambda: motion.give(values, [9] * 104, [1000] * 104, gap=gap)
+
+    found = waves_of(rig, [second(0), second(1), second(2, gap=50), second(3)])
+    assert found == {**{i: i for i in range(208)}, **{i + 50: i for i in range(208, 416)}}
+
+
 def test_a_dead_sensor_makes_its_measures_unknown_with_the_reason_and_time_goes_on(monkeypatch, heart):
     ecg = FakeDriver(("ecg",), 360)
     rig = Rig(monkeypatch, ecg)

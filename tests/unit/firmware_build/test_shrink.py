@@ -88,6 +88,7 @@ def test_what_a_string_spells_and_what_is_kept_stay_by_name():
 
 def test_inheriting_across_modules_never_makes_two_attributes_one():
     sources = small(
+        ("main", "Base"),
         base="class Base:\n    def __init__(self):\n        self._alpha = 1\n        self.gamma = 3\n"
         "    def alpha(self):\n        return self._alpha + self.gamma\n",
         app="from base import Base\nclass Derived(Base):\n    def __init__(self):\n        super().__init__()\n"
@@ -150,6 +151,23 @@ def test_names_of_foreign_modules_and_their_objects_are_not_touched():
     source = small(("main",), app=text + "def main():\n    return Port().write(b'abc')\n")["app"]
     assert run({"app": source})["main"]() == b"\3\0"
     assert "def write" in source
+
+
+def test_classes_are_short_and_errors_keep_what_people_read():
+    text = """
+        class LongNameOfAClass:
+            answer = 7
+        class SensorError(Exception):
+            pass
+        def main():
+            try:
+                raise SensorError(LongNameOfAClass().answer)
+            except SensorError as error:
+                return type(error).__name__, error.args[0]
+    """
+    source = small(app=text)["app"]
+    assert "LongNameOfAClass" not in source
+    assert run({"app": source})["main"]() == ("SensorError", 7)
 
 
 def test_the_fields_of_a_namedtuple_are_short_and_still_distinct():

@@ -7,7 +7,7 @@ half of a codec is for the other side. mpy-cross folds within one module, if tol
 - the sentence of a WireError goes: its one-word reason is what a board counts and says;
 - an integer assigned once at the top of a module becomes its value wherever it is used;
 - functions, classes, methods and module variables go whose name nothing reads that is itself reached;
-- names become short, but for those of classes and modules; two share one where no module, and no group of modules whose
+- names become short, but for those of errors and modules; two share one where no module, and no group of modules whose
   classes inherit from each other, uses both.
 
 What a string spells keeps its name and stays: getattr or an import may ask for it; only what a namedtuple is called and
@@ -352,7 +352,7 @@ def _rename_all(trees: Mapping[str, ast.Module], homes: _Homes, kept: set[str]) 
     uses: Counter[str] = Counter()
     places: dict[str, set[str]] = defaultdict(set)
     stored: set[str] = set()
-    classes: set[str] = set()
+    errors: set[str] = set()
     for module, tree in trees.items():
         stored.update(_stored_names(tree))
         for each in _tuple_names(tree):
@@ -360,14 +360,14 @@ def _rename_all(trees: Mapping[str, ast.Module], homes: _Homes, kept: set[str]) 
             uses[str(each.value)] += 1
             places[str(each.value)].add(groups[module])
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                classes.add(node.name)  # what an error is called is read by people
+            if isinstance(node, ast.ClassDef) and node.name.endswith("Error"):
+                errors.add(node.name)  # what an error is called is read by people
             for name, _ in _names(node):
                 uses[name] += 1
                 places[name].add(groups[module])
     mapping: dict[str, str] = {}
     taken: dict[str, set[str]] = defaultdict(set)  # short name: where it is used
-    fixed = kept | classes | EXTERNAL_NAMES | _foreign_names(trees, homes)
+    fixed = kept | errors | EXTERNAL_NAMES | _foreign_names(trees, homes)
     never = fixed | set(uses) | set(keyword.kwlist)
     for name, _ in uses.most_common():
         if len(name) > 2 and name in stored - fixed and not name.startswith("__"):
@@ -394,7 +394,7 @@ def _foreign_names(trees: Mapping[str, ast.Module], homes: _Homes) -> set[str]:
 
 
 def _stored_names(tree: ast.Module) -> Iterator[str]:
-    """Names of functions, attributes and variables of modules and classes; not those of a function's variables."""
+    """Names of functions, classes, attributes and variables of modules and classes; not a function's variables."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.name
@@ -403,6 +403,7 @@ def _stored_names(tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
         elif isinstance(node, ast.Module | ast.ClassDef):
+            yield from (node.name for node in [node] if isinstance(node, ast.ClassDef))
             for statement in node.body:
                 if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                     yield from (each for each in _bound_names(statement))
