@@ -19,6 +19,7 @@ from .command_line import JsonOption, fail
 from .consent.cli import app as consent_app
 from .errors import ToolError
 from .evaluation.cli import evaluate
+from .explanation.cli import explain
 from .kme.cli import app as kme_app
 from .link.cli import app as link_app
 from .model.cli import app as model_app
@@ -43,6 +44,7 @@ simulate_app = typer.Typer(help="What no bench can show, simulated and labelled 
 simulate_app.callback(invoke_without_command=True)(simulate)
 simulate_app.command("attack")(attack)
 app.command("evaluate")(evaluate)
+app.command("explain")(explain)
 app.add_typer(simulate_app, name="simulate")
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="Configuration file (TOML).")]

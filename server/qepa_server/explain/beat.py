@@ -29,7 +29,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatExplanation:
-    """answer, rival: the two likeliest classes. probabilities: of all classes, not calibrated.
+    """answer: the likeliest class, rival: the one it is compared with. probabilities: of all classes, not calibrated.
 
     reasons: all features, strongest first; positive contributions speak for `answer` and against `rival`. start: how
     far the answer is ahead on the background's average beat, lead: on this one; contributions sum to the difference.
@@ -68,14 +68,15 @@ def explain_beat(
     """Explain the answer for a beat's features [features]; exact up to rounding.
 
     Without a hidden layer over the whole background; with one over 32 of its rows, evenly spaced. rival: class to
-    compare with instead of the second likeliest; ValueError if it is the answer or unknown.
+    compare with, else the first of `classes` (N), or for that one the second likeliest; ValueError if it is the answer
+    or unknown.
     """
     logits = network.logits(row[None])[0]
     order = np.argsort(-logits, kind="stable")
     best = int(order[0])
     if rival is not None and (rival not in classes or rival == classes[best]):
         raise ValueError(f"the beat is {classes[best]}, which cannot be compared with {rival}")
-    other = int(order[1]) if rival is None else list(classes).index(rival)
+    other = list(classes).index(rival) if rival is not None else int(order[1]) if best == 0 else 0
     contributions, base = attributions(network, row, background)
     found = against(contributions, best, other)
     reasons = [Reason(name, words[name].phrase(x), float(phi)) for name, x, phi in zip(names, row, found, strict=True)]
@@ -102,6 +103,13 @@ def attributions(network: Network, row: Floats, background: Background) -> tuple
     spaced = np.linspace(0, len(background.rows) - 1, min(_ROWS, len(background.rows))).astype(np.int64)
     found = exact_shapley(network, row, background.rows[spaced])
     return found.values, found.base
+
+
+def all_attributions(network: Network, rows: Floats, background: Background) -> Floats:
+    """Contributions [beats, classes, features] of many beats; quick without a hidden layer only."""
+    if network.inner is None:
+        return linear_shapley(network.outer, rows, background.mean)
+    return np.array([attributions(network, row, background)[0] for row in rows])
 
 
 def by_part(names: Sequence[str], contributions: Floats, words: Vocabulary) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """Whether what a model sees, or how it moves, is still as it was: one number a window, and an alarm with a known rate.
 
-Windows become numbers (scores) in one of two ways. Where single beats may be seen (recordings; the care stream, under
-a consent), a window's profile is compared with windows of the reference time: Reference. The server sees no beat of
-the aggregate stream. There it has each round's mean update, whose noise it knows: `update_score`.
+A window is described by a vector and scored by its distance from windows of a reference time: Reference. Where single
+beats may be seen (recordings; the care stream under a consent, were features on the wire) the vector is `profile`. The
+server sees no beat of the aggregate stream: there it has a round's mean update and its opened statistics, with noise.
 
 The alarm makes no assumption about how scores are distributed. Each is ranked among those before it: in a world that
 does not change (scores exchangeable) these ranks are independent and uniform (Vovk, Nouretdinov and Gammerman, "Testing
@@ -146,14 +146,3 @@ class Reference:
         z = (of[self._known] - self._mean) / self._sd
         z = z[np.isfinite(z)]
         return float(np.minimum(z**2, _CLIPPED).mean()) if len(z) else 0.0
-
-
-def update_score(mean_delta: NDArray[np.float64], noise_variance: float) -> float:
-    """Squared length of a round's mean update over what its noise alone has on average; below 1 by chance at times.
-
-    mean_delta: in quantizer steps. noise_variance: of each of its words (differential privacy's noise over the number
-    of boards squared); 0 without noise, then the squared length itself. A model that learns moves less and less: that
-    makes an alarm rarer, never more frequent.
-    """
-    length = float((np.asarray(mean_delta, dtype=np.float64) ** 2).sum())
-    return length / (noise_variance * len(mean_delta)) if noise_variance > 0 else length

@@ -1,0 +1,1 @@
+"""Explanations of beats on recordings: why a beat got its class, and whether explanations are worth believing."""
