@@ -50,7 +50,7 @@ class Contract:
 
 ECG_BEATS, ECG_QUALITY, ACTIVITY, GLUCOSE_30 = "ecg-beats", "ecg-quality", "activity", "glucose-30"
 
-RHYTHM = (
+RHYTHM = (  # intervals count as far as the rhythm is regular: 1 - 1.25 unequal, 0 at least
     "pre_to_local",  # RR before the beat against the mean of the last 8, less 1
     "post_to_local",  # RR after it, likewise
     "earlier_to_local",  # RR before the last one, likewise

@@ -27,6 +27,7 @@ _IRREGULAR = 32
 _TEMPLATE_EVERY = 8  # beats between two looks at what is usual, once enough of them are there
 _LONGEST_S = 3.0
 _LIMIT = 4.0
+_FORGIVEN = 1.25  # in atrial fibrillation, where four in five intervals are unequal, no beat is early or late
 _UNEQUAL = 1 / 12  # RR intervals that differ by more than this share of the mean
 _QUALITY_LIMIT = 8.0
 
@@ -94,11 +95,11 @@ class BeatWindows:
             return None
         places = left + (np.arange(LENGTH) - BEFORE) * (self._fs_hz / RATE_HZ)
         window = np.zeros((LENGTH, LEADS), np.float32)
-        for lead in range(min(LEADS, part.shape[1])):
-            window[:, lead] = np.interp(places, np.arange(len(part)), part[:, lead])
-        window[:, 1:][:, ~np.isfinite(window[:, 1:]).all(axis=0)] = 0
-        if not np.isfinite(window[:, 0]).all():
+        whole = np.isfinite(part).all(axis=0)
+        if not whole[0]:
             return None
+        for lead in np.flatnonzero(whole[:LEADS]):
+            window[:, lead] = np.interp(places, np.arange(len(part)), part[:, lead])
         return window - np.asarray(np.median(window, axis=0), np.float32)
 
     def _learn(self, window: Samples, spans: Samples) -> None:
@@ -117,16 +118,17 @@ class BeatWindows:
         local, usual = past[-_LOCAL:].mean(), np.median(past)
         changes = np.abs(np.diff(past))[-_IRREGULAR:] / past.mean()
         unequal = (changes > _UNEQUAL).mean()
+        regular = max(0.0, 1 - _FORGIVEN * unequal)
         relative: dict[str, float] = {
-            "pre_to_local": pre / local - 1 if pre else 0,
-            "post_to_local": post / local - 1 if post else 0,
-            "earlier_to_local": past[-1] / local - 1,
-            "pre_to_usual": pre / usual - 1 if pre else 0,
-            "post_to_usual": post / usual - 1 if post else 0,
+            "pre_to_local": regular * (pre / local - 1) if pre else 0,
+            "post_to_local": regular * (post / local - 1) if post else 0,
+            "earlier_to_local": regular * (past[-1] / local - 1),
+            "pre_to_usual": regular * (pre / usual - 1) if pre else 0,
+            "post_to_usual": regular * (post / usual - 1) if post else 0,
             "early": max(0, 1 - 2 * unequal) * 4 * max(0, 0.92 - pre / usual) if pre else 0,
             "irregular": 4 * np.median(changes),
             "unequal": unequal,
-            "compensation": (pre + post) / (2 * usual) - 1 if pre and post else 0,
+            "compensation": regular * ((pre + post) / (2 * usual) - 1) if pre and post else 0,
         }
         for name, value in relative.items():
             rhythm[RHYTHM.index(name)] = value

@@ -29,7 +29,7 @@ from .made import Made, Steps, epochs_of, made, track_of
 Real = NDArray[np.float32]
 
 CACHE = Path.home() / ".cache" / "qepa" / "features"
-WEIGHTS = FitSettings(class_power=0.5, person_power=0.5, fusion=0.1)
+WEIGHTS = FitSettings(class_power=0.5, person_power=1.0, fusion=0.0)
 SETTINGS = TrainSettings(epochs=12)
 LIMITS = (
     "Not a medical device. Adults of one hospital, two-channel Holter tapes of the 1970s; no paced rhythm. Hardly "
@@ -89,7 +89,7 @@ def altered(inputs: list[Real], rng: np.random.Generator) -> list[Real]:
         leads[shift == s] = np.roll(leads[shift == s], s, axis=1)
     leads *= 1 + 0.15 * rng.standard_normal((n, 1, 1), np.float32)
     leads += 0.03 * rng.standard_normal(leads.shape, np.float32) * (leads != 0)
-    rhythm += 0.03 * rng.standard_normal(rhythm.shape, np.float32) * (rhythm != 0)
+    rhythm += 0.06 * rng.standard_normal(rhythm.shape, np.float32) * (rhythm != 0)
     rhythm[:, _SECOND] = (rhythm[:, _SECOND] > 0.5) & ~gone
     return [leads, rhythm]
 

@@ -87,8 +87,8 @@ def load_noises(directory: Path, *, first_half: bool) -> list[Noise]:
     return noises
 
 
-def electrode_motion(directory: Path, mitdb: Path) -> Noise:
-    """Electrode motion, which the Noise Stress records hold added to record 118: what is not in 118 itself."""
+def electrode_motion(directory: Path, mitdb: Path, *, first_half: bool) -> Noise:
+    """Half of the electrode motion that the Noise Stress records hold added to 118: what is not in 118 itself."""
     try:
         noisy = wfdb.rdrecord(str(directory / "118e00"), channels=[0]).p_signal[:, 0]
         plain = wfdb.rdrecord(str(mitdb / "118"), channels=[0]).p_signal[:, 0]
@@ -96,7 +96,29 @@ def electrode_motion(directory: Path, mitdb: Path) -> Noise:
         raise DataError(f"Electrode motion needs 118e00 in {directory} and 118 in {mitdb}.") from error
     n = min(len(noisy), len(plain))
     chosen = np.array([is_noisy(k, _FS_HZ) for k in range(n)])
-    return Noise(ELECTRODE_MOTION, np.asarray((noisy[:n] - plain[:n])[chosen], np.float64))
+    motion = np.asarray((noisy[:n] - plain[:n])[chosen], np.float64)
+    half = len(motion) // 2
+    return Noise(ELECTRODE_MOTION, motion[:half] if first_half else motion[half:])
+
+
+def made_noise(seed: int, pieces: int = 60) -> Noise:
+    """Noise that nobody recorded: bursts of a random band between 0.5 and 25 Hz, and steps that die away."""
+    rng = np.random.default_rng(seed)
+    size = _STRETCH_S * _FS_HZ
+    parts = []
+    for _ in range(pieces):
+        low = float(rng.uniform(0.5, 8))
+        high = float(rng.uniform(low + 2, 25))
+        spectrum = np.fft.rfft(rng.standard_normal(size))
+        frequency = np.fft.rfftfreq(size, 1 / _FS_HZ)
+        burst = np.fft.irfft(spectrum * ((frequency >= low) & (frequency <= high)), size)
+        loudness = np.interp(np.arange(size), np.linspace(0, size, 16), rng.gamma(0.7, 1, 16))
+        steps = np.zeros(size)
+        for at in rng.integers(0, size, 8):
+            decay = np.exp(-np.arange(size - at) / _FS_HZ / rng.uniform(0.05, 0.6))
+            steps[at:] += rng.standard_normal() * decay
+        parts.append(loudness * burst / burst.std() + rng.uniform(0, 2) * steps)
+    return Noise("made", np.concatenate(parts))
 
 
 def quality_set(case: Case, noises: Sequence[Noise], seed: int) -> QualitySet:

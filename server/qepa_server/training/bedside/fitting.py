@@ -60,11 +60,18 @@ def fit_classes(
     for _ in epochs(settings.epochs):
         drawn = np.searchsorted(chances, rng.random(settings.draw) * chances[-1], side="right")
         examples = alter([each[drawn] for each in inputs], rng)
-        network.fit(examples, one_hot[drawn], batch_size=settings.batch, epochs=1, verbose=0, shuffle=False)
+        network.fit(
+            _one_or_many(examples), one_hot[drawn], batch_size=settings.batch, epochs=1, verbose=0, shuffle=False
+        )
     return network
 
 
 def answers(network: Network, inputs: Inputs) -> Real:
     """The network's own output, float, for many examples."""
-    result: Real = np.asarray(network.predict(list(inputs), batch_size=1024, verbose=0), dtype=np.float32)
+    result: Real = np.asarray(network.predict(_one_or_many(list(inputs)), batch_size=1024, verbose=0), dtype=np.float32)
     return result
+
+
+def _one_or_many(inputs: list[Real]) -> list[Real] | Real:
+    """As Keras wants the inputs of a network with one, or with several."""
+    return inputs if len(inputs) > 1 else inputs[0]
