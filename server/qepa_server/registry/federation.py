@@ -47,7 +47,7 @@ class FederationFacts:
             "patients": patients,
             "rounds_trained": newest.rounds_trained + 1,
             "patients_over_all_rounds": patients + int(before.get("patients_over_all_rounds", 0)),
-            "began_as": before.get("began_as", {"version": newest.version, "origin": newest.origin}),
+            "began_as": newest.began,
             "rule": {
                 "over_cells": str(learning.aggregator),
                 "hostile_share_set_for": learning.trim_fraction,

@@ -17,7 +17,7 @@ from ..errors import RefusedError
 from ..store.schema import settings
 from . import cards
 from .signer import HssSigner
-from .versions import CANARY, FEDERATED, PREPARED, PUSHED, ROLLBACK, WITHDRAWN, Card, Version, VersionStore
+from .versions import CANARY, FEDERATED, PREPARED, PUSHED, ROLLBACK, SHIPPED, WITHDRAWN, Card, Version, VersionStore
 
 _USED_KEY = "hss_used"
 HOLD_MS = 300_000  # rounds wait so long at most for a model that a person or a rollback brought
@@ -47,6 +47,7 @@ class ModelRegistry:
         self.facts: Callable[[int], Card] = lambda _round: {}
         self._newest = versions.newest(BOARD_MODEL)
         self._current = None if self._newest is None else decode_model(self._newest.blob)
+        self._start: tuple[int, tuple[int, ...]] = (0, ())
 
     @property
     def current(self) -> Model:
@@ -66,6 +67,16 @@ class ModelRegistry:
     def rounds_trained(self) -> int:
         """Rounds that the current model has learned from since it began."""
         return self.newest.rounds_trained
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """Words that learning began from, shipped or pushed; none where it began from zeros or random ones."""
+        began = self.newest.began
+        if self._start[0] != began:
+            found = self._versions.find(BOARD_MODEL, began)
+            learned = found is not None and found.origin in (SHIPPED, PUSHED)
+            self._start = (began, decode_model(found.blob).words if found is not None and learned else ())
+        return self._start[1]
 
     @property
     def empty(self) -> bool:
@@ -105,7 +116,7 @@ class ModelRegistry:
         blob = encode_model(model)
         release = encode_release(blob, self._signer.sign(CONTEXT + blob))
         if origin == FEDERATED:
-            about["rounds_trained"] = self.rounds_trained + 1
+            about |= {"rounds_trained": self.rounds_trained + 1, "began": self.newest.began}
         draft = Version(
             name=BOARD_MODEL,
             version=model.version,
@@ -117,7 +128,7 @@ class ModelRegistry:
             round=round_,
             created_ms=now_ms,
             changed_ms=now_ms,
-            **about,
+            **{"began": model.version, **about},
         )
         facts = self.facts(round_) if origin == FEDERATED else card or {}
         return replace(draft, card=cards.board_card(draft, model, facts, self._signer.public_key, self._identity.name))
@@ -125,9 +136,8 @@ class ModelRegistry:
     def again(self, kept: Version, now_ms: int, **about: Any) -> Version:
         """Return the contents of ``kept`` as a new version, signed; boards take no old number again."""
         model = decode_model(kept.blob)._replace(version=self.newest.version + 1)
-        return self.prepare(
-            model, now_ms, origin=ROLLBACK, card=cards.again(kept.card), rounds_trained=kept.rounds_trained, **about
-        )
+        about |= {"rounds_trained": kept.rounds_trained, "began": kept.began}
+        return self.prepare(model, now_ms, origin=ROLLBACK, card=cards.again(kept.card), **about)
 
     def pushed(self, model: Model, card: Card, now_ms: int, **about: Any) -> Version:
         """Return what a person pushed as a new version, signed; raises RefusedError("shape")."""

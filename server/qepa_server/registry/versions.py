@@ -21,7 +21,8 @@ Card = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One version of a line. ``digest`` is of the contents whatever their version, ``parent`` what it came from.
+    """One version of a line. ``digest`` is of the contents whatever their version, ``parent`` what it came from,
+    ``began`` the version that was not learned here and that it has learned on from, or is.
 
     ``blob`` is empty for what gateways ship; ``envelope`` the signed message; ``canary`` the gateway that tries it;
     ``order_digest`` SHA-256 of the signed order that it came by.
@@ -36,6 +37,7 @@ class Version:
     card: Card = field(repr=False, default_factory=dict)
     state: str = PREPARED
     parent: int = 0
+    began: int = 0
     round: int = 0
     rounds_trained: int = 0
     by: str = ""

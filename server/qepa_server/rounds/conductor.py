@@ -6,7 +6,7 @@ round goes on from what is stored; what its deadlines took meanwhile is void.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from qepa_uplink.cells import Cell, draw_cells, round_seed
@@ -528,7 +528,8 @@ class Conductor:
         if current.version != running.opening.model_version:
             _LOG.warning("round %d learned from model %d, which is over", running.number, running.opening.model_version)
             return None
-        model = next_model(current, verdicts, self._aggregator, self._rule)
+        rule = replace(self._rule, towards=self._registry.start)
+        model = next_model(current, verdicts, self._aggregator, rule)
         # The signature's state is on disk before the database hears of it: a crash between wastes one, repeats none.
         return None if model is None else self._registry.prepare(model, now_ms, round_=running.number)
 

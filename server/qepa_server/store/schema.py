@@ -137,6 +137,7 @@ model_versions = Table(
     Column("state", String(16), nullable=False),
     Column("origin", String(16), nullable=False),
     Column("parent", BigInteger, nullable=False),
+    Column("began", BigInteger, nullable=False),
     Column("round", BigInteger, nullable=False),
     Column("rounds_trained", BigInteger, nullable=False),
     Column("by", String(64), nullable=False),

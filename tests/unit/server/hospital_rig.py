@@ -68,7 +68,7 @@ def certified(root_seed: bytes = b"") -> tuple[Root, dict[str, Identity]]:
     from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
     root = Root(MLDSA65PrivateKey.generate())
-    roles = {"server": "server", "dock": "dock", "desk": "consent"}
+    roles = {"server": "server", "dock": "dock", "desk": "consent", "releaser": "release"}
     roles |= {f"gw-{i}": "gateway" for i in range(1, 4)}
     return root, {name: root.issue(name, role) for name, role in roles.items()}  # type: ignore[arg-type]
 

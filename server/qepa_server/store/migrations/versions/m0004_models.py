@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("origin", sa.String(length=16), nullable=False),
         sa.Column("parent", sa.BigInteger(), nullable=False),
+        sa.Column("began", sa.BigInteger(), nullable=False),
         sa.Column("round", sa.BigInteger(), nullable=False),
         sa.Column("rounds_trained", sa.BigInteger(), nullable=False),
         sa.Column("by", sa.String(length=64), nullable=False),
@@ -47,7 +48,7 @@ def upgrade() -> None:
     for row in released:
         connection.execute(
             sa.text(
-                "INSERT INTO model_versions VALUES ('board', :version, :state, :origin, :parent, :round, :parent, "
+                "INSERT INTO model_versions VALUES ('board', :version, :state, :origin, :parent, 1, :round, :parent, "
                 "'', '', :digest, '{}', :blob, :envelope, '', 0, NULL, :created_ms, :created_ms)"
             ),
             {
