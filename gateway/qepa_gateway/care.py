@@ -61,6 +61,7 @@ class CareStreams:
         self._said_at_ms: dict[tuple[str, int], int] = {}
         self._vitals: dict[int, Vitals] = {}
         self.on_end: list[Callable[[int], None]] = []  # told of each board whose consent is over
+        self.on_care: list[Callable[[int, Care], None]] = []  # told of each record that is the newest of its board
         link.handlers[CareGrant] = self._take_grant
         link.handlers[CareRevoke] = self._take_revoke
 
@@ -82,6 +83,8 @@ class CareStreams:
         shown = self._vitals.get(board.number)
         if is_later(care, shown.care) if shown is not None else care.boots == board.row.boots:
             self._vitals[board.number] = Vitals(care, now_ms)
+            for tell in self.on_care:
+                tell(board.number, care)
         record = CareRecord(board=board.number, seq=frame.seq, payload=frame.payload, received_ms=now_ms)
         self._link.send_sealed(record)
 

@@ -36,7 +36,9 @@ from .domain.rollout import DEFAULT_TERMS, Terms
 from .domain.storage import DEFAULT_LIMITS, Limits, Room, refusal, room
 from .errors import Refused
 from .firmware import FIRMWARE_TERMS, Firmware
+from .inference.activity import ActivityReader
 from .inference.ecg import EcgReader
+from .inference.glucose import GlucoseReader
 from .inference.service import Inference
 from .inference.shelf import ModelShelf
 from .intake import Intake
@@ -124,7 +126,10 @@ class Gateway:
         self.lacks_runtime = False  # though inference is wanted
         self.inference = None if shelf is None else Inference(self.care, self.link, shelf, clock)
         if self.inference is not None:
-            self.inference.add([EcgReader(self.waves, self.inference.shelf, self.inference.errors)])
+            of = self.inference.shelf, self.inference.errors
+            glucose = GlucoseReader(*of, clock)
+            self.care.on_care.append(glucose.take)
+            self.inference.add([EcgReader(self.waves, *of), ActivityReader(self.waves, *of), glucose])
         errors = Counter[str]() if self.inference is None else self.inference.errors
         self.bedside_models = BedsideModels(spool, shelf, errors)
         self.audit = AuditHeads(spool, self.link, trusted.server.sign_key)

@@ -10,9 +10,9 @@ from .bedside_models import ACTIVITY, CONTRACTS
 Reading = dict[str, object]
 _NOTES = {SPO2: "uncalibrated"}
 
-BEATS_N, BEATS_S, BEATS_V, BEATS_F, ECG_QUALITY, ACTIVITY_CLASS, GLUCOSE_AHEAD = range(192, 199)
+BEATS_N, BEATS_S, BEATS_V, BEATS_F, ECG_QUALITY, ACTIVITY_CLASS, GLUCOSE_AHEAD, HYPOGLYCAEMIA_AHEAD = range(192, 200)
 ACTIVITIES = CONTRACTS[ACTIVITY].outputs
-_WORDS = {POSTURE: POSTURES, ACTIVITY_CLASS: ACTIVITIES}
+_WORDS = {POSTURE: POSTURES, ACTIVITY_CLASS: ACTIVITIES, HYPOGLYCAEMIA_AHEAD: ("not expected", "may come")}
 
 # What models at the bedside find: codes that no board uses.
 FOUND_MEASURES = {
@@ -23,6 +23,7 @@ FOUND_MEASURES = {
     ECG_QUALITY: Measure("ecg_quality", "%", 1, 0, 100),
     ACTIVITY_CLASS: Measure("activity_class", "1", 1, 0, len(ACTIVITIES) - 1),  # index into ACTIVITIES
     GLUCOSE_AHEAD: Measure("glucose_in_30_min", "mg/dL", 1, 20, 600),
+    HYPOGLYCAEMIA_AHEAD: Measure("hypoglycaemia_within_30_min", "1", 1, 0, 1),
 }
 
 

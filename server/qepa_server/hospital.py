@@ -38,6 +38,7 @@ from .care.alarms import AlarmLog
 from .care.care_keys import CareKeys
 from .care.consents import ConsentDesk
 from .care.findings import FindingsMonitor
+from .care.foreseen import ForeseenLows
 from .care.vitals import VitalsMonitor
 from .config import ServerConfig
 from .enrolment.desk import EnrolmentDesk
@@ -156,6 +157,7 @@ class Hospital:
         self.vitals = VitalsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
         self.findings = FindingsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
         self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
+        self.foreseen = ForeseenLows(alarms=self.alarms, consents=self.consents, clock_ms=clock_ms)
         self.retirement = RetirementDesk(
             store=store,
             register=self.register,
@@ -287,6 +289,7 @@ class Hospital:
         if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:
             self._care_ticked_ms = now_ms
             self.care_keys.tick()
+            self.foreseen.tick()
             self.witnesses.tick(self.hub.connected)
             if self.warden.look(now_ms):
                 self.tell_parts()
@@ -321,6 +324,7 @@ class Hospital:
                 self._on_care(gateway, message)
             case Findings():
                 self.findings.accept(gateway, message)
+                self.foreseen.note(message)
             case AuditKept():
                 self.witnesses.accept(gateway, message)
             case AlertReport():

@@ -38,6 +38,8 @@ KINDS = {
     ALERT_SENSOR_FAULT: ("sensor_fault", TECHNICAL),
     ALERT_APNOEA: ("apnoea", HIGH),
 }
+GLUCOSE_LOW_SOON = "glucose_low_soon"  # foretold by a model at the bedside; nothing was measured yet
+FORETOLD = {GLUCOSE_LOW_SOON: LOW}
 # Level 2 hypoglycaemia: Battelino et al., Diabetes Care 2019; 42(8): 1593-1603 (below 3.0 mmol/L)
 SEVERE_GLUCOSE_MG_DL = 54
 SHOWN = 100
@@ -171,6 +173,43 @@ class AlarmLog:
 
     def _note(self, connection: Connection, event: str, number: int, report: AlertReport, kind: str) -> None:
         chain.append(connection, self._clock_ms(), event, alarm=number, board=report.board, kind=kind, report=report.id)
+
+    def lasting(self, kind: str) -> list[int]:
+        """Boards with a lasting alarm of this kind."""
+        with self._store.read() as connection:
+            found = select(alarms.c.board).where((alarms.c.kind == kind) & alarms.c.ended_ms.is_(None))
+            return list(connection.execute(found).scalars())
+
+    def begin_foretold(self, board: int, kind: str, source: str) -> None:
+        """Begin an alarm of a kind of FORETOLD, unless one lasts or the board is not enrolled."""
+        now_ms = self._clock_ms()
+        enrolled = self._register.get(board)
+        if enrolled is None or board in self.lasting(kind):
+            return
+        with self._store.write() as connection:
+            number = connection.execute(
+                insert(alarms)
+                .values(
+                    board=board,
+                    patient=enrolled.patient,
+                    kind=kind,
+                    priority=FORETOLD[kind],
+                    since_ms=now_ms,
+                    ended_ms=None,
+                    acknowledged=False,
+                )
+                .returning(alarms.c.id)
+            ).scalar_one()
+            chain.append(connection, now_ms, "alarm.began", alarm=number, board=board, kind=kind, report=source)
+
+    def end_foretold(self, board: int, kind: str, why: str) -> None:
+        """End it, if one lasts."""
+        now_ms = self._clock_ms()
+        lasting = (alarms.c.board == board) & (alarms.c.kind == kind) & alarms.c.ended_ms.is_(None)
+        with self._store.write() as connection:
+            for number in connection.execute(select(alarms.c.id).where(lasting)).scalars().all():
+                connection.execute(update(alarms).where(alarms.c.id == number).values(ended_ms=now_ms))
+                chain.append(connection, now_ms, "alarm.ended", alarm=number, board=board, kind=kind, report=why)
 
     def end_all(self, connection: Connection, board: int) -> None:
         """End what lasts of a board that is retired: no report of its can."""

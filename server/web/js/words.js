@@ -3,7 +3,7 @@
 const ALARM_KINDS = {
   asystole: "No heartbeat detected", lead_off: "Electrode off", low_spo2: "Low oxygen saturation", glucose_low: "Low glucose",
   glucose_high: "High glucose", battery_low: "Battery low", sensor_fault: "Sensor does not answer",
-  apnoea: "No breathing detected",
+  apnoea: "No breathing detected", glucose_low_soon: "Glucose may fall below 70 mg/dL within 30 min (forecast)",
 };
 const MEASURES = {
   heart_rate: "Heart rate", pulse_rate: "Pulse", resp_rate: "Breathing", spo2: "SpO2", perfusion: "Perfusion",
