@@ -21,7 +21,9 @@ from ..recordings.table import Table
 Say = Callable[[str], None]
 Advanced = Callable[[int, int], None]
 
-CHAPTERS: Mapping[str, str] = {}  # in the order of the document: chapter, module with `chapter(data, say) -> Chapter`
+CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module with `chapter(data, say) -> Chapter`
+    "explanations": "qepa_tools.explanation.chapter",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
