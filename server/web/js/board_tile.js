@@ -1,6 +1,6 @@
 /** One tile a board: the heart rate to be read across the room, and beside it what the number rests on. */
 import { element, reconcile, setAttributes, setText } from "./elements.js";
-import { measured, reading } from "./freshness.js";
+import { FINDINGS_STALE_MS, measured, reading } from "./freshness.js";
 import { drawTrend, Trend } from "./trend.js";
 import { alarmKind, beatName, count, duration, keySource, measureName, unitName, whyUnknown } from "./words.js";
 
@@ -94,7 +94,7 @@ export class BoardTile {
     setText(this.beat, beat ? `${beat} ${beatName(beat)}` : "--");
     setAttributes(this.beat, { "data-warn": beat === "V" || beat === "F" });
 
-    this.#showMeasures(board, shown, lost);
+    this.#showMeasures(board, shown, { heldMs, lost });
 
     setText(this.key, lost ? "--" : keySource(board.keySource));
     setAttributes(this.key, { "data-key": lost ? null : board.keySource });
@@ -109,12 +109,17 @@ export class BoardTile {
     drawTrend(this.canvas, this.#trend, nowMs);
   }
 
-  /** Every measure but the heart rate; without consent none is even named. */
-  #showMeasures(board, shown, lost) {
-    const rows = (board.vitals?.measures ?? []).filter((measure) => measure.code !== HEART_RATE);
-    const current = !lost && shown.why !== "no current value" && board.mode !== "safe";
+  /** Every measure but the heart rate, then what models at the gateway found; without consent none is even named. */
+  #showMeasures(board, shown, { heldMs, lost }) {
+    const measures = (board.vitals?.measures ?? []).filter((measure) => measure.code !== HEART_RATE);
+    const working = !lost && board.mode !== "safe";
+    const rows = [
+      ...measures.map((measure) => ({ measure, current: working && shown.why !== "no current value" })),
+      ...board.findings.flatMap(({ readings, ageMs }) =>
+        readings.map((measure) => ({ measure, current: working && ageMs + heldMs <= FINDINGS_STALE_MS }))),
+    ];
     setAttributes(this.measures, { hidden: rows.length === 0 });
-    reconcile(this.measures, rows.map((measure) => ({ measure, current })), ({ measure }) => measure.code,
+    reconcile(this.measures, rows, ({ measure }) => measure.code,
       ({ measure }) => new MeasureRow(board.board, measure.code));
   }
 

@@ -44,6 +44,16 @@ function parseVitals(value) {
   };
 }
 
+/** What one model at a gateway found: its readings bear their source. */
+function parseFinding(finding) {
+  const source = text(finding.source);
+  return {
+    source,
+    readings: list(finding.readings).map(parseMeasure).map((reading) => ({ ...reading, note: [reading.note, source].filter(Boolean).join(", ") })),
+    ageMs: within(finding.age_ms, 0, Infinity) ?? Infinity,
+  };
+}
+
 function parseBoard(board) {
   return {
     board: text(board.board),
@@ -59,6 +69,7 @@ function parseBoard(board) {
     padBytes: number(board.pad_bytes),
     consent: board.consent === true,
     vitals: board.consent === true ? parseVitals(board.vitals) : null, // without consent nothing is even held
+    findings: board.consent === true ? list(board.findings).map(parseFinding) : [],
   };
 }
 

@@ -9,6 +9,9 @@ const MEASURES = {
   heart_rate: "Heart rate", pulse_rate: "Pulse", resp_rate: "Breathing", spo2: "SpO2", perfusion: "Perfusion",
   temperature: "Skin temperature", steps: "Steps", posture: "Posture", activity: "Activity", glucose: "Glucose",
   glucose_trend: "Glucose trend", resp_rate_derived: "Breathing (derived)",
+  normal_beats: "Normal beats", supraventricular_beats: "Supraventricular beats", ventricular_beats: "Ventricular beats",
+  fusion_beats: "Fusion beats", ecg_quality: "ECG usable", activity_class: "Activity (model)",
+  glucose_in_30_min: "Glucose in 30 min",
 };
 const UNITS = { Cel: "\u00B0C" }; // UCUM codes that are not how a ward writes them
 const WHY_UNKNOWN = {
