@@ -192,14 +192,15 @@ class TrueSite(Site):
     """A gateway that can lose power at a durable step."""
 
     cut: Cut | None = None
+    terms = Terms(soak_ms=0)
 
     def start(self) -> None:
         trusted = Trusted(identity(self.name, "gateway"), root().public_key, identity("server", "server").subject)
         self.spool = Spool.open(self.directory)
         if self.cut is not None:
             self.arm(self.cut)
-        clock, terms = (lambda: self.rig.now_ms), Terms(soak_ms=0)
-        self.gateway = Gateway(trusted, self.spool, clock, min_group=self.rig.min_group, model_terms=terms)
+        clock = lambda: self.rig.now_ms  # noqa: E731
+        self.gateway = Gateway(trusted, self.spool, clock, min_group=self.rig.min_group, model_terms=self.terms)
         self.up = True
 
     def arm(self, cut: Cut) -> None:

@@ -1,0 +1,81 @@
+"""The server loses power while a model is pushed, tried and taken back: one version of each, and all boards get it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hospital_in_memory import Cut, TrueSite, Ward, identity
+
+from qepa_gateway.domain.rollout import Terms
+from qepa_server.audit import chain
+from qepa_uplink.releases import ORDER_CONTEXT, ModelOrder, SignedModelOrder
+from qepa_wire.model import encode_model
+
+pytestmark = pytest.mark.timeout(600)
+STEPS = ("registry.release.store", "registry.release.advance")
+
+
+def order(ward, blob, k):
+    fields = {"what": "push", "name": "board", "signed_s": ward.now_ms // 1000, "nonce": bytes([k] * 16), "card": "{}"}
+    body = ModelOrder(**fields, blob=blob).model_dump_json().encode()
+    person = identity("releaser", "release")
+    return SignedModelOrder(body=body, certificate=person.certificate, signature=person.sign(body, ORDER_CONTEXT))
+
+
+def refuse(board, bad):
+    """A board that takes any model but the version ``bad``."""
+
+    def take(release):
+        version = int.from_bytes(release[6:10], "little")
+        if version not in bad and version > board.model:
+            board.model = version
+            board.hello()
+
+    board.take_model = take
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["messages together", "one by one"])
+def test_a_push_that_boards_do_not_bear_over_power_cuts_at_each_step(tmp_path, monkeypatch, together):
+    monkeypatch.setattr(TrueSite, "terms", Terms(confirm_within_ms=5000, soak_ms=0, most_failures=1))
+    ward = Ward(tmp_path, max_rounds=1)
+    ward.server.together = together
+    bad = set()
+    for board in ward.boards.values():
+        refuse(board, bad)
+    ward.begin()
+    ward.until(lambda: ward.settled(1))
+    cuts = [Cut(step, after=after) for step in STEPS for after in (False, True)]
+    for k, cut in enumerate(cuts):
+        one_push(ward, bad, k, cut)
+    assert all(cut.fired for cut in cuts)
+    with ward.server.store.read() as connection:
+        assert chain.verify(connection) > 0
+
+
+def one_push(ward, bad, k, cut):
+    """Power fails twice: as the push is stored or first tried, then as it is taken back."""
+    registry = ward.server.hospital.registry
+    ward.until(lambda: ward.server.hospital.registry.newest.state == "released")
+    before, words = registry.current.version, registry.current.words
+    bad.add(before + 1)
+    new = registry.current._replace(version=0, words=tuple(word + k + 1 for word in words))
+    signed = order(ward, encode_model(new), k)
+    ward.server.arm(cut)
+    ward.ask(lambda: ward.server.hospital.releases.order(signed))
+    if k % 2:
+        ward.server.arm(Cut("registry.release.store", after=k == 3))
+    ward.until(lambda: ward.server.hospital.registry.newest.origin == "rollback" and all_have(ward), within_ms=120_000)
+    registry = ward.server.hospital.registry
+    assert registry.current.version == before + 2  # one push, one rollback: no more
+    assert registry.current.words == words
+    states = {each.version: each.state for each in ward.server.hospital.releases.versions.history("board", 5)}
+    assert states[before + 1] == "withdrawn"
+    assert states[before + 2] != "withdrawn"
+
+
+def all_have(ward):
+    version = ward.server.hospital.registry.current.version
+    return all(board.model == version for board in ward.boards.values())
