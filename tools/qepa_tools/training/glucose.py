@@ -1,7 +1,7 @@
 """The gateway's glucose model: trained, judged by people and sets it was not trained on, beside simpler ways."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ NETWORK, BY_FORECAST = "network, int8", "network, its forecast alone"
 FALSE_A_DAY = 1.0  # what thresholds are chosen for, on training people
 HALF_HOUR = HORIZONS_S.index(1800)
 LIMITS = (
-    "Not a medical device, and no ground to treat on. It sees glucose alone: no meals, insulin or exercise. Recorded in "
-    "daily life, not on a ward; most lows are of people with type 1 diabetes. At one false warning a day and person it "
+    "Not a medical device, and no ground to treat on. It sees glucose alone: no meals, insulin or exercise. Recorded "
+    "in daily life, not on a ward; most lows are of people with type 1 diabetes. At one false warning a day and person it "
     "misses about a fifth of the episodes, and foretells most of the others by about ten minutes. Readings are those "
     "of a monitor, which lag behind blood."
 )
@@ -36,6 +36,14 @@ class Split:
     test: list[GlucoseSet]
     forecasts: Mapping[str, Forecasts]
     thresholds: Mapping[str, float]
+
+    def at(self, chosen: Sequence[int]) -> "Split":
+        """Some of these people."""
+        some = {
+            way: replace(each, changes=[each.changes[k] for k in chosen], risks=[each.risks[k] for k in chosen])
+            for way, each in self.forecasts.items()
+        }
+        return Split(test=[self.test[k] for k in chosen], forecasts=some, thresholds=self.thresholds)
 
 
 def make(data: Path | None, *, version: int, folds: int, epochs: int, steps: Steps) -> Made:
