@@ -136,7 +136,7 @@ class Ward:
         self.state: dict[str, Any] = {
             "simulated": True,
             "data_source": "MIT-BIH Arrhythmia Database",
-            "model": {"version": 7, "rounds_trained": 7},
+            "model": {"version": 7, "rounds_trained": 7, "state": "released", "origin": "federated", "reason": ""},
             "round": {"number": 9, "phase": "collect", "since_ms": 0},
             "rounds": [summed_round(8), void_round(7)],
             "boards": [board(1, 72), board(2, 88)],
@@ -287,6 +287,15 @@ def test_heart_rates_change(page: Any, ward: Ward) -> None:
     expect(page.get_by_test_id("connection")).to_have_text("live")
     expect(page.get_by_test_id("connection-banner")).to_be_hidden()
     expect(page.get_by_test_id("board-count")).to_have_text("2 of 2 live")
+
+
+def test_the_model_says_how_far_it_is_and_why_it_went_back(page: Any, ward: Ward) -> None:
+    expect(page.get_by_test_id("model")).to_have_text("v7, trained on 7 rounds, with all boards")
+    back = {"version": 9, "rounds_trained": 6, "state": "canary", "origin": "rollback"}
+    ward.change(model=back | {"reason": "version 8: 3 boards at gw-1 do not bear it"})
+    expect(page.get_by_test_id("model")).to_have_text(
+        "v9, rolled back, trained on 6 rounds, with one board first. version 8: 3 boards at gw-1 do not bear it"
+    )
 
 
 def test_tile_says_what_the_number_rests_on(page: Any, ward: Ward) -> None:

@@ -27,7 +27,7 @@ import { DeliveryDelay, LOST_MS, Stopwatch } from "./freshness.js";
 import { LinkPanel } from "./links.js";
 import { RoundTable } from "./rounds.js";
 import { TrustPanel } from "./trust.js";
-import { clockTime, count, duration, roundPhase, simulationNotice } from "./words.js";
+import { clockTime, count, duration, modelState, roundPhase, simulationNotice } from "./words.js";
 
 const TICK_MS = 250;
 const DRAW_MS = 1000;
@@ -99,7 +99,8 @@ function showConnection(lost) {
 function showSummary(lost) {
   const { model, round, boards } = state ?? {};
   setText(at("server-time"), lost ? "--" : clockTime(state.nowMs + sinceNews.elapsedMs()));
-  setText(at("model"), lost || !model ? "--" : `v${model.version ?? "--"}, trained on ${count(model.roundsTrained)} rounds`);
+  setText(at("model"), lost || !model ? "--" : modelState(model));
+  setAttributes(at("model"), { "data-warn": !lost && (model?.origin === "rollback" || model?.state === "withdrawn") });
   setText(at("round-now"), lost ? "--" : round ? `${count(round.number)}, ${roundPhase(round.phase)}` : "none");
   const live = tiles.filter((tile) => tile.root.dataset.state === "live").length;
   setText(at("board-count"), boards ? `${live} of ${boards.length} live` : "");

@@ -216,7 +216,10 @@ export function parseState(body) {
     nowMs: value.now_ms,
     simulated: value.simulated === true,
     dataSource: text(value.data_source),
-    model: model && { version: number(model.version), roundsTrained: number(model.rounds_trained) },
+    model: model && {
+      version: number(model.version), roundsTrained: number(model.rounds_trained),
+      state: text(model.state), origin: text(model.origin), reason: text(model.reason),
+    },
     round: round && { number: number(round.number), phase: text(round.phase), sinceMs: number(round.since_ms) },
     rounds: distinct(list(value.rounds).map(parseRound), "number"),
     boards: distinct(list(value.boards).map(parseBoard), "board"),

@@ -52,6 +52,9 @@ const PURPOSES = { statistics: "Statistics", learning: "Learning", care: "Care" 
 const THREATS = { normal: "normal", elevated: "elevated: an alarm lately", high: "high: signs of an attack" };
 const STAGES = { canary: "with one board first", ward: "with all boards", withdrawn: "withdrawn: boards failed with it", refused: "refused" };
 
+const MODEL_STATES = { prepared: "on its way to the boards", canary: "with one board first", released: "with all boards", withdrawn: "withdrawn" };
+const MODEL_ORIGINS = { rollback: "rolled back", pushed: "released by a person" };
+
 const own = (table, code) => (Object.hasOwn(table, code) ? table[code] : null);
 const plain = (code) => code.replaceAll("_", " ");
 
@@ -74,6 +77,13 @@ export const days = (ms) => `${Math.round(ms / 86400000)} days`;
 export function rolloutState({ version, stage, canary, failed, reason }) {
   const where = `v${version ?? "--"}: ${own(STAGES, stage) ?? (plain(stage) || "unknown")}`;
   return `${where}${stage === "canary" && canary ? ` (${canary})` : ""}${failed ? `, ${failed} failed` : ""}${reason ? `, ${reason}` : ""}`;
+}
+
+/** The ward's model: "v8, rolled back: version 7: 3 boards do not bear it; with one board first". */
+export function modelState({ version, roundsTrained, state, origin, reason }) {
+  const parts = [own(MODEL_ORIGINS, origin), roundsTrained === null ? null : `trained on ${count(roundsTrained)} rounds`, own(MODEL_STATES, state)];
+  const said = [`v${version ?? "--"}`, ...parts].filter(Boolean).join(", ");
+  return reason ? `${said}. ${reason}` : said;
 }
 
 export const linkState = (code) => plain(code) || "unknown";
