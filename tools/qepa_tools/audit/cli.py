@@ -1,4 +1,4 @@
-"""``qepa audit``: the server's log, without the server."""
+"""``qepa audit``: the server's log, without the server, and what learning tells about patients."""
 
 import json
 from collections import Counter
@@ -10,8 +10,10 @@ from rich.console import Console
 
 from ..command_line import JsonOption, fail
 from ..errors import ToolError
+from ..leakage.cli import privacy
 
-app = typer.Typer(no_args_is_help=True, help="The server's audit log: verify, export, countersign.")
+app = typer.Typer(no_args_is_help=True, help="The server's audit log, and what learning tells of patients.")
+app.command()(privacy)
 
 LogArgument = Annotated[Path, typer.Argument(help="Exported log, or a server's state directory.")]
 RootOption = Annotated[Path | None, typer.Option("--root", help="The offline root's public key.")]
