@@ -20,6 +20,7 @@ from bedside_rig import STREAMS, Kme, Rig, Site, VirtualBoard, identity, root
 
 from qepa_gateway.core import Gateway, Trusted
 from qepa_gateway.domain.rollout import Terms
+from qepa_gateway.inference.shelf import ModelShelf
 from qepa_gateway.spool.database import Spool
 from qepa_gateway.transport import Outgoing
 from qepa_server.config import LearningConfig, PrivacyConfig
@@ -193,6 +194,7 @@ class TrueSite(Site):
 
     cut: Cut | None = None
     terms = Terms(soak_ms=0)
+    shipped: Path | None = None  # folder of the models that its package ships
 
     def start(self) -> None:
         trusted = Trusted(identity(self.name, "gateway"), root().public_key, identity("server", "server").subject)
@@ -200,7 +202,10 @@ class TrueSite(Site):
         if self.cut is not None:
             self.arm(self.cut)
         clock = lambda: self.rig.now_ms  # noqa: E731
-        self.gateway = Gateway(trusted, self.spool, clock, min_group=self.rig.min_group, model_terms=self.terms)
+        shelf = None if self.shipped is None else ModelShelf(self.directory, self.shipped)
+        self.gateway = Gateway(
+            trusted, self.spool, clock, min_group=self.rig.min_group, model_terms=self.terms, shelf=shelf
+        )
         self.up = True
 
     def arm(self, cut: Cut) -> None:

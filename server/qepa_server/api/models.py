@@ -12,7 +12,7 @@ from qepa_wire.model import decode_model
 from ..errors import RefusedError
 from ..hospital import Hospital
 from ..registry import cards
-from ..registry.versions import ROLLBACK, WITHDRAWN, Version
+from ..registry.versions import ROLLBACK, UNBORNE, WITHDRAWN, Version
 from .bodies import read_body
 
 MAX_ORDER_BYTES = 1 << 20
@@ -84,7 +84,8 @@ def version_view(version: Version) -> Json:
 
 def model_view(version: Version) -> Json:
     """The board's model in the state that screens show; ``reason`` where it was taken back or withdrawn."""
-    told = version.reason if version.origin == ROLLBACK or version.state == WITHDRAWN else ""
+    failed = version.state == WITHDRAWN or version.reason.startswith(UNBORNE)
+    told = version.reason if version.origin == ROLLBACK or failed else ""
     return {
         "version": version.version,
         "rounds_trained": version.rounds_trained,

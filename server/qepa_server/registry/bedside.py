@@ -19,6 +19,8 @@ from . import cards
 from .repetition import Repetition
 from .versions import CANARY, PREPARED, PUSHED, RELEASED, ROLLBACK, SHIPPED, WITHDRAWN, Card, Version, VersionStore
 
+_FURTHEST = 1000  # beyond the newest version: no package ships such a number
+_MOST_SHIPPED = 8
 _IDENTIFIER = b"TFL3"  # at bytes 4 to 8 (TensorFlow Lite schema, file_identifier)
 
 
@@ -85,7 +87,7 @@ class BedsideLines:
 
     def _prepare(self, name: str, blob: bytes, digest: bytes, facts: Card, now_ms: int, **about: Any) -> Version:
         newest = self.newest(name)
-        told = [each[name].version for each in self.told.values() if name in each]
+        told = [each[name].version for each in self.told.values() if name in each and self._is_likely(each[name])]
         draft = Version(
             name=name,
             version=1 + max([0 if newest is None else newest.version, *told]),
@@ -115,7 +117,9 @@ class BedsideLines:
 
     def _learn_shipped(self, told: BedsideStatus) -> None:
         place = (told.name, told.version)
-        if not told.shipped or not told.version or place in self._shipped:
+        if not told.shipped or not told.version or place in self._shipped or not self._is_likely(told):
+            return
+        if sum(name == told.name for name, _ in self._shipped) >= _MOST_SHIPPED:
             return
         self._shipped.add(place)
         if self._versions.find(*place) is not None:
@@ -136,6 +140,11 @@ class BedsideLines:
         newest = self._newest.get(told.name)
         if newest is None or newest.version < version.version:
             self.adopt(version)
+
+    def _is_likely(self, told: BedsideStatus) -> bool:
+        """A gateway that lies must not use the numbers up."""
+        newest = self._newest.get(told.name)
+        return told.version <= _FURTHEST + (0 if newest is None else newest.version)
 
     def _judge(self, gateway: str, told: BedsideStatus, version: Version) -> None:
         now_ms = self._clock_ms()

@@ -2,7 +2,8 @@
 
 Going back is a new version with the contents of an old one: boards and gateways refuse old numbers. It happens by
 itself when boards or gateways do not bear the newest version, or when its drift stays beyond its limit; never twice in
-a row, since two failures say that the fault is not the model's. Then a person decides.
+a row, since two failures say that the fault is not the model's. Then a person decides. One gateway's word is enough: a
+lie costs what was learned since, not a patient's safety, and the audit log has the liar's name.
 """
 
 import json
@@ -19,13 +20,12 @@ from qepa_wire.errors import WireError
 from qepa_wire.model import decode_model
 from qepa_wire.primitives import sha256
 
-from ..audit import chain
 from ..errors import RefusedError
 from ..explain.drift import DriftSignal
 from ..parsing import parse
 from .bedside import BedsideLines
 from .models import ModelRegistry
-from .versions import CANARY, PREPARED, RELEASED, ROLLBACK, WITHDRAWN, Version, VersionStore
+from .versions import CANARY, PREPARED, PUSHED, RELEASED, ROLLBACK, UNBORNE, WITHDRAWN, Version, VersionStore
 
 _LOG = logging.getLogger(__name__)
 _DEEPEST_CARD = 8
@@ -58,7 +58,6 @@ class ReleaseDesk:
         self._concerned = concerned
         self._send = send
         self._stages: dict[str, ModelStatus] = {}
-        self._unborne: set[tuple[str, int]] = set()  # versions that failed and nothing could be done about
         bedside.failed = self._fail
 
     def newest(self, name: str) -> Version | None:
@@ -133,40 +132,33 @@ class ReleaseDesk:
         windows = newest.drift_windows + 1 if signal.raised else 0
         if windows >= self._drift_windows:
             reason = f"drift {signal.score:.3g} beyond {signal.limit:.3g} in {windows} windows since {signal.since}"
-            if self._can_go_back(newest):
-                self._fail(newest, reason)
-                return
-            if windows == self._drift_windows:
-                self._note_unborne(newest, reason)
-        if windows != newest.drift_windows:
+            self._fail(newest, reason)
+            newest = self.newest(signal.name) or newest
+        if newest.version == signal.version and windows != newest.drift_windows:
             with self.versions.store.write() as connection:
                 self.versions.note_drift(connection, newest, windows)
             self._adopt(replace(newest, drift_windows=windows))
 
-    def _can_go_back(self, version: Version) -> bool:
-        return version.origin != ROLLBACK and self.versions.before(version) is not None
-
     def _fail(self, version: Version, reason: str) -> None:
-        """Go back from ``version``, or withdraw it where that cannot be."""
+        """Go back from ``version``; where that cannot be it stays, unless it is a gateways' first model of its line."""
         if version.state == WITHDRAWN:
             return
-        if self._can_go_back(version):
-            kept = self.versions.before(version)
-            if kept is not None:
-                self._go_back(version, kept, reason)
-            return
-        self._advance(version, WITHDRAWN, reason=reason)
-        self._note_unborne(version, reason)
+        kept = None if version.origin == ROLLBACK else self.versions.before(version)
+        if kept is not None:
+            self._go_back(version, kept, reason)
+        elif version.name != BOARD_MODEL and version.origin == PUSHED:
+            self._advance(version, WITHDRAWN, reason=reason)
+        else:
+            self._note_unborne(version, reason)
 
     def _note_unborne(self, version: Version, reason: str) -> None:
-        if (version.name, version.version) in self._unborne:
+        if version.reason.startswith(UNBORNE):
             return
-        self._unborne.add((version.name, version.version))
         _LOG.error("model %s %d: %s; a person has to decide", version.name, version.version, reason)
+        told = f"{UNBORNE}{reason}" + (f"; {version.reason}" if version.reason else "")
         with self.versions.store.write() as connection:
-            chain.append(
-                connection, self._clock_ms(), "model.unborne", name=version.name, version=version.version, reason=reason
-            )
+            self.versions.note_unborne(connection, version, told, self._clock_ms())
+        self._adopt(replace(version, reason=told))
 
     def _go_back(
         self, newest: Version, kept: Version, reason: str, *, by: str = "", order_digest: bytes | None = None

@@ -15,6 +15,7 @@ from ..store.schema import model_versions as table
 PREPARED, CANARY, RELEASED, WITHDRAWN = "prepared", "canary", "released", "withdrawn"
 # Origins. Initial: zeros or random weights. Shipped: with the package.
 INITIAL, SHIPPED, FEDERATED, PUSHED, ROLLBACK = "initial", "shipped", "federated", "pushed", "rollback"
+UNBORNE = "not borne: "  # begins the reason of a version that failed and that nothing could take the place of
 
 Card = Mapping[str, Any]
 
@@ -125,6 +126,13 @@ class VersionStore:
         )
         for row in rows.all():
             self.advance(connection, _version(row), WITHDRAWN, now_ms, reason=reason)
+
+    def note_unborne(self, connection: Connection, version: Version, reason: str, now_ms: int) -> None:
+        """Store that a version failed and stays."""
+        connection.execute(
+            update(table).where(table.c.name == version.name, table.c.version == version.version).values(reason=reason)
+        )
+        chain.append(connection, now_ms, "model.unborne", name=version.name, version=version.version, reason=reason)
 
     def note_drift(self, connection: Connection, version: Version, windows: int) -> None:
         """Store how many windows in a row were beyond the limit."""

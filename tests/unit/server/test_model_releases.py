@@ -166,9 +166,9 @@ class TestBoardModel:
         tell(rig, "gw-1", **stage(rig, "withdrawn"))
         sent = tell(rig, "gw-1", **stage(rig, "withdrawn"))
         newest = rig.hospital.registry.newest
-        assert (newest.version, newest.state) == (3, "withdrawn")
+        assert (newest.version, newest.origin) == (3, "rollback")  # it stays: others may bear it
+        assert newest.reason.startswith("not borne: 0 boards at gw-1 do not bear it; version 2: ")
         assert not any(isinstance(message, ModelRelease) for message in sent)
-        assert rig.hospital.registry.envelope == b""  # nobody is offered it any more
         assert events(rig, "model.unborne") == [("model.unborne", "board", 3)]
         for _ in range(3):
             tell(rig, "gw-1", **stage(rig, "withdrawn"))
