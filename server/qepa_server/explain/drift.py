@@ -129,7 +129,7 @@ def profile(
 
 
 class Reference:
-    """Profiles of windows when all was well; ValueError with fewer than LEAST_WINDOWS."""
+    """Vectors of windows when all was well, coordinates of like size; ValueError with fewer than LEAST_WINDOWS."""
 
     def __init__(self, profiles: Sequence[NDArray[np.float64]]) -> None:
         if len(profiles) < LEAST_WINDOWS:

@@ -1,0 +1,45 @@
+"""Models and beats with known answers, and records for the command."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from qepa_server.explain.network import Network
+from qepa_tools.recordings.recording import ADC_MID, ADC_UNITS_PER_MV
+from qepa_tools.recordings.synthetic import synthetic_recording
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def linear(rng: np.random.Generator) -> Network:
+    """Softmax regression of 4 classes and 17 features."""
+    return Network(rng.normal(size=(4, 18)))
+
+
+@pytest.fixture
+def layered(rng: np.random.Generator) -> Network:
+    """6 hidden units that are clipped at either end now and then, 9 features, 4 classes."""
+    return Network(rng.normal(size=(4, 7)), 2 * rng.normal(size=(6, 10)))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six records r0 to r5 of 30 s, and their symbols in turn; of a synthetic ECG that is the same for every symbol."""
+    directory = tmp_path_factory.mktemp("records")
+    for k, symbols in enumerate(("NNNV", "NNNNA", "NVVVN", "N", "NNF", "NNNNNV")):
+        recording = synthetic_recording(1, k, 30)
+        signal = (recording.samples.astype(float) - ADC_MID) / ADC_UNITS_PER_MV
+        marks = np.array([label.sample for label in recording.labels])
+        wfdb.wrsamp(
+            f"r{k}", fs=360, units=["mV"], sig_name=["MLII"], p_signal=signal[:, None], fmt=["16"],
+            adc_gain=[1000 / np.abs(signal).max()], baseline=[0], write_dir=str(directory),
+        )  # fmt: skip
+        written = [symbols[n % len(symbols)] for n in range(len(marks))]
+        wfdb.wrann(f"r{k}", "atr", sample=marks, symbol=written, write_dir=str(directory))
+    return directory

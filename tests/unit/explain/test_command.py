@@ -1,0 +1,85 @@
+"""`qepa explain`: an answer in words, one object, one page, one sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from qepa_tools.cli import app
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["explain", "--data", str(folder), "--cache", str(folder / "c"), *arguments])
+
+
+def test_a_beat_in_words(folder: Path) -> None:
+    done = run(folder, "--record", "r0", "--beat", "12")
+    assert done.exit_code == 0, done.stderr
+    assert "Record r0, beat 12 at 0:" in done.stdout
+    assert "the model that ships, which never saw this person" in done.stdout
+    assert "beats of 5 other people" in done.stdout
+    assert "Why " in done.stdout
+    assert "By part: RR " in done.stdout
+
+
+def test_one_object_whose_contributions_sum_up(folder: Path) -> None:
+    done = run(folder, "--record", "r2", "--at", "12.5", "--json")
+    assert done.exit_code == 0, done.stderr
+    body = json.loads(done.stdout)
+    assert abs(body["at_s"] - 12.5) < 1
+    assert sum(r["contribution"] for r in body["reasons"]) == pytest.approx(body["lead"] - body["start"])
+    assert sum(body["parts"].values()) == pytest.approx(body["lead"] - body["start"])
+    assert sum(body["probabilities"].values()) == pytest.approx(1)
+
+
+def test_without_a_beat_the_first_ectopic_one_or_the_last(folder: Path) -> None:
+    body = json.loads(run(folder, "--record", "r3", "--json").stdout)
+    assert body["answer"] != "N" or body["beat"] > 20
+
+
+def test_the_answer_can_be_compared_with_a_class(folder: Path) -> None:
+    done = run(folder, "--record", "r3", "--beat", "8", "--against", "V", "--json")
+    body = json.loads(done.stdout)
+    assert {body["answer"], body["rival"]} == {"N", "V"}
+
+
+def test_a_page_without_anything_from_elsewhere(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, "--record", "r0", "--beat", "9", "--out", str(tmp_path / "o"))
+    assert done.exit_code == 0, done.stderr
+    page = (tmp_path / "o" / "r0-9.html").read_text()
+    assert page.count("data:image/png;base64,") == 1
+    assert "Not a medical device" in page
+    assert "http" not in page
+    assert (tmp_path / "o" / "r0-9.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_summary_over_people(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, "--summary", "--out", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.stderr
+    body = json.loads(done.stdout)
+    assert body["persons"] == 6
+    assert any("written by the developers" in title for title in body)
+    assert (tmp_path / "summary.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Name a record"),
+        (["--record", "zz"], "holds no record zz; it holds r0, r1"),
+        (["--record", "r0", "--beat", "0"], "has beats 1 to"),
+        (["--record", "r0", "--beat", "1", "--at", "2"], "not by both"),
+        (["--record", "r0", "--at", "999"], "no beat within 1 s of 999 s; it lasts 30 s"),
+        (["--record", "r0", "--beat", "9", "--against", "X"], "cannot be compared with X"),
+        (["--record", "r0", "--model", "nowhere.json"], "is no model of a board"),
+        (["--record", "r0", "--lead", "V9"], "no lead V9"),
+        (["--record", "r0", "--mains", "40"], "--mains has to be 50 or 60"),
+        (["--summary", "--record", "r0"], "no --record"),
+    ],
+)
+def test_one_sentence_and_status_2(folder: Path, arguments: list[str], sentence: str) -> None:
+    done = run(folder, *arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert done.stdout == ""
