@@ -22,6 +22,9 @@ DataOption = Annotated[Path | None, typer.Option(help="Folder that holds mitdb, 
 OutOption = Annotated[Path, typer.Option(help="Folder for NAME.tflite and NAME.json.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Of the cross-validation by person that the card reports.")]
 EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over as many examples as one draws.")]
+BEATS_FOLDS, BEATS_EPOCHS = 5, 10  # of the models that ship
+QUALITY_FOLDS, QUALITY_EPOCHS = 3, 8
+
 VersionOption = Annotated[int, typer.Option(min=1, help="Gateways take no older model of a name than they have.")]
 
 
@@ -30,8 +33,8 @@ def ecg_beats(
     *,
     data: DataOption = None,
     out: OutOption = Path("models"),
-    folds: FoldsOption = 5,
-    epochs: EpochsOption = 12,
+    folds: FoldsOption = BEATS_FOLDS,
+    epochs: EpochsOption = BEATS_EPOCHS,
     version: VersionOption = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,8 +49,8 @@ def ecg_quality(
     *,
     data: DataOption = None,
     out: OutOption = Path("models"),
-    folds: FoldsOption = 4,
-    epochs: EpochsOption = 10,
+    folds: FoldsOption = QUALITY_FOLDS,
+    epochs: EpochsOption = QUALITY_EPOCHS,
     version: VersionOption = 1,
     as_json: JsonOption = False,
 ) -> None:

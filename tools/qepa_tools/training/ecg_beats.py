@@ -30,7 +30,6 @@ Real = NDArray[np.float32]
 
 CACHE = Path.home() / ".cache" / "qepa" / "features"
 WEIGHTS = FitSettings(class_power=0.5, person_power=1.0, fusion=0.0)
-SETTINGS = TrainSettings(epochs=12)
 LIMITS = (
     "Not a medical device. Adults of one hospital, two-channel Holter tapes of the 1970s; no paced rhythm. Hardly "
     "anybody in the training set has fusion beats: F answers mean nothing. In atrial fibrillation it takes beats for "
@@ -129,7 +128,6 @@ def facts(
     """What the card says."""
     classes = np.concatenate([each.classes[each.classes >= 0] for each in sets])
     counts = np.bincount(classes, minlength=len(AAMI_CLASSES))
-    intervals = person_bootstrap(judged.both)
     return {
         "data": "MIT-BIH Arrhythmia Database (Moody and Mark 2001), leads and beats as the board makes them",
         "persons": list(cohort.persons),
@@ -139,12 +137,20 @@ def facts(
         "other people; the shipped model is trained on all",
         "settings": asdict(settings) | {"weights": asdict(WEIGHTS)},
         "metrics": {
-            "two_leads": flat(figures(sum_of(judged.both))),
-            "one_lead": flat(figures(sum_of(judged.one))),
-            "intervals_95": {name: i and [i.low, i.high] for name, i in intervals.items()},
+            "two_leads": _metrics(judged.both),
+            "one_lead": _metrics(judged.one),
             "int8_answers_as_float": judged.agreement,
+            "int8_largest_difference_quanta": judged.quanta,
         },
         "limits": LIMITS,
+    }
+
+
+def _metrics(tallies: dict[str, Tally]) -> dict[str, object]:
+    intervals = person_bootstrap(tallies)
+    return {
+        **flat(figures(sum_of(tallies))),
+        "intervals_95": {name: i and [i.low, i.high] for name, i in intervals.items()},
     }
 
 

@@ -47,6 +47,7 @@ def fit_classes(
     """
     import keras  # noqa: PLC0415
 
+    keras.utils.clear_session()  # layers are numbered anew, and their names are in the exported file
     keras.utils.set_random_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     network = build()
