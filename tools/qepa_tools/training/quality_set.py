@@ -56,8 +56,8 @@ class Noise:
 class QualitySet:
     """Windows of one record. windows [n, 512, 1]: inputs of the model.
 
-    left_db: QRS to noise left by the filters, inf or nearly so without noise. board_good: the board's own verdict throughout the
-    window. errors, beats: beats of it that were missed or made up, and all that are annotated.
+    left_db: QRS to noise left by the filters, inf or nearly so without noise. board_good: the board's own verdict
+    throughout the window. errors, beats: beats of it that were missed or made up, and all that are annotated.
     """
 
     person: str
