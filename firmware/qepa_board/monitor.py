@@ -134,7 +134,10 @@ class Monitor:
             return
         app.link.send_care(self.care.key, self.care.consent_id, record)
         if self.care.wants_waves(self.sensing.t_ms):
-            app.link.send_waves(self.care.key, self.care.consent_id, self.sensing.waves(app.counters.boots))
+            try:
+                app.link.send_waves(self.care.key, self.care.consent_id, self.sensing.waves(app.counters.boots))
+            except MemoryError:
+                app.link.refuse("memory")  # no piece of heap is large enough now: that second is missing
         for code, _, value in record.measures:
             if code == HEART_RATE and value != UNKNOWN:
                 app.connection.show_heart_rate(value, not self.sensing.lead_off)

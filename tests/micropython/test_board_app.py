@@ -35,6 +35,13 @@ watch("_statistics")
 watch("_update")
 """
 
+NO_MEMORY_FOR_WAVES = """
+from qepa_board.app import App
+def full(*args):
+    raise MemoryError
+App.running.link.send_waves = full
+"""
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -240,6 +247,13 @@ async def test_waveforms_stream_while_they_are_wanted_under_a_grant(ward):
     assert len(peer.waves) == count
     await gateway.send(peer, wire.WAVES_WANTED, payloads.encode_waves_wanted(consent, 3600))
     await gateway.until(lambda: len(peer.waves) > count, "waveforms again")
+    await ward.fleet.exec(f"{BOARD:08x}", NO_MEMORY_FOR_WAVES)
+    await until_refused(ward, "memory")
+    cares = len(peer.cares)
+    await gateway.until(lambda: len(peer.cares) > cares + 3, "care records go on")
+    await ward.fleet.exec(f"{BOARD:08x}", "del App.running.link.send_waves")
+    count = len(peer.waves)
+    await gateway.until(lambda: len(peer.waves) > count, "waveforms when there is memory")
     await gateway.send(peer, wire.CARE_REVOKE, consent)
     await asyncio.sleep(0.5)
     count = len(peer.waves)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from qepa_tools.board_budget import report
 from qepa_tools.board_budget.calibration import REFERENCE_US, esp32_factor, mean_ratio
 from qepa_tools.board_budget.currents import load_currents
-from qepa_tools.board_budget.energy import ENCRYPTION, REFERENCE_MJ, air_us, board_energy, board_stages
+from qepa_tools.board_budget.energy import ENCRYPTION, REFERENCE_MJ, WAVEFORM, air_us, board_energy, board_stages
 from qepa_tools.board_budget.interpreters import I386_BYTECODE, I386_NATIVE, WASM
 from qepa_tools.board_budget.stages import Measured, measure
 from qepa_tools.cli import app
@@ -16,8 +16,8 @@ from qepa_tools.errors import ToolError
 from qepa_tools.unix_port.runtime import find_unix_port
 
 # What issue and readers are promised, in order.
-STAGES = ["sample", "filter", "R peak", "features", "classify", "learn", "quantize", "noise", "keystream", "masks"]
-STAGES += ["check", "mac", "fragments", ENCRYPTION, "flash write"]
+STAGES = ["sample", "filter", "R peak", "features", "classify", WAVEFORM, "learn", "quantize", "noise", "keystream"]
+STAGES += ["masks", "check", "mac", "fragments", ENCRYPTION, "flash write"]
 
 US = {
     "reference": REFERENCE_US,
@@ -43,6 +43,9 @@ US = {
     "frame_bytes": 1028.0,
     "n_fragments": 5.0,
     "beats_per_s": 1.4,
+    "wave": 60.0,
+    "wave_bytes": 600.0,
+    "wave_fragments": 3.0,
 }
 
 
@@ -93,6 +96,9 @@ def test_energy_adds_up():
     assert energy.update_mj == pytest.approx(parts)
     assert chip.idle_ma.value < energy.average_ma < chip.running_ma.value
     assert energy.battery_h * energy.average_ma == pytest.approx(500.0)
+    assert energy.wave_battery_h * (energy.average_ma + energy.wave_ma) == pytest.approx(500.0)
+    radio_ma = (600 + 3 * 22) * 8e-6 * chip.ble_tx_ma.value + 3 * 380e-6 * chip.ble_rx_ma.value
+    assert radio_ma < energy.wave_ma < radio_ma + 0.5
 
 
 def test_more_fragments_keep_the_radio_on_longer():
@@ -154,3 +160,4 @@ def test_the_program_measures_every_stage_within_its_limits():
     assert native.us["encrypt_update"] < 4 * 150
     assert native.us["ecg_second"] < 4 * 1000
     assert native.us["frame_bytes"] == 1028
+    assert native.us["wave_bytes"] == 36 + 32 + 12 + 2 * 4 + 2 * 256

@@ -7,6 +7,7 @@ from .currents import Chip, Currents
 from .stages import Measured
 
 ENCRYPTION = "encryption end to end"  # from plaintext words to fragments
+WAVEFORM = "waveform, while wanted"
 REFERENCE_MS = 31.8  # of an update encrypted on an ESP32, to be beaten
 REFERENCE_MJ = 3.32
 
@@ -17,6 +18,7 @@ _BLE_OVERHEAD_BYTES = 14  # preamble, access address, header, MIC, CRC
 _BLE_IFS_US = 150
 _BLE_ACK_US = 80
 _L2CAP_ATT_BYTES = 7
+_TWO_HMACS_BYTES = 2 * 160 + 2 * 256  # of tag and frame, beyond what they cover; of the two keys derived for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +55,26 @@ def board_stages(native: Measured, bytecode: Measured, wasm: Measured, chip: Chi
     us = native.us
     aes_us = us["keystream_aes_bytes"] / chip.aes_mb_s.value
     sha_us = us["mac_sha_bytes"] / chip.sha256_mb_s.value
+    wave_aes_bytes, wave_sha_bytes = us["wave_bytes"], 2 * us["wave_bytes"] + _TWO_HMACS_BYTES
+    wave_ciphers_us = (
+        wave_aes_bytes * us["keystream_aes"] / us["keystream_aes_bytes"]
+        + wave_sha_bytes * us["mac_sha"] / us["mac_sha_bytes"]
+    )
     return [
         stage("sample", "second", "sample"),
         stage("filter", "second", "filter"),
         stage("R peak", "second", "r_peak"),
         stage("features", "beat", "features_of_a_beat"),
         stage("classify", "beat", "classify_a_beat"),
+        stage(
+            WAVEFORM,
+            "second",
+            "wave",
+            board_us=max(0.0, us["wave"] - wave_ciphers_us) * factor
+            + wave_aes_bytes / chip.aes_mb_s.value
+            + wave_sha_bytes / chip.sha256_mb_s.value,
+            basis="scaled, AES and SHA-256 from their throughput",
+        ),
         stage("learn", "update", "learn"),
         stage("quantize", "update", "quantize"),
         stage("noise", "update", "noise"),
@@ -105,7 +121,10 @@ def air_us(frame_bytes: float, n_fragments: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
-    """Of one update in mJ, and of the board over time. battery_h: how long ``battery_mah`` lasts."""
+    """Of one update in mJ, and of the board over time. battery_h: how long ``battery_mah`` lasts.
+
+    ``wave`` is what a waveform costs on top while somebody wants it.
+    """
 
     encrypt_ms: float
     encrypt_mj: float
@@ -117,6 +136,9 @@ class Energy:
     average_ma: float
     battery_mah: float
     battery_h: float
+    wave_mj_a_second: float
+    wave_ma: float
+    wave_battery_h: float
 
 
 def board_energy(
@@ -130,7 +152,7 @@ def board_energy(
     before_us = us["learn"] + us["quantize"] + us["noise"]
     sending_us, listening_us = air_us(measured.us["frame_bytes"], measured.us["n_fragments"])
     flash_mj = us["flash write"] * volts * (currents.flash.write_ma.value + chip.idle_ma.value) / 1e6
-    radio_mj = volts * (sending_us * chip.ble_tx_ma.value + listening_us * chip.ble_rx_ma.value) / 1e6
+    radio_mj = _radio_mj(sending_us, listening_us, volts, chip)
     update_mj = (encrypt_us + before_us) * running_mw / 1e6 + flash_mj + radio_mj
     beats = measured.us["beats_per_s"]
     a_second_us = us["sample"] + us["filter"] + us["R peak"] + beats * (us["features"] + us["classify"])
@@ -141,6 +163,9 @@ def board_energy(
         + (flash_mj + radio_mj) / period_s / volts
         + currents.sensors["max30003"].value
     )
+    wave_radio_mj = _radio_mj(*air_us(measured.us["wave_bytes"], measured.us["wave_fragments"]), volts, chip)
+    wave_share = us[WAVEFORM] / 1e6
+    wave_ma = wave_share * (chip.running_ma.value - chip.idle_ma.value) + wave_radio_mj / volts
     return Energy(
         encrypt_ms=encrypt_us / 1000,
         encrypt_mj=encrypt_us * running_mw / 1e6,
@@ -152,4 +177,11 @@ def board_energy(
         average_ma=average_ma,
         battery_mah=battery_mah,
         battery_h=battery_mah / average_ma,
+        wave_mj_a_second=wave_share * running_mw + wave_radio_mj,
+        wave_ma=wave_ma,
+        wave_battery_h=battery_mah / (average_ma + wave_ma),
     )
+
+
+def _radio_mj(sending_us: float, listening_us: float, volts: float, chip: Chip) -> float:
+    return volts * (sending_us * chip.ble_tx_ma.value + listening_us * chip.ble_rx_ma.value) / 1e6

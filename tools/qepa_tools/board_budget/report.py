@@ -132,6 +132,9 @@ def _energy(result: dict[str, Any]) -> Table:
         ("share of time the processor runs", f"{100 * energy['cpu_share']:.1f} %"),
         ("average current, processor never asleep", f"{energy['average_ma']:.1f} mA"),
         (f"a battery of {energy['battery_mah']:.0f} mAh lasts", f"{energy['battery_h']:.1f} h"),
+        ("a second of waveform, sealed and sent", f"{energy['wave_mj_a_second']:.2f} mJ"),
+        ("streaming waveforms all the time takes", f"{energy['wave_ma']:.2f} mA more"),
+        ("and the battery then lasts", f"{energy['wave_battery_h']:.1f} h"),
     )
     for what, value in rows:
         table.add_row(what, value, energy["label"])

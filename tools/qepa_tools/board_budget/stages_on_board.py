@@ -29,10 +29,10 @@ from qepa_board.signals.rpeak import RPeakDetector
 from qepa_board.system.flash import write_record
 from qepa_wire.discrete_gaussian import DiscreteGaussian
 from qepa_wire.fragments import Fragmenter
-from qepa_wire.frame import VECTOR, encode
+from qepa_wire.frame import VECTOR, WAVE, encode
 from qepa_wire.keystream import DOMAIN_CHECK, DOMAIN_MASK, STREAM_UPDATE, fill_keystream
 from qepa_wire.lighthe import add_mask, seal, vector_bytes
-from qepa_wire.payloads import encode_vector
+from qepa_wire.payloads import WAVE_ECG, encode_vector, encode_wave
 from qepa_wire.quantizer import Quantizer
 
 FS_HZ = 256
@@ -271,7 +271,27 @@ def update_stages(out):
     out["flash_write"] = us(lambda: write_record(flash, "out-1", frame))
 
 
+def wave_stage(out):
+    """A second of the waveform, sealed and cut into fragments: what a board does beside all else while it is wanted."""
+    key, mac_key = b"c" * 32, b"l" * 32
+    wave = (WAVE_ECG, 1, FS_HZ, 1, 1000, (1010, 1200), bytes(2 * FS_HZ))
+    fragmenter = Fragmenter()
+    fragmenter.reset(MTU)
+
+    def second():
+        frame = encode(WAVE, 1, 1, 1, encode_wave(key, bytes(16), 1, 1, wave), mac_key)
+        fragmenter.load(frame)
+        n = 0
+        while fragmenter.next() is not None:
+            n += 1
+        return len(frame), n
+
+    out["wave_bytes"], out["wave_fragments"] = second()
+    out["wave"] = us(second)
+
+
 figures = {"implementation": qepa_kernels.IMPLEMENTATION, "reference": us(reference)}
 ecg_stages(figures)
 update_stages(figures)
+wave_stage(figures)
 print(json.dumps(figures))
