@@ -14,6 +14,7 @@ import numpy as np
 import wfdb
 from numpy.typing import NDArray
 
+from qepa_board.learning.features import N_FEATURES
 from qepa_server.explain.beat import all_attributions
 from qepa_server.explain.drift import DriftMonitor, Reference, profile
 from qepa_tools.evaluation.cohort import Case, Track
@@ -25,6 +26,9 @@ from qepa_tools.recordings.recording import AAMI_CLASSES, ADC_MID, ADC_UNITS_PER
 
 WINDOW_S = 20
 SAME, OTHER_LEAD, NOISE, OTHER_PEOPLE = "the same people", "their other lead", "muscle noise", "other people"
+
+PROFILES, CLASSES = "profiles of beats", "shares of classes alone"
+_VIEWS = {PROFILES: slice(None), CLASSES: slice(None, None, 1 + 2 * N_FEATURES)}
 
 _LENGTH_S = 1800
 _NOISE_SHARE = 0.12  # RMS of added muscle noise over the QRS height
@@ -41,9 +45,12 @@ class Noticed:
 
 def beats_study(
     cases: Sequence[Case], worlds: Mapping[str, Mapping[str, Case]], runs: int, limit: float, track: Track
-) -> dict[str, Noticed]:
-    """Watch profiles of beats, for the same people, other people, and each of `worlds`: record to what replaces it."""
-    first: dict[str, list[int | None]] = {}
+) -> dict[tuple[str, str], Noticed]:
+    """Watch PROFILES, and of them the shares of CLASSES alone, which the care stream carries today.
+
+    For the same people, other people, and each of `worlds`: record to what replaces it.
+    """
+    first: dict[tuple[str, str], list[int | None]] = {}
     for run in track([f"run {k}" for k in range(runs)], "Drift of beats"):
         rng = np.random.default_rng(int(run.split()[1]))
         fold, others = _split(cases, rng)
@@ -51,17 +58,18 @@ def beats_study(
         n = _LENGTH_S // WINDOW_S
         fitted, known = n // 4, 2 * n // 3
         usual = _profiles(fold, ward, range(n))
-        reference = Reference(usual[:fitted])
-        scores = [reference.score(one) for one in usual[fitted:known]]
         last = range(known, n)
         tests = {SAME: usual[known:], OTHER_PEOPLE: _profiles(fold, others, last)}
         for name, replaced in worlds.items():
             tests[name] = _profiles(fold, [replaced.get(case.recording.id, case) for case in ward], last)
-        for name, profiles in tests.items():
-            monitor = DriftMonitor("board", 1, scores, rng.random, limit)
-            raised = [monitor.add(k, reference.score(one)).raised for k, one in enumerate(profiles)]
-            first.setdefault(name, []).append(raised.index(True) + 1 if True in raised else None)
-    return {name: noticed(found) for name, found in first.items()}
+        for view, chosen in _VIEWS.items():
+            reference = Reference([one[chosen] for one in usual[:fitted]])
+            scores = [reference.score(one[chosen]) for one in usual[fitted:known]]
+            for name, profiles in tests.items():
+                monitor = DriftMonitor("board", 1, scores, rng.random, limit)
+                raised = [monitor.add(k, reference.score(one[chosen])).raised for k, one in enumerate(profiles)]
+                first.setdefault((view, name), []).append(raised.index(True) + 1 if True in raised else None)
+    return {key: noticed(found) for key, found in first.items()}
 
 
 def noticed(first: Sequence[int | None]) -> Noticed:
