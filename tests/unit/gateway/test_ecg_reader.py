@@ -4,8 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_ecg_windows import heart
 
+from qepa_gateway.domain.wave_ring import WaveRing
 from qepa_gateway.inference.ecg import BEATS_AT_ONCE, EcgReader
 from qepa_gateway.inference.runtime import InferenceError
 from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, ECG_QUALITY
@@ -182,3 +185,41 @@ def test_motion_is_none_of_its_business():
     reader = EcgReader(waves, FakeShelf(), Counter())
     waves.callbacks[0](7, Wave(WAVE_ACCEL, 3, 104, 1, 0, (), bytes(6)))
     assert reader.findings(7) == ()
+
+
+class RingWaves:
+    """The gateway's own rings, without the gateway."""
+
+    def __init__(self):
+        self.callbacks, self.ring = [], None
+
+    def on_wave(self, callback):
+        self.callbacks.append(callback)
+
+    def window(self, _board, _channel, seconds):
+        return None if self.ring is None else self.ring.window(seconds)
+
+    def hear(self, wave):
+        if self.ring is None or not self.ring.fits(wave):
+            self.ring = WaveRing(wave, seconds=12)
+        self.ring.push(wave)
+        for callback in self.callbacks:
+            callback(7, wave)
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_whatever_an_authentic_board_sends_nothing_is_raised(data):
+    waves, errors = RingWaves(), Counter()
+    reader = EcgReader(waves, FakeShelf(), errors)
+    axes, fs_hz = data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from([1, 2, 10, 125, 200, 500]))
+    at = data.draw(st.sampled_from([0, 5, 2**32 - 3000]))
+    for _ in range(data.draw(st.integers(1, 12))):
+        n = data.draw(st.integers(1, fs_hz))
+        samples = np.random.default_rng(n).integers(-(2**15), 2**15, n * axes) * data.draw(st.sampled_from([0, 1]))
+        found = data.draw(st.lists(st.integers(max(0, at - 3000), at + n - 1), max_size=4, unique=True))
+        waves.hear(Wave(WAVE_ECG, axes, fs_hz, 1, at, tuple(sorted(found)), samples.astype("<i2").tobytes()))
+        at += n + data.draw(st.sampled_from([0, 0, 0, 1, 3 * fs_hz, 40 * fs_hz]))
+        reader.work()
+        assert all(0 <= f.t_ms < 2**32 for f in reader.findings(7))
+    assert not errors

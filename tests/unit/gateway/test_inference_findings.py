@@ -6,6 +6,7 @@ from test_ecg_reader import USABLE, FakeShelf, seconds_of
 from test_ecg_windows import heart
 
 from qepa_gateway.bedside.state import FINDINGS_STALE_MS, bedside_state
+from qepa_gateway.health import REASONS, faults
 from qepa_gateway.inference.ecg import EcgReader
 from qepa_gateway.inference.service import EVERY_MS, Inference
 from qepa_uplink.bedside_models import ECG_BEATS, ECG_QUALITY
@@ -95,3 +96,11 @@ def test_without_models_nobody_is_asked_for_waves(tmp_path):
     assert rig.site.gateway.inference is None
     assert not rig.site.gateway.waves.wanted
     assert shown(rig) == []
+
+
+def test_a_missing_runtime_is_said(tmp_path):
+    rig = Rig(tmp_path, patients=3).begin()
+    assert "no_runtime" not in faults(rig.site.gateway)
+    rig.site.gateway.lacks_runtime = True
+    assert "no_runtime" in faults(rig.site.gateway)
+    assert "ai-edge-litert" in REASONS["no_runtime"]
