@@ -89,20 +89,23 @@ class LearningConfig(_Privacy):
     """The model and its update stream, in the units of firmware/qepa_board/learning/network.py (Q12).
 
     ``hidden``: units of a hidden layer; 0 for softmax regression. ``seed`` of the first model's random weights.
+    ``rate`` and ``decay`` are for a model that starts from one that others taught (decay goes towards it); from
+    zeros, rate 4 and decay 64 did best (server/LEARNING.md, where ``clip_norm`` and ``norm_bound`` come from as well).
     """
 
+    clip_norm: int = Field(default=1024, ge=0, le=2**32 - 1)
     bound: int = Field(default=1024, ge=1, le=2**31)
     q_max: int = Field(default=1024, ge=1, le=2**31)
     features: int = Field(default=17, ge=1, le=255)
     hidden: int = Field(default=0, ge=0, le=255)
     classes: int = Field(default=4, ge=2, le=255)
     fraction_bits: int = Field(default=12, ge=0, le=24)
-    norm_bound: int = Field(default=3072, ge=1)
+    norm_bound: int = Field(default=1024, ge=1)
     board_norm: int = Field(default=4096, ge=1)  # what boards clip to unasked: DELTA_NORM_LIMIT of the firmware
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    rate_numerator: int = Field(default=4, ge=1)
+    rate_numerator: int = Field(default=1, ge=1)
     rate_denominator: int = Field(default=1, ge=1)
-    decay: int = Field(default=16, ge=0, le=2**16)
+    decay: int = Field(default=8, ge=0, le=2**16)
     word_limit: int = Field(default=32767, ge=1, le=2**31 - 1)
     aggregator: Rule = Rule.TRIMMED_MEAN
     trim_fraction: float = Field(default=0.2, ge=0, lt=0.5)  # hostile share of cells that the aggregator is set for
@@ -145,6 +148,7 @@ class ModelsConfig(_Section):
     confirm_within_s: Seconds = 600
     most_errors: int = Field(default=3, ge=0, le=10**6)
     drift_windows: int = Field(default=3, ge=1, le=1000)
+    drift_limit: float = Field(default=1000, gt=1, le=1e9)  # rounds between two false alarms, on average at least
 
     @property
     def terms(self) -> BedsideTerms:

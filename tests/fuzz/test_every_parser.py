@@ -332,6 +332,7 @@ ELSEWHERE = {
         "qepa_uplink/session.py:Session.open",
         "qepa_uplink/session.py:session_id",
         "qepa_server/hospital.py:Hospital.receive",
+        "qepa_server/registry/bedside.py:BedsideLines.pushed",
         "qepa_server/sessions/hub.py:GatewayHub.receive",
     },
     "test_mqtt_packets.py": {"qepa_uplink/mqtt_packets.py:Packets.feed", "qepa_uplink/mqtt_packets.py:open_publish"},

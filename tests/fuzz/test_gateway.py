@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "gateway"))
 from bedside_rig import Rig, identity
 
 from qepa_uplink import envelope
-from qepa_uplink.messages import CellVoid, Count, Directory, PairOffer, PairWanted
+from qepa_uplink.messages import BedsideRelease, CellVoid, Count, Directory, PairOffer, PairWanted
 from qepa_uplink.topics import to_gateway
 from qepa_wire.topics import board_up
 
@@ -85,6 +85,7 @@ def templates(rig):
         rig.server.round_open(9),
         rig.server.round_start(1),
         rig.server.release(7),
+        BedsideRelease(name="ecg-beats", version=7, digest=nonce, blob=bytes(99), card="{}"),
         Directory(certificates=(identity("gw-2", "gateway").certificate,)),
         CellVoid(id="v", round=1, cell=1, stream=1, gateway="gw-1", reason="x"),
         Count(round=1, cell=1, stream=1, gateway="gw-2", patients=3, boards=3, contributors_digest=nonce),

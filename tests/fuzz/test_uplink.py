@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "server"))
 from hospital_rig import Rig, certified, ward
 
+from qepa_server.errors import RefusedError
 from qepa_uplink import envelope, sealing, session
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Certificate, verify_certificate
 from qepa_uplink.lighthe import SealedVector
-from qepa_uplink.messages import Ack, CellVoid, Partial, Ready, Status
+from qepa_uplink.messages import Ack, BedsideStatus, CellVoid, ModelStatus, Partial, Ready, Status
+from qepa_uplink.releases import ORDER_CONTEXT, ModelOrder, SignedModelOrder
 from qepa_uplink.session import Session, offer
 
 ROOT, PARTIES = certified()
@@ -108,6 +111,11 @@ TEMPLATES = [
         ),
         CellVoid(id="v", round=1, cell=1, stream=1, gateway="gw-1", reason="x"),
         Status(now_ms=1, boards=(), link=None, refused={}, spool=0),
+        Status(
+            now_ms=1, boards=(), link=None, refused={}, spool=0,
+            model=ModelStatus(version=1, stage="withdrawn", failed=(101,)),
+            bedside=(BedsideStatus(name="ecg-beats", version=1, digest=bytes(32), shipped=True),),
+        ),
         Ack(ids=("a",)),
     )
 ]  # fmt: skip
@@ -147,6 +155,58 @@ def test_a_hostile_certified_gateway_cannot_stop_the_server(rig, template, field
         rig.hospital.receive("gw-1", envelope.sign(gateway.identity, raw))
     rig.hospital.tick()
     json.loads(json.dumps(rig.state(), allow_nan=False))
+    rig.to_gateways.clear()
+
+
+told = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["ecg-beats", "activity", "weather"]),
+        "version": st.sampled_from([0, 1, 2, 9, 1000, 2**31, 2**32 - 1]),
+        "digest": st.sampled_from(["AA==", "A" * 43 + "="]),
+        "shipped": st.booleans(),
+        "errors": st.sampled_from([0, 5, 2**52]),
+        "refused_version": st.sampled_from([0, 1, 2, 1001, 2**32 - 1]),
+        "refused": st.sampled_from(["", "no", "\ud800"]),
+    }
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bedside=st.lists(told, max_size=3),
+    stage=st.sampled_from(["canary", "ward", "withdrawn"]),
+    version=st.sampled_from([0, 1, 2, 3, 2**52]),
+)
+def test_what_a_gateway_tells_of_models_cannot_stop_the_server_or_use_numbers_up(rig, bedside, stage, version):
+    message = {"type": "status", "now_ms": 1, "boards": [], "link": None, "refused": {}, "spool": 0}
+    message |= {"bedside": bedside, "model": {"version": version, "stage": stage}}
+    rig.hospital.receive("gw-1", rig.gateways["gw-1"].session.seal(_Raw(json.dumps(message))))
+    for name in ("ecg-beats", "activity"):
+        newest = rig.hospital.releases.newest(name)
+        assert newest is None or newest.version < 20_000
+    rig.to_gateways.clear()
+
+
+ORDER = json.loads(
+    ModelOrder(
+        what="push", name="ecg-beats", signed_s=1_800_000_000, nonce=bytes(16), blob=b"TFL3" * 9, card="{}"
+    ).model_dump_json()
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    what=st.sampled_from(["push", "rollback"]),
+    name=st.sampled_from(["board", "ecg-beats", "weather"]),
+    field=st.sampled_from(sorted(ORDER)),
+    value=edges | json_values | st.sampled_from(["[1e999]", '{"name": "ecg-beats"}', "{" * 5000, "AAAAAFRGTDM="]),
+)
+def test_whatever_a_certified_person_orders_is_done_or_refused_in_one_way(rig, what, name, field, value):
+    body = json.dumps(ORDER | {"what": what, "name": name, "signed_s": rig.now // 1000} | {field: value}).encode()
+    person = PARTIES["releaser"]
+    signed = SignedModelOrder(body=body, certificate=person.certificate, signature=person.sign(body, ORDER_CONTEXT))
+    with suppress(UplinkError, RefusedError):
+        rig.hospital.releases.order(signed)
     rig.to_gateways.clear()
 
 

@@ -132,18 +132,18 @@ class ReleaseDesk:
         windows = newest.drift_windows + 1 if signal.raised else 0
         if windows >= self._drift_windows:
             reason = f"drift {signal.score:.3g} beyond {signal.limit:.3g} in {windows} windows since {signal.since}"
-            self._fail(newest, reason)
+            self._fail(newest, reason, steady=True)
             newest = self.newest(signal.name) or newest
         if newest.version == signal.version and windows != newest.drift_windows:
             with self.versions.store.write() as connection:
                 self.versions.note_drift(connection, newest, windows)
             self._adopt(replace(newest, drift_windows=windows))
 
-    def _fail(self, version: Version, reason: str) -> None:
+    def _fail(self, version: Version, reason: str, *, steady: bool = False) -> None:
         """Go back from ``version``; where that cannot be it stays, unless it is a gateways' first model of its line."""
         if version.state == WITHDRAWN:
             return
-        kept = None if version.origin == ROLLBACK else self.versions.before(version)
+        kept = None if version.origin == ROLLBACK else self.versions.before(version, steady=steady)
         if kept is not None:
             self._go_back(version, kept, reason)
         elif version.name != BOARD_MODEL and version.origin == PUSHED:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, true, update
 
 from ..audit import chain
 from ..store.database import Store
@@ -75,16 +75,25 @@ class VersionStore:
         with self.store.read() as connection:
             return [_version(row) for row in connection.execute(query)]
 
-    def before(self, version: Version) -> Version | None:
+    def last_not_learned(self, name: str) -> int:
+        """Number of the newest version that no round made; 0 if there is none."""
+        query = select(table.c.version).where(table.c.name == name, table.c.origin != FEDERATED)
+        with self.store.read() as connection:
+            found = connection.execute(query.order_by(table.c.version.desc()).limit(1)).scalar()
+        return int(found or 0)
+
+    def before(self, version: Version, *, steady: bool = False) -> Version | None:
         """The last one before ``version`` that held: released, else not withdrawn; None if there is none.
 
-        Contents that were withdrawn under any version are not offered under another.
+        ``steady``: none that was made while there was drift. Contents that were withdrawn under any version are not
+        offered under another.
         """
         withdrawn = select(table.c.digest).where(table.c.name == version.name, table.c.state == WITHDRAWN)
         newest_first = (
             select(table)
             .where(table.c.name == version.name, table.c.version < version.version, table.c.state != WITHDRAWN)
             .where(table.c.digest != version.digest, table.c.digest.not_in(withdrawn))
+            .where(table.c.drift_windows == 0 if steady else true())
             .order_by((table.c.state == RELEASED).desc(), table.c.version.desc())
         )
         return self._first(newest_first)
