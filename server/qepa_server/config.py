@@ -148,7 +148,6 @@ class ModelsConfig(_Section):
     confirm_within_s: Seconds = 600
     most_errors: int = Field(default=3, ge=0, le=10**6)
     drift_windows: int = Field(default=3, ge=1, le=1000)
-    drift_limit: float = Field(default=1000, gt=1, le=1e9)  # rounds between two false alarms, on average at least
 
     @property
     def terms(self) -> BedsideTerms:

@@ -20,7 +20,7 @@ from qepa_tools.federated.sealed import SealedWard, Terms
 from qepa_tools.federated.training import Course, Way, plain_sums, train
 from qepa_wire.lighthe import seal
 
-MEAN = LearningConfig(aggregator=Rule.MEAN, norm_bound=4096)
+MEAN = LearningConfig(aggregator=Rule.MEAN, norm_bound=4096, clip_norm=0)
 
 
 @pytest.fixture(scope="module")

@@ -122,6 +122,18 @@ def test_one_cell_moves_the_model_by_exact_integers(n, per_board, decay):
     assert list(rule.apply(words, np.array(total) / n)) == exact
 
 
+def test_without_updates_the_model_decays_to_what_it_started_from():
+    start = (900, -900, 0, 20_000)
+    rule = LearningRule(rate=1.0, word_limit=32767, units_per_step=1.0, decay=8, towards=start)
+    words = (20_000, 20_000, -20_000, -20_000)
+    for _ in range(100):
+        words = rule.apply(words, np.zeros(4))
+    assert max(abs(w - s) for w, s in zip(words, start, strict=True)) <= 4
+    assert rule.apply(start, np.zeros(4)) == start
+    with pytest.raises(ValueError, match="4 words to decay to for 3 words"):
+        rule.apply(start[:3], np.zeros(3))
+
+
 def test_without_updates_the_model_decays_to_nothing_from_both_sides():
     rule = LearningRule(rate=4.0, word_limit=32767, units_per_step=1.0, decay=16)
     words = (32767, -32767, 8, -8)
@@ -262,10 +274,10 @@ def test_configurations_that_do_not_hold_are_refused_in_a_sentence(tmp_path, tex
     assert "\n" not in str(caught.value)
 
 
-def test_privacy_is_off_unless_configured_and_noise_is_never_rounded_down(tmp_path):
+def test_noise_is_off_unless_configured_and_never_rounded_down(tmp_path):
     path = tmp_path / "server.toml"
     path.write_text(GOOD)
-    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(0, 0), (0, 0)]
+    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(0, 0), (0, 1024)]
     path.write_text(GOOD + "[statistics]\nnoise_variance = 2.001\n[learning]\nnoise_variance = 9\nclip_norm = 3072")
     assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(513, 0), (2304, 3072)]
 

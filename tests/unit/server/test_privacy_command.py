@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hospital_rig import Rig, ward
 from typer.testing import CliRunner
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 from qepa_server.config import BudgetConfig, LearningConfig, PrivacyConfig
 from qepa_server.privacy.accountant import cost, epsilon, rho_within
 from qepa_tools.cli import app
-from qepa_tools.privacy.learning_noise import NoisyMean, deviation
 from qepa_tools.privacy.plan import choices
 from qepa_uplink.messages import StreamSpec
 
@@ -93,16 +91,6 @@ def test_a_plans_settings_keep_its_budget(purpose):
         spent = choice.rounds * cost(spec, [1], choice.min_group)
         assert 0.99 * 4.0 < epsilon(spent, 1e-6) <= 4.0
     assert found[0].noise_variance > found[1].noise_variance, "larger cells need less noise of each board"
-
-
-def test_noise_of_a_larger_ward_moves_its_mean_update_less():
-    assert deviation(0, 10, 200) == 0
-    assert deviation(8, 10, 50) == pytest.approx(2 * deviation(8, 10, 200), rel=0.01)
-    assert deviation(8, 100, 200) > 3 * deviation(8, 10, 200)
-    noisy = NoisyMean(2.0, np.random.default_rng(1))
-    drawn = np.array([noisy(np.full((3, 50), 7.0)) for _ in range(50)])
-    assert drawn.mean() == pytest.approx(7, abs=0.2)
-    assert drawn.std() == pytest.approx(2, rel=0.1)
 
 
 def test_the_manuals_figures_are_the_commands():

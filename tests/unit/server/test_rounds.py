@@ -83,7 +83,7 @@ def test_two_of_three_partial_sums_do_not_open(tmp_path):
     partials = [next(p for p in g.done[1] if p.stream == 2) for g in rig.gateways.values()]
     gateway = rig.gateways["gw-1"]
     spec = next(s for s in gateway.opening.streams if s.stream == 2)
-    order = StreamOrder(2, spec.n_words, spec.bound, spec.q_max, spec.rounding, 0, 0)
+    order = StreamOrder(2, spec.n_words, spec.bound, spec.q_max, spec.rounding, 0, spec.clip_norm)
     cohort = derive(next(iter(gateway.boards.values())).cohort_key, COHORT_CHECK)
     check = terms_key(cohort, gateway.opening.model_version, gateway.opening.n_max, order)
     records = rig.hospital.register.contributors({b for p in partials for b in p.contributors})

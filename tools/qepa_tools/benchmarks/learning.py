@@ -23,6 +23,10 @@ Advanced = Callable[[int, int], None]
 
 CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module with `chapter(data, say) -> Chapter`
     "explanations": "qepa_tools.explanation.chapter",
+    "federated-protection": "qepa_tools.federated.protection",
+    "federated-start": "qepa_tools.federated.starts",
+    "federated-hostile": "qepa_tools.federated.hostile",
+    "federated-bounds": "qepa_tools.federated.bounds",
 }
 
 

@@ -21,11 +21,12 @@ _LEAST = 12
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Persons by what they are used for."""
+    """Persons by what they are used for; ``start``: words of the model that the others taught, () until it is made."""
 
     judged: frozenset[str]
     ward: frozenset[str]
     others: frozenset[str]
+    start: tuple[int, ...] = ()
 
 
 def splits(cohort: Cohort, repeats: int, folds: int = 4) -> list[Split]:

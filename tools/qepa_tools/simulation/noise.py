@@ -11,9 +11,10 @@ from qepa_wire.quantizer import NEAREST
 from qepa_wire.statistics import SCALE, WORDS
 
 from ..errors import ToolError
+from ..privacy.plan import LEARNING_CLIP, STATISTICS_CLIP
 from .plan import SimulationPlan
 
-CLIP_NORMS = {STREAM_STATISTICS: 1600, STREAM_UPDATE: 3072}  # those of docs/privacy.md
+CLIP_NORMS = {STREAM_STATISTICS: STATISTICS_CLIP, STREAM_UPDATE: LEARNING_CLIP}
 
 
 @dataclass(frozen=True, slots=True)
