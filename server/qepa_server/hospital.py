@@ -48,7 +48,6 @@ from .errors import RefusedError, ServerError
 from .privacy.ledger import BudgetLedger
 from .privacy.office import PrivacyOffice
 from .registry.bedside import BedsideLines
-from .registry.drift_watch import DriftWatch
 from .registry.federation import FederationFacts
 from .registry.firmware import FirmwareDesk
 from .registry.models import ModelRegistry
@@ -199,13 +198,6 @@ class Hospital:
             concerned=lambda: frozenset(name for name in self.present() if self.register.of_gateway(name)),
             send=send,
         )
-        self.drift = DriftWatch(
-            ledger=self.ledger,
-            versions=versions,
-            limit=config.models.drift_limit,
-            uniform=np.random.default_rng(int.from_bytes(random_bytes(16), "little")).random,
-            told=self.releases.on_drift,
-        )
         self.warden = Warden(
             ledger=self.ledger,
             register=self.register,
@@ -299,7 +291,6 @@ class Hospital:
             self.care_keys.tick()
             self.foreseen.tick()
             self.witnesses.tick(self.hub.connected)
-            self.drift.look()
             if self.warden.look(now_ms):
                 self.tell_parts()
 

@@ -117,7 +117,7 @@ class ModelRegistry:
         release = encode_release(blob, self._signer.sign(CONTEXT + blob))
         if origin == FEDERATED:
             about |= {"rounds_trained": self.rounds_trained + 1, "began": self.newest.began}
-            about["drift_windows"] = self.newest.drift_windows  # a round is a window, and made a version
+            about["drift_windows"] = self.newest.drift_windows  # in a row: learning on ends no drift
         draft = Version(
             name=BOARD_MODEL,
             version=model.version,

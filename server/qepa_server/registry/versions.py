@@ -75,13 +75,6 @@ class VersionStore:
         with self.store.read() as connection:
             return [_version(row) for row in connection.execute(query)]
 
-    def last_not_learned(self, name: str) -> int:
-        """Number of the newest version that no round made; 0 if there is none."""
-        query = select(table.c.version).where(table.c.name == name, table.c.origin != FEDERATED)
-        with self.store.read() as connection:
-            found = connection.execute(query.order_by(table.c.version.desc()).limit(1)).scalar()
-        return int(found or 0)
-
     def before(self, version: Version, *, steady: bool = False) -> Version | None:
         """The last one before ``version`` that held: released, else not withdrawn; None if there is none.
 

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import hospital_rig
-import numpy as np
 import pytest
 from hospital_rig import Rig, ward
 from sqlalchemy import select
@@ -15,7 +14,6 @@ from qepa_server.config import ModelsConfig
 from qepa_server.errors import RefusedError
 from qepa_server.explain.drift import DriftSignal
 from qepa_server.registry import cards
-from qepa_server.registry.drift_watch import KNOWN, DriftWatch
 from qepa_server.registry.models import HOLD_MS
 from qepa_server.store.schema import audit
 from qepa_uplink.bedside_models import CONTRACTS
@@ -310,6 +308,20 @@ class TestDrift:
         assert (newest.version, newest.origin, words(rig)) == (3, "rollback", before)
         assert newest.reason == "version 2: drift 2e+03 beyond 1e+03 in 3 windows since 5"
 
+    def test_what_was_learned_while_there_was_drift_goes_with_it(self, full):
+        full.pass_time(2)
+        before = full.hospital.registry.current
+        assert before.version > 1
+        for _ in range(2):
+            full.hospital.releases.on_drift(signal(full))
+        while full.hospital.registry.current.version == before.version:
+            full.pass_time(0.5)
+        assert full.hospital.registry.newest.drift_windows == 2
+        full.hospital.releases.on_drift(signal(full))
+        newest = full.hospital.registry.newest
+        assert (newest.origin, newest.drift_windows) == ("rollback", 0)
+        assert newest.card["again"]["version"] == before.version - 1  # the last one without drift
+
     def test_drift_of_what_has_no_forerunner_is_told_and_changes_nothing(self, rig):
         borne(rig)
         for _ in range(9):
@@ -317,54 +329,6 @@ class TestDrift:
         newest = rig.hospital.registry.newest
         assert (newest.version, newest.state) == (1, "released")
         assert events(rig, "model.unborne") == [("model.unborne", "board", 1)]
-
-
-class TestDriftWatch:
-    def rounds(self, updates: list[float]):
-        """A ledger whose rounds have mean updates around ``updates``, after version 1."""
-        from types import SimpleNamespace
-
-        rng = np.random.default_rng(1)
-        totals = [[rng.normal(2, size=4) + 3 * update] for update in updates]
-        settled = [SimpleNamespace(number=k, state="done", settled_ms=k, model_version=k + 1) for k in range(1, 99)]
-        ledger = SimpleNamespace(upto=0)
-        ledger.last = lambda: settled[ledger.upto - 1] if ledger.upto else None
-        ledger.newest = lambda most: settled[: ledger.upto][::-1][:most]
-        ledger.sums = lambda number: [
-            SimpleNamespace(stream=2, state="summed", boards=(1, 2), total=totals[number - 1][0])
-        ]
-        versions = SimpleNamespace(newest=lambda _name: SimpleNamespace(version=ledger.upto + 1), base=1)
-        versions.last_not_learned = lambda _name: versions.base
-        return ledger, versions
-
-    def watch(self, ledger, versions):
-        heard: list[DriftSignal] = []
-        rng = np.random.default_rng(2)
-        found = DriftWatch(ledger=ledger, versions=versions, limit=50, uniform=rng.random, told=heard.append)
-        return found, heard
-
-    def test_rounds_that_move_the_model_otherwise_are_told(self):
-        ledger, versions = self.rounds([0.0] * KNOWN + [0.0] * 5 + [6.0] * 8)
-        watch, heard = self.watch(ledger, versions)
-        for ledger.upto in range(1, KNOWN + 14):
-            watch.look()
-        assert len(heard) == 13
-        assert not any(each.raised for each in heard[:5])
-        assert heard[-1].raised
-        assert heard[-1].version == KNOWN + 14
-
-    def test_a_restart_watches_on_and_another_model_begins_anew(self):
-        ledger, versions = self.rounds([0.0] * 60)
-        ledger.upto = KNOWN
-        watch, heard = self.watch(ledger, versions)  # what was before is read from the ledger
-        assert not heard
-        ledger.upto += 1
-        watch.look()
-        assert len(heard) == 1
-        versions.base = ledger.upto + 1  # somebody pushed a model
-        ledger.upto += 5
-        watch.look()
-        assert len(heard) == 1
 
 
 class TestBedsideLines:
