@@ -27,6 +27,8 @@ CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module
     "federated-start": "qepa_tools.federated.starts",
     "federated-hostile": "qepa_tools.federated.hostile",
     "federated-bounds": "qepa_tools.federated.bounds",
+    "activity": "qepa_tools.training.activity_chapter",
+    "glucose": "qepa_tools.training.glucose_chapter",
 }
 
 
