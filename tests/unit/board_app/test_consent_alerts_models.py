@@ -181,6 +181,23 @@ def test_models_are_signed_fit_and_rise(flash, hospital):
     assert lost.accept(second)
 
 
+def test_a_model_that_was_bent_cut_or_signed_by_others_is_never_used(flash, hospital):
+    root = hospital.publicKey().serialize()
+    store = ModelStore(flash, Counters.create(flash), root, SHAPE)
+    store.accept(release(hospital, 2))
+    good = release(hospital, 3)
+    stranger = hsslms.HssPrivateKey(levels=1, lms_type=hsslms.lms_sha256_m32_h5, lmots_type=hsslms.lmots_sha256_n32_w4)
+    bad = [release(stranger, 3), b"\x1c\x00\x00\x00TFL3" + bytes(2000), b"", encode_release(good[2:40], good[-1292:])]
+    bad += [good[:length] for length in range(0, len(good), 97)]
+    for at in (0, 2, 6, 12, 30, 45, 60, len(good) // 2, len(good) - 1):
+        bad.append(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+    for each in bad:
+        assert reason(store.accept, each) in ("signature", "model", "shape", "truncated", "lms")
+        assert (store.version, list(store.words)) == (2, [2] * 6)
+    assert ModelStore(flash, Counters.load(flash), root, SHAPE).version == 2
+    assert store.accept(good)
+
+
 def test_a_model_may_gain_and_lose_its_hidden_layer(flash, hospital):
     root = hospital.publicKey().serialize()
     store = ModelStore(flash, Counters.create(flash), root, SHAPE)
