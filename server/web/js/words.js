@@ -11,7 +11,7 @@ const MEASURES = {
   glucose_trend: "Glucose trend", resp_rate_derived: "Breathing (derived)",
   normal_beats: "Normal beats", supraventricular_beats: "Supraventricular beats", ventricular_beats: "Ventricular beats",
   fusion_beats: "Fusion beats", ecg_quality: "ECG usable", activity_class: "Activity (model)",
-  glucose_in_30_min: "Glucose in 30 min",
+  glucose_in_30_min: "Glucose in 30 min", hypoglycaemia_within_30_min: "Low glucose within 30 min",
 };
 const UNITS = { Cel: "\u00B0C" }; // UCUM codes that are not how a ward writes them
 const WHY_UNKNOWN = {
