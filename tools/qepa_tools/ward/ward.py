@@ -224,7 +224,8 @@ class Ward:
                     "patients_expected": plan.boards,
                     "first_within_s": 60.0,
                 },
-                "learning": {"hidden": plan.hidden},
+                # No model with a hidden layer ships, and from a random start the defaults would hardly move it.
+                "learning": {"hidden": plan.hidden, **({"rate_numerator": 4, "decay": 16} if plan.hidden else {})},
                 "ward": {"simulated": True, "data_source": self.data_source},
             },
         )
