@@ -35,12 +35,11 @@ def test_every_feature_of_the_board_has_words_a_part_and_expectations() -> None:
     [
         ("rr_pre_local", -0.34, "came 34 % early by the last eight intervals"),
         ("rr_pre_local", 0.02, "came in time by the last eight intervals"),
-        ("width", 1.5, "wide QRS, its slopes spread over 120 ms"),
+        ("shape_early", -0.25, "a QRS of a shape that mostly comes early, by 25 %"),
         ("width_ratio", 0.8, "QRS 40 % wider than this patient's usual"),
         ("width_ratio", 4.0, "QRS at least 200 % wider than this patient's usual"),
-        ("unlike", 1.0, "QRS of another shape: correlation with this patient's usual 50 %"),
-        ("unlike", 3.0, "QRS of another shape: correlation with this patient's usual -50 %"),
-        ("p_unlike", 1.0, "no P wave like this patient's usual (correlation at most 0 %)"),
+        ("turned", 0.5, "QRS turned up or down by 50 % of its height more than this patient's beats mostly are"),
+        ("p_unlike", 1.0, "no P wave like this patient's usual, in a regular rhythm (100 % more unlike than most)"),
         ("something_new", -0.5, "something_new is -0.50"),
     ],
 )

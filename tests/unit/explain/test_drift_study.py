@@ -1,0 +1,70 @@
+"""The study of drift: made people who stay as they are, and made people who change."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qepa_board.learning.features import NAMES, ONE
+from qepa_tools.evaluation.cohort import Case
+from qepa_tools.explanation.drift_rounds import rounds_study
+from qepa_tools.explanation.drift_study import CLASSES, OTHER_PEOPLE, PROFILES, SAME, beats_study, other_worlds
+from qepa_tools.recordings import DataError, Recording
+from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
+
+LENGTH = 1800 * 360
+
+
+def person(name: str, seed: int) -> Case:
+    """Half an hour, a beat a second; early ones are S, early and wide ones V; all people are of one kind."""
+    rng = np.random.default_rng(seed)
+    classes = rng.choice([0, 1, 2], size=1799, p=[0.8, 0.1, 0.1]).astype(np.int8)
+    features = rng.normal(0, 30, size=(len(classes), len(NAMES)))
+    features[:, NAMES.index("premature")] += ONE * (classes > 0)
+    features[:, NAMES.index("width_ratio")] += ONE * (classes == 2)
+    recording = Recording(id=name, person=name, fs_hz=360, samples=np.zeros(LENGTH, np.uint16), labels=())
+    beats = BoardBeats(
+        recording=name, samples=360 * np.arange(1, 1800), features=features.astype(np.int16), classes=classes,
+        missed=np.zeros(0, np.int8),
+    )  # fmt: skip
+    return Case(recording, beats)
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [person(f"p{k}", k) for k in range(8)]
+
+
+def wider(case: Case) -> Case:
+    """Every QRS 75 % wider than usual, so that most are called V."""
+    features = case.beats.features.copy()
+    features[:, NAMES.index("width_ratio")] += 3 * ONE // 2
+    return Case(case.recording, replace(case.beats, features=features))
+
+
+def test_what_changes_is_noticed_and_who_stays_alike_is_not(cases: list[Case]) -> None:
+    worlds = {"wider": {case.recording.id: wider(case) for case in cases}}
+    found = beats_study(cases, worlds, 2, 1000.0, lambda names, _: names)
+    assert set(found) == {(view, name) for view in (PROFILES, CLASSES) for name in (SAME, OTHER_PEOPLE, "wider")}
+    for view in (PROFILES, CLASSES):
+        assert found[view, "wider"].alarms == 1
+        assert found[view, "wider"].windows < 20
+        assert found[view, SAME].alarms == 0
+        assert found[view, OTHER_PEOPLE].alarms == 0  # made people are all of one kind
+
+
+def test_rounds_see_what_turns_every_update_and_noise_hides_it(cases: list[Case]) -> None:
+    turned = {
+        case.recording.id: Case(case.recording, replace(case.beats, classes=(2 - case.beats.classes).astype(np.int8)))
+        for case in cases
+    }  # labels N and V exchanged: as large a change as there can be
+    found = rounds_study(cases, {"turned": turned}, 1, 100.0, (0.0, 50.0), lambda names, _: names)
+    assert found["turned", 0.0].alarms == 1
+    assert found[SAME, 0.0].alarms == 0
+    assert found["turned", 50.0].alarms == 0
+
+
+def test_without_muscle_noise_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no muscle noise"):
+        other_worlds([], tmp_path, tmp_path, FeatureCache(tmp_path), lambda names, _: names)
