@@ -122,7 +122,7 @@ class Gateway:
         pairs = PairKeys(self.link, TrustStore(spool), clock)
         self.rounds = Aggregation(spool, self.boards, self.link, pairs, self.models, clock, min_group=min_group)
         self.care = CareStreams(spool, self.boards, self.link, self.models, clock)
-        self.waves = WaveStreams(self.boards, self.care, clock, wanted=shelf is not None)
+        self.waves = WaveStreams(self.boards, self.care, self.link, clock, wanted=shelf is not None)
         self.lacks_runtime = False  # though inference is wanted
         self.inference = None if shelf is None else Inference(self.care, self.link, shelf, clock)
         if self.inference is not None:

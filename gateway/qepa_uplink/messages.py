@@ -295,6 +295,24 @@ class CareRecord(Message):
     received_ms: TimeMs
 
 
+class WaveWatch(Message):
+    """Server to gateway, sealed: somebody looks at a board's ECG for ``seconds`` from now on; 0: nobody any more."""
+
+    type: Literal["wave_watch"] = "wave_watch"
+    board: BoardId
+    seconds: int = Field(ge=0, le=600)
+
+
+class WaveRecord(Message):
+    """Gateway to server, sealed: one board's WAVE payload as it came, still under its care key, while it is watched."""
+
+    type: Literal["wave_record"] = "wave_record"
+    board: BoardId
+    seq: int = Field(ge=0, le=2**32 - 1)
+    payload: bytes = Field(max_length=4096)
+    received_ms: TimeMs
+
+
 class Findings(Message):
     """Gateway to server, sealed: what a model at the bedside makes of one board's care stream.
 
@@ -428,6 +446,16 @@ Signed = Annotated[
     Field(discriminator="type"),
 ]
 Sealed = Annotated[
-    Welcome | Ack | CareGrant | CareRecord | Findings | AlertReport | Status | AuditHead | AuditKept,
+    Welcome
+    | Ack
+    | CareGrant
+    | CareRecord
+    | WaveWatch
+    | WaveRecord
+    | Findings
+    | AlertReport
+    | Status
+    | AuditHead
+    | AuditKept,
     Field(discriminator="type"),
 ]

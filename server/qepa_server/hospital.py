@@ -24,6 +24,7 @@ from qepa_uplink.messages import (
     Ready,
     SessionOpen,
     Status,
+    WaveRecord,
     Welcome,
 )
 from qepa_wire.errors import WireError
@@ -40,6 +41,7 @@ from .care.consents import ConsentDesk
 from .care.findings import FindingsMonitor
 from .care.foreseen import ForeseenLows
 from .care.vitals import VitalsMonitor
+from .care.waves import WaveMonitor
 from .config import ServerConfig
 from .enrolment.desk import EnrolmentDesk
 from .enrolment.register import BoardRegister
@@ -154,7 +156,8 @@ class Hospital:
             register=self.register,
             consents=self.consents,
         )
-        self.vitals = VitalsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
+        self.vitals = VitalsMonitor(consents=self.consents, clock_ms=clock_ms)
+        self.waves = WaveMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms, send=self.hub.seal)
         self.findings = FindingsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
         self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
         self.foreseen = ForeseenLows(alarms=self.alarms, consents=self.consents, clock_ms=clock_ms)
@@ -322,6 +325,8 @@ class Hospital:
                 self.rounds.advance()
             case CareRecord():
                 self._on_care(gateway, message)
+            case WaveRecord():
+                self.waves.accept(gateway, message)
             case Findings():
                 self.findings.accept(gateway, message)
                 self.foreseen.note(message)

@@ -23,6 +23,7 @@ from ..parsing import parse
 from .bodies import read_body, read_bytes
 from .models import add_models
 from .state import StateView
+from .waveforms import add_waveforms
 
 EVENTS_EVERY_S = 1.0
 _STATUS = {
@@ -75,6 +76,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
     _add_errors(app, hospital)
     _add_desks(app, hospital, view)
     add_models(app, hospital)
+    add_waveforms(app, hospital, stopping)
 
     @app.get("/api/state")
     async def state() -> Response:

@@ -204,6 +204,16 @@ class ConsentDesk:
         consents = [] if consent is None else [_facts(consent)]
         return decide(Stream.CARE, "care", self._board(board), consents, now_ms, gateway=gateway)
 
+    def admit(self, gateway: str, number: int, consent_id: bytes, now_ms: int) -> Board:
+        """The board whose data ``gateway`` brings under a consent; raises RefusedError (board, consent, ...)."""
+        board = self._register.get(number)
+        verdict = self.decide_care(consent_id, number, now_ms, gateway=gateway)
+        if board is None or verdict.reason in ("board", "gateway"):
+            raise RefusedError("board", f"{number:08x} is not enrolled at {gateway}")
+        if not verdict.allowed:
+            raise RefusedError(verdict.reason, f"no consent in force covers {number:08x}")
+        return board
+
     def decide(self, purpose: Purpose, board: int, now_ms: int) -> Verdict:
         """Return whether ``board`` may be in sums of ``purpose`` now, and if not, why (policy.py)."""
         record = self._register.get(board)

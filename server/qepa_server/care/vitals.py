@@ -15,7 +15,6 @@ from qepa_wire.payloads import (
     decode_care,
 )
 
-from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
 from .consents import ConsentDesk
 
@@ -52,8 +51,7 @@ class Vitals:
 class VitalsMonitor:
     """Opens care records under a valid consent."""
 
-    def __init__(self, *, register: BoardRegister, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
-        self._register = register
+    def __init__(self, *, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
         self._consents = consents
         self._clock_ms = clock_ms
         self._newest: dict[int, Vitals] = {}
@@ -63,12 +61,7 @@ class VitalsMonitor:
         """Take a care record; raises WireError (payload, mac) or RefusedError (board, consent, replay)."""
         now_ms = self._clock_ms()
         consent_id = care_consent(record.payload)
-        board = self._register.get(record.board)
-        verdict = self._consents.decide_care(consent_id, record.board, now_ms, gateway=gateway)
-        if board is None or verdict.reason in ("board", "gateway"):
-            raise RefusedError("board", f"{record.board:08x} is not enrolled at {gateway}")
-        if not verdict.allowed:
-            raise RefusedError(verdict.reason, f"no consent in force covers {record.board:08x}")
+        board = self._consents.admit(gateway, record.board, consent_id, now_ms)
         care = decode_care(care_key(board.end_key, consent_id), record.board, record.seq, record.payload)
         place = (record.board, consent_id)
         if record.seq <= self._last_seq.get(place, -1):

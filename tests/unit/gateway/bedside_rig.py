@@ -36,6 +36,7 @@ from qepa_uplink.messages import (
     SignedConsent,
     Status,
     StreamSpec,
+    WaveRecord,
     Welcome,
 )
 from qepa_uplink.topics import to_gateway, to_server
@@ -256,6 +257,7 @@ class Server:
         self.submitted_bytes: dict[str, set[bytes]] = {}
         self.alerts: dict[str, AlertReport] = {}
         self.care: list[CareRecord] = []
+        self.waves: list[WaveRecord] = []
         self.status: dict[str, Status] = {}
         self.nonces: dict[int, bytes] = {}
         self.acknowledge = True
@@ -323,6 +325,8 @@ class Server:
             self.status[gateway] = message
         elif isinstance(message, CareRecord):
             self.care.append(message)
+        elif isinstance(message, WaveRecord):
+            self.waves.append(message)
 
     def round_open(self, number: int, **changes: object) -> RoundOpen:
         nonce = self.nonces.setdefault(number, os.urandom(32))

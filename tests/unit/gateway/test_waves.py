@@ -5,7 +5,7 @@ import pytest
 from bedside_rig import Rig
 
 from qepa_gateway.waves import ASKED_S, KEPT_S
-from qepa_uplink.messages import CareRevoke
+from qepa_uplink.messages import CareRevoke, WaveWatch
 from qepa_wire import frame, keys, payloads
 from qepa_wire.payloads import WAVE_ACCEL, WAVE_ECG, Wave
 
@@ -48,6 +48,7 @@ def sealed(board, wave):
 def send(rig, *waves):
     for wave in waves:
         say(rig, sealed(rig.boards[1], wave))
+    rig.pump()
 
 
 def asked(rig, number=1):
@@ -236,3 +237,41 @@ def test_waves_never_take_the_place_of_what_waits_for_a_key(ward, monkeypatch):
     ward.settle(4)
     assert ward.server.alerts
     assert ward.site.refused["unknown_epoch"] == 40
+
+
+def look(rig, seconds, board=1):
+    rig.server.send_sealed("gw-1", WaveWatch(board=board, seconds=seconds))
+    rig.settle(2)
+
+
+def test_the_server_gets_the_ecg_as_it_came_while_somebody_looks(ward):
+    streams(ward).wanted = False
+    look(ward, 30)
+    assert asked(ward)[-1] == ASKED_S
+    send(ward, second(0))
+    (record,) = ward.server.waves
+    assert payloads.decode_wave(ward.boards[1].care_key, 1, record.seq, record.payload) == second(0)
+    send(ward, second(0, channel=WAVE_ACCEL, axes=3, fs_hz=104))
+    ward.advance(31_000)
+    send(ward, second(1))
+    assert len(ward.server.waves) == 1
+    assert asked(ward)[-1] == 0
+
+
+def test_nothing_is_passed_on_while_nobody_looks(ward):
+    send(ward, second(0))
+    look(ward, 30)
+    look(ward, 0)
+    send(ward, second(1))
+    assert window(ward) is not None
+    assert ward.server.waves == []
+
+
+def test_nobody_looks_at_a_board_without_a_consent(ward):
+    look(ward, 30, board=2)
+    assert ward.site.refused == {"consent": 1}
+    look(ward, 30, board=77)
+    assert ward.site.refused == {"consent": 1, "unknown_board": 1}
+    ward.server.broadcast(CareRevoke(consent_id=ward.boards[1].consent_id))
+    ward.settle(3)
+    assert not streams(ward)._is_watched(1)

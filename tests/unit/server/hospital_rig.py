@@ -51,6 +51,7 @@ from qepa_uplink.messages import (
     SignedConsent,
     Status,
     StreamSpec,
+    WaveWatch,
     Welcome,
 )
 from qepa_uplink.sealing import seal_to
@@ -128,6 +129,7 @@ class Gateway:
         self.spool: dict[str, Message] = {}
         self.releases: list[ModelRelease] = []
         self.grants: list[CareGrant] = []
+        self.watches: list[WaveWatch] = []
         self.revoked: list[bytes] = []
         self.acked: list[str] = []
         self.model_version = 0
@@ -208,6 +210,8 @@ class Gateway:
                 self.on_release(message)
             case CareGrant():
                 self.grants.append(message)
+            case WaveWatch():
+                self.watches.append(message)
             case CareRevoke():
                 self.revoked.append(message.consent_id)
 
