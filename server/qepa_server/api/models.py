@@ -71,6 +71,7 @@ def version_view(version: Version) -> Json:
         "state": version.state,
         "origin": version.origin,
         "parent": version.parent or None,
+        "began": version.began or None,
         "round": version.round or None,
         "rounds_trained": version.rounds_trained,
         "by": version.by,

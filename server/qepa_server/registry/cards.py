@@ -5,6 +5,7 @@ on whom, and what it must not be taken for. What nobody can know stands there as
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from qepa_wire.primitives import sha256
 
 from .versions import FEDERATED, INITIAL, PUSHED, ROLLBACK, SHIPPED, Card, Version
 
+_LAST_MS = 253_402_300_800_000  # the year 10000
 UNSEEN = (
     "Nobody's data was seen here, only sums over cells of patients. How often this version is right on these patients, "
     "on which of them it is wrong, and what beats they had, is not known and cannot be had from the sums."
@@ -121,11 +123,17 @@ def _section(facts: Card) -> list[str]:
 def _table(facts: Card) -> list[str]:
     if not facts:
         return []
-    return ["| | |", "| --- | --- |", *(f"| {_words(name)} | {_shown(value)} |" for name, value in facts.items())]
+    return ["| | |", "| --- | --- |", *(f"| {_words(name)} | {_dated(name, value)} |" for name, value in facts.items())]
+
+
+def _dated(name: str, value: Any) -> str:
+    if name.endswith("_ms") and isinstance(value, int) and 0 <= value < _LAST_MS:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value / 1000))
+    return _shown(value)
 
 
 def _words(name: str) -> str:
-    return str(name).replace("_", " ").replace("|", "/")
+    return str(name).removesuffix("_ms").replace("_", " ").replace("|", "/")
 
 
 def _shown(value: Any) -> str:

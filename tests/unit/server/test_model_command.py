@@ -134,8 +134,14 @@ def test_a_version_that_the_server_holds_is_judged_on_recordings(rig, model, tmp
     def loaded(options):
         return load_model(Path(options["model"]))
 
-    model("push", changed(tmp_path))
-    model("evaluate", "board", "--version", 2, "--data", tmp_path, "--records", "100,101", text=True)
+    made = model("push", changed(tmp_path))
+    rig.hospital.registry.facts = lambda _round: {}
+    learned = rig.hospital.registry.prepare(rig.hospital.registry.current._replace(version=3), rig.now, round_=1)
+    with rig.store.write() as connection:
+        rig.hospital.registry.release(connection, learned)
+    rig.hospital.registry.adopt(learned)
+    assert (made["began"], model("show", "board")["began"]) == (2, 2)
+    model("evaluate", "board", "--version", 3, "--data", tmp_path, "--records", "100,101", text=True)
     assert (asked["data"], asked["records"]) == (tmp_path, "100,101")
     assert asked["loaded"].words == rig.hospital.registry.current.words
-    assert asked["loaded"].trained_on == load_model(SHIPPED).trained_on  # so that nobody it has seen judges it
+    assert asked["loaded"].trained_on == load_model(SHIPPED).trained_on  # as its forerunner

@@ -99,7 +99,9 @@ def evaluate(
 
     with _desk(server) as desk, tempfile.TemporaryDirectory() as folder:
         about = desk.card(name, version)
-        model, measured = decode_model(desk.blob(name, about["version"])), about["card"].get("measured", {})
+        model = decode_model(desk.blob(name, about["version"]))
+        # What was learned in the ward began as another version: whom that had seen must not judge this one either.
+        measured = desk.card(name, about["began"] or about["version"])["card"].get("measured", {})
         seen = frozenset(measured.get("trained_on", ()))
         path = Path(folder) / f"board-v{model.version}.json"
         save_model(path, BoardModel(words=tuple(model.words), hidden=model.hidden, trained_on=seen, card=measured))
