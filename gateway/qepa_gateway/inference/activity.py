@@ -73,6 +73,8 @@ class ActivityReader:
         wearer.end = wave.first + len(wave.samples) // (2 * wave.axes)
 
     def _look(self, board: int, wearer: "_Wearer") -> Reading:
+        if wearer.fs_hz < RATE_HZ:
+            return _unknown(POOR_SIGNAL)  # no board samples so slowly
         told = self._waves.window(board, WAVE_ACCEL, LENGTH / RATE_HZ + 1)
         samples = None if told is None else told[0][-needed(wearer.fs_hz) :]
         if samples is None or len(samples) < needed(wearer.fs_hz):

@@ -172,3 +172,14 @@ def test_a_boot_begins_anew_and_an_ecg_is_none_of_its_business():
     assert told(reader) == (ACTIVITY_CLASS, SETTLING, UNKNOWN)
     waves.tell(6, Wave(WAVE_ECG, 1, 200, 1, 0, (), bytes(400)))
     assert reader.findings(6) == ()
+
+
+@pytest.mark.parametrize("fs_hz", [1, 7, 24, 25, 333, 500])
+def test_any_rate_on_the_wire_is_borne_and_too_slow_a_one_is_no_signal(fs_hz):
+    waves = Waves()
+    reader = ActivityReader(waves, Shelf(answering(0.9)), Counter())
+    waves.window = lambda _board, _channel, seconds: (walk(4, fs_hz)[-round(seconds * fs_hz) :], fs_hz, 0)
+    for second in range(4):
+        waves.tell(5, Wave(WAVE_ACCEL, 3, fs_hz, 1, second * fs_hz, (), bytes(6 * fs_hz)))
+        reader.work()
+    assert told(reader)[2] == (UNKNOWN if fs_hz < RATE_HZ else WALKING)

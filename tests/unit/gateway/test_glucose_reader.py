@@ -198,3 +198,19 @@ def test_a_card_that_makes_no_sense_warns_of_nothing(card):
 
 def test_a_card_from_the_server_has_its_facts_under_measured():
     assert warning_of({"measured": CARD}) == warning_of(CARD) == (0.0, -0.5)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(-32768, 32767), st.integers(-32768, 32767)),
+        max_size=40,
+    )
+)
+def test_whatever_an_authentic_board_says_nothing_is_raised(records):
+    board = Board(Shelf())
+    for t_ms, boots, value, trend in records:
+        measures = (GLUCOSE, 100, value), (GLUCOSE_TREND, 100, trend)
+        board.reader.take(9, Care(t_ms, boots, 0, 255, 0, 1, measures))
+        board.reader.work()
+        for reading in board.told():
+            assert reading[2] == UNKNOWN or 0 <= reading[1] <= 100
