@@ -13,7 +13,7 @@ from qepa_wire.payloads import WAVE_ACCEL, Wave
 
 from .ecg import Waves
 from .finding import Finding, Reading
-from .motion_windows import LENGTH, RATE_HZ, needed, resample, window
+from .motion_windows import LENGTH, RATE_HZ, Real, needed, resample, window
 from .runtime import InferenceError
 from .shelf import ModelShelf
 
@@ -73,17 +73,9 @@ class ActivityReader:
         wearer.end = wave.first + len(wave.samples) // (2 * wave.axes)
 
     def _look(self, board: int, wearer: "_Wearer") -> Reading:
-        if wearer.fs_hz < RATE_HZ:
-            return _unknown(POOR_SIGNAL)  # no board samples so slowly
-        told = self._waves.window(board, WAVE_ACCEL, LENGTH / RATE_HZ + 1)
-        samples = None if told is None else told[0][-needed(wearer.fs_hz) :]
-        if samples is None or len(samples) < needed(wearer.fs_hz):
-            return _unknown(SETTLING)
-        if not np.isfinite(samples).all():
-            return _unknown(NO_DATA)
-        motion = window(resample(samples, wearer.fs_hz)[-LENGTH:])
-        if motion is None:
-            return _unknown(SENSOR_FAULT)
+        motion = self._motion(board, wearer.fs_hz)
+        if isinstance(motion, int):
+            return _unknown(motion)
         try:
             answer = self._shelf.get(ACTIVITY)[0].run(motion)[0]
         except InferenceError:
@@ -93,6 +85,19 @@ class ActivityReader:
         if answer[found] < LEAST_SURE:
             return _unknown(POOR_SIGNAL)
         return ACTIVITY_CLASS, min(100, round(100 * float(answer[found]))), found
+
+    def _motion(self, board: int, fs_hz: int) -> Real | int:
+        """The newest window, or the reason why there is none."""
+        told = self._waves.window(board, WAVE_ACCEL, LENGTH / RATE_HZ + 1)
+        samples = None if told is None else told[0][-needed(fs_hz) :]
+        if samples is None or len(samples) < needed(fs_hz):
+            return SETTLING
+        if not np.isfinite(samples).all():
+            return NO_DATA
+        if fs_hz < RATE_HZ:
+            return POOR_SIGNAL  # no board samples so slowly
+        motion = window(resample(samples, fs_hz)[-LENGTH:])
+        return SENSOR_FAULT if motion is None else motion
 
 
 @dataclass(slots=True)
