@@ -42,7 +42,7 @@ def fit_forecast(
     network = build()
     batches = -(-settings.draw // settings.batch) * settings.epochs
     rate = keras.optimizers.schedules.CosineDecay(settings.rate, batches)
-    network.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+    network.compile(optimizer=keras.optimizers.Adam(rate), loss=loss, steps_per_execution=16)
     chances = np.cumsum(weights, dtype=np.float64)
     targets = np.column_stack([changes / CHANGE_MG_DL, low]).astype(np.float32)
     for _ in epochs(settings.epochs):
