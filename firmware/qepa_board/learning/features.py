@@ -13,29 +13,30 @@ from array import array
 
 from ..fixed_point import isqrt
 from ..signals.dsp import RING_MASK
-from .templates import QrsTemplates
+from .templates import TEMPLATES, QrsTemplates
 
 ONE = 256
 LIMIT = 1024
 
 NAMES = (
-    "rr_pre_local",  # preceding RR over the mean of the last eight, minus 1
+    "rr_pre_local",  # preceding RR over the mean of the last eight, minus 1; times steady, see below
     "rr_post_local",  # following RR over the same, minus 1
-    "rr_pre_global",  # preceding RR over the slow mean, minus 1
-    "rr_step",  # following minus preceding RR, over the local mean
-    "premature",  # how far the preceding RR falls short of 88% of the local mean, times 4
-    "irregular",  # mean absolute RR difference over the local mean, times 2
+    "rr_pre_global",  # preceding RR over the mean of about the last 128, minus 1; times steady
+    "rr_step",  # following minus preceding RR, over the local mean; times steady
+    "premature",  # how far the preceding RR falls short of 88% of the local mean, times 4; times regular
+    "irregular",  # share of the last 32 or so RR that differ by over a twelfth of the local mean from the one before
     "width_ratio",  # QRS width over the usual, minus 1, times 2
-    "width",  # QRS width in units of 40 ms above 60 ms
+    "shape_early",  # rr_pre_local before it is weighed, mean over the last 16 or so beats of this QRS shape
     "amplitude",  # QRS peak-to-peak over the usual, minus 1
-    "unlike",  # 1 minus correlation with the usual QRS, times 2
+    "novelty",  # share of the last eight or so beats whose QRS was like none before: noise
     "polarity",  # signed balance of the QRS deflections minus the usual
-    "p_unlike",  # 1 minus correlation of the P window with the usual, weighed by the presence of a P wave
-    "p_energy",  # RMS of the P window over the usual, minus 1
+    "turned",  # size of polarity, less its mean over the last 64 or so beats
+    "p_unlike",  # 1 minus correlation of the P window with the usual, as far as there is a P wave; less its mean over
+    # the last 64 or so beats; times regular
     "t_area",  # mean of the T window minus the usual, over QRS amplitude, times 4
-    "unlike_mid",  # peaks where the QRS is half like the usual: between a normal and a ventricular beat
-    "premature_like",  # premature in a regular rhythm, with the usual QRS: supraventricular
-    "premature_unlike",  # premature with another QRS: ventricular
+    "early",  # how far the preceding RR falls short of 92% of the global mean, times 4; times regular
+    "early_like",  # the greater of premature and early, with the usual QRS; times regular: supraventricular
+    "premature_unlike",  # premature in whatever rhythm, with another QRS: ventricular
 )
 N_FEATURES = len(NAMES)
 
@@ -44,7 +45,10 @@ _P_FROM_MS = -240
 _P_POINTS = 18  # 10 ms apart
 _T_FROM_MS = 140
 _T_POINTS = 27
-_ADAPT_SHIFT = 3
+_SLOW_SHIFT = 7  # a run of supraventricular beats shall not soon make its own rate the usual one
+_STEADY_SHIFT = 5
+_SHAPE_SHIFT = 4
+_MEAN_SHIFT = 6
 _PREMATURE_Q8 = 225  # 88%
 
 
@@ -70,15 +74,16 @@ class BeatFeatures:
         self._rr = array("i", bytes(4 * _RR))
         self._n_rr = 0
         self._rr_sum = 0
-        self._rr_slow = 0  # Q4
+        self._rr_slow = 0  # Q8
         self._rr_previous = 0
-        self._irregular = 0  # Q4 samples
+        self._irregular = 0  # Q14
+        self._shape_early = array("i", bytes(4 * TEMPLATES))
+        self._means = array("i", bytes(8))
         self._p = array("i", bytes(4 * _P_POINTS))
         self._p_usual = array("i", bytes(4 * _P_POINTS))
         self._width_usual = 0  # all the usual values are running means with 3 more bits
         self._amplitude_usual = 0
         self._polarity_usual = 0
-        self._p_rms_usual = 0
         self._t_usual = 0
 
     def measure(self, r_index, rr_pre, rr_post, out):
@@ -94,31 +99,38 @@ class BeatFeatures:
         t_level = clip((t_mean << 10) // amplitude)
 
         mean = self._rr_sum // self._n_rr if self._n_rr else rr_pre
-        out[0] = excess(rr_pre, mean)
-        out[1] = excess(rr_post, mean) if rr_post else 0
-        out[2] = excess(rr_pre << 4, self._rr_slow)
-        out[3] = clip(((rr_post - rr_pre) << 8) // mean) if mean and rr_post and rr_pre else 0
+        local = excess(rr_pre, mean) if rr_pre else 0
+        slow = excess(rr_pre << 8, self._rr_slow) if rr_pre else 0
         premature = max(0, _PREMATURE_Q8 - (rr_pre << 8) // mean) << 2 if mean and rr_pre else 0
-        out[4] = clip(premature)
-        out[5] = clip((self._irregular << 5) // mean) if mean else 0
+        early = max(0, -20 - slow) << 2
+        polarity = clip(qrs.polarity - (self._polarity_usual >> 3)) if self._amplitude_usual else 0
+        # Atrial fibrillation makes early beats without their being ectopic: intervals count as far as they are steady.
+        irregular = self._irregular >> 6
+        steady = ONE - irregular
+        regular = max(0, steady - irregular)
+        out[0] = steady * local >> 8
+        out[1] = excess(rr_post, mean) if rr_post else 0
+        out[2] = steady * slow >> 8
+        out[3] = steady * clip(((rr_post - rr_pre) << 8) // mean) >> 8 if mean and rr_post and rr_pre else 0
+        out[4] = regular * premature >> 8
+        out[5] = irregular
         out[6] = excess(width << 3, self._width_usual, 2)
-        out[7] = clip(((width - 60) << 8) // 40)
+        out[7] = self._early_shape(min(local, ONE))
         out[8] = excess(amplitude << 3, self._amplitude_usual)
-        out[9] = clip(2 * unlike)
-        out[10] = clip(qrs.polarity - (self._polarity_usual >> 3)) if self._amplitude_usual else 0
-        out[11] = self._p_unlike(rms)
-        out[12] = excess(rms << 3, self._p_rms_usual)
+        out[9] = qrs.novelty
+        out[10] = polarity
+        out[11] = self._less_mean(0, abs(polarity))
+        out[12] = regular * self._less_mean(1, self._p_unlike(rms)) >> 8
         out[13] = clip(t_level - (self._t_usual >> 3)) if self._amplitude_usual else 0
-        out[14] = max(0, 256 - abs(unlike - 64) * 4)
-        # An irregular rhythm makes early beats without their being ectopic: discount by the irregularity.
-        out[15] = clip(2 * premature * max(0, 128 - unlike) // (ONE + 2 * out[5]))
+        out[14] = regular * early >> 8
+        out[15] = clip(regular * max(premature, early) * max(0, 128 - unlike) >> 14)
         out[16] = clip(premature * min(unlike, 256) >> 7)
 
         if qrs.usual and unlike < 52 and premature == 0:
-            self._adapt(width, amplitude, qrs.polarity, rms, t_level)
+            self._adapt(width, amplitude, qrs.polarity, t_level)
         self._follow_rhythm(rr_pre)
 
-    def _adapt(self, width, amplitude, polarity, rms, t_level):
+    def _adapt(self, width, amplitude, polarity, t_level):
         """Move the usual values an eighth of the way, or set them at the first usual beat."""
         p = self._p
         usual = self._p_usual
@@ -126,7 +138,6 @@ class BeatFeatures:
             self._width_usual = width << 3
             self._amplitude_usual = amplitude << 3
             self._polarity_usual = polarity << 3
-            self._p_rms_usual = rms << 3
             self._t_usual = t_level << 3
             for k in range(_P_POINTS):
                 usual[k] = p[k] << 3
@@ -134,10 +145,25 @@ class BeatFeatures:
         self._width_usual += width - (self._width_usual >> 3)
         self._amplitude_usual += amplitude - (self._amplitude_usual >> 3)
         self._polarity_usual += polarity - (self._polarity_usual >> 3)
-        self._p_rms_usual += rms - (self._p_rms_usual >> 3)
         self._t_usual += t_level - (self._t_usual >> 3)
         for k in range(_P_POINTS):
             usual[k] += p[k] - (usual[k] >> 3)
+
+    def _early_shape(self, local):
+        """Running mean of how early beats of this one's template come: a shape that comes in time is not ectopic."""
+        means = self._shape_early
+        slot = self.templates.slot
+        if self.templates.new:
+            means[slot] = local << _SHAPE_SHIFT
+        else:
+            means[slot] += local - (means[slot] >> _SHAPE_SHIFT)
+        return means[slot] >> _SHAPE_SHIFT
+
+    def _less_mean(self, k, value):
+        """value less its running mean, which no beat pulls by more than half of ONE."""
+        away = value - (self._means[k] >> _MEAN_SHIFT)
+        self._means[k] += max(-128, min(away, 128))
+        return away
 
     def _follow_rhythm(self, rr_pre):
         if rr_pre <= 0:
@@ -155,11 +181,12 @@ class BeatFeatures:
                 rr[k] = rr[k + 1]
             rr[_RR - 1] = rr_pre
         if self._rr_slow == 0:
-            self._rr_slow = rr_pre << 4
+            self._rr_slow = rr_pre << 8
         else:
-            self._rr_slow += ((rr_pre << 4) - self._rr_slow) >> (5 if self._n_rr == _RR else 2)
+            self._rr_slow += ((rr_pre << 8) - self._rr_slow) >> (_SLOW_SHIFT if self._n_rr == _RR else 2)
         if self._rr_previous:
-            self._irregular += ((abs(rr_pre - self._rr_previous) << 4) - self._irregular) >> _ADAPT_SHIFT
+            unsteady = 12 * abs(rr_pre - self._rr_previous) * self._n_rr > self._rr_sum
+            self._irregular += ((1 << 14 if unsteady else 0) - self._irregular) >> _STEADY_SHIFT
         self._rr_previous = rr_pre
 
     def _p_wave(self, start):

@@ -25,7 +25,8 @@ _HALVE_AFTER = 64
 class QrsTemplates:
     """Matches QRS complexes; the attributes describe the beat last given to `match`.
 
-    usual: it belongs to the usual shape. correlation: with the usual shape, Q10, -1024 to 1024.
+    slot: number of its template; new: which it seeded. usual: it belongs to the usual shape.
+    correlation: with the usual shape, Q10, -1024 to 1024.
     width_ms: (sum |slope|)^2 / sum slope^2, the time over which the slopes are spread. peak_to_peak: in filter units.
     polarity: Q8, +256 an all positive complex, -256 an all negative one.
     novelty: running share (Q8) of beats like none before; noise that is taken for beats drives it up.
@@ -45,6 +46,8 @@ class QrsTemplates:
         self._shift = 0
         self._shape = array("i", (0, 0, 0, 0))
         self.usual_slot = -1
+        self.slot = 0
+        self.new = False
         self.usual = False
         self.correlation = _NORM
         self.width_ms = 0
@@ -74,13 +77,14 @@ class QrsTemplates:
                     slot = t
                     lag = found & 15
         self._describe(lag_usual if self.correlation >= _ALIKE_Q10 else lag)
-        new = best < _ALIKE_Q10
-        self.novelty += ((256 if new else 0) - self.novelty) >> 3
-        if new:
+        self.new = best < _ALIKE_Q10
+        self.novelty += ((256 if self.new else 0) - self.novelty) >> 3
+        if self.new:
             slot = self._least_used()
             lag = _LAGS
             self._counts[slot] = 0
         self._adapt(slot, lag)
+        self.slot = slot
         self.usual = slot == self.usual_slot
 
     def _describe(self, lag):

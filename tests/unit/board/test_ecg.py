@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from qepa_board.learning.features import NAMES as FEATURES
 from qepa_board.learning.learn import UNLABELLED
 from qepa_board.signals.ecg import BEATS, MAX_BLOCK, EcgPipeline
 from qepa_board.signals.quality import FLATLINE, GOOD, NOISY, SATURATED
@@ -130,7 +131,7 @@ def test_statistics_stay_within_their_bounds(rr: int) -> None:
 
 
 def test_ventricular_beats_stand_out(push: Push, counts_of: Counts, real_recording: Load) -> None:
-    """Record 119: ventricular beats are wide and unlike the usual one."""
+    """Record 119: ventricular beats are wide, turned and early, and so is their shape."""
     recording = real_recording("119")
     pipeline = EcgPipeline(360, mains_hz=60)
     push(pipeline, counts_of(recording, 60))
@@ -139,9 +140,12 @@ def test_ventricular_beats_stand_out(push: Push, counts_of: Counts, real_recordi
         if label.aami in rows and pipeline.label(label.sample, label.aami):
             beat = min(pipeline.beats, key=lambda b: abs(b.sample_index - label.sample))
             rows[label.aami].append(list(beat.features))
-    normal, ventricular = np.array(rows[0][8:]), np.array(rows[2])
-    assert len(ventricular) >= 5
-    assert np.median(normal[:, 9]) < 30
-    assert np.median(ventricular[:, 9]) > 120
-    assert np.median(np.abs(normal[:, 6])) < 50
-    assert np.median(ventricular[:, 6]) > 100
+    normal, ventricular = np.array(rows[0][8:]).T, np.array(rows[2]).T
+    assert ventricular.shape[1] >= 5
+    for name, usual, odd in (("width_ratio", 50, 100), ("turned", 30, 60), ("premature_unlike", 30, 120)):
+        k = FEATURES.index(name)
+        assert np.median(normal[k]) < usual
+        assert np.median(ventricular[k]) > odd
+    shape_early = FEATURES.index("shape_early")
+    assert np.median(normal[shape_early]) > -20
+    assert np.median(ventricular[shape_early]) < -30

@@ -15,7 +15,6 @@ from qepa_board.learning.features import LIMIT, ONE
 from qepa_tools.evaluation.cohort import Case
 from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax
 from qepa_tools.evaluation.hidden_layer import fit_hidden
-from qepa_tools.evaluation.rhythm import proposed
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 
 Fit = Callable[["Beats", NDArray[np.int16]], NDArray[np.float64]]
@@ -217,10 +216,4 @@ def ways() -> list[Way]:
         Way("hidden layer, noise and other lead learnt too", hidden_fit, more="both"),
         Way("gradient-boosted trees", teacher_fit, remark="no board"),
         Way("hidden layer, distilled from the trees", distilled_fit),
-        Way("as shipped, proposed rhythm", near, view=proposed, remark="proposed"),
-        Way("proposed rhythm, weights chosen inside", nested_fit, view=proposed, remark="proposed, nested"),
-        Way("proposed rhythm, thresholds chosen inside", threshold_fit, view=proposed, remark="proposed, nested"),
-        Way("proposed rhythm, hidden layer of 10", hidden_fit, view=proposed, remark="proposed"),
-        Way("proposed rhythm, gradient-boosted trees", teacher_fit, view=proposed, remark="no board"),
-        Way("proposed rhythm, distilled from the trees", distilled_fit, view=proposed, remark="proposed"),
     ]
