@@ -208,10 +208,10 @@ class TestBoardModel:
         rig.connect()
         assert rig.hospital.releases.order(signed).version == first.version == rig.hospital.registry.current.version
 
-    @pytest.mark.parametrize("who", ["dock", "desk", "gw-1", "server"])
-    def test_only_a_person_of_the_release_desk_may_order(self, rig, who):
-        with pytest.raises(UplinkError, match="not a release"):
-            rig.hospital.releases.order(order(rig, who, blob=other(rig)))
+    def test_only_a_person_of_the_release_desk_may_order(self, rig):
+        for who in ("dock", "desk", "gw-1", "server"):
+            with pytest.raises(UplinkError, match="not a release"):
+                rig.hospital.releases.order(order(rig, who, blob=other(rig)))
 
     def test_what_was_altered_or_is_old_or_has_another_shape_is_refused(self, rig):
         releases = rig.hospital.releases
