@@ -12,7 +12,7 @@ from qepa_wire.model import decode_model
 from ..errors import RefusedError
 from ..hospital import Hospital
 from ..registry import cards
-from ..registry.versions import ROLLBACK, UNBORNE, WITHDRAWN, Version
+from ..registry.versions import CANARY, PREPARED, ROLLBACK, UNBORNE, WITHDRAWN, Version
 from .bodies import read_body
 
 MAX_ORDER_BYTES = 1 << 20
@@ -31,7 +31,11 @@ def add_models(app: FastAPI, hospital: Hospital) -> None:
     @app.get("/api/models/{name}")
     async def history(name: str) -> JSONResponse:
         found = hospital.releases.versions.history(name, SHOWN_VERSIONS)
-        return JSONResponse({"name": name, "versions": [version_view(each) for each in found]})
+        views = [version_view(each) for each in found]
+        for view in views[1:]:
+            if view["state"] in (PREPARED, CANARY):
+                view["state"] = "superseded"  # before it had come everywhere
+        return JSONResponse({"name": name, "versions": views})
 
     @app.get("/api/models/{name}/{version}")
     async def card(name: str, version: int) -> JSONResponse:

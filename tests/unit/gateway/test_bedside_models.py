@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from bedside_rig import Rig, identity, root
+from pydantic import ValidationError
 
 from qepa_gateway.core import Gateway, Trusted
 from qepa_gateway.inference.shelf import ModelShelf
 from qepa_gateway.transport import Outgoing
 from qepa_uplink import envelope
+from qepa_uplink.bedside_models import MAX_BLOB
 from qepa_uplink.messages import BedsideRelease, Status
 from qepa_uplink.topics import to_gateway
 
@@ -145,6 +147,16 @@ def test_a_release_that_was_bent_on_its_way_is_none(ward):
         ward.deliver(Outgoing(to_gateway("gw-1"), bytes(data[:at])))
     ward.settle()
     assert in_use(ward)["version"] == 1
+    assert not told(ward).refused_version
+
+
+def test_one_that_is_too_large_is_not_even_read(ward):
+    with pytest.raises(ValidationError):
+        release(bytes(MAX_BLOB + 1))
+    large = release().model_copy(update={"blob": bytes(MAX_BLOB + 1)})
+    ward.deliver(Outgoing(to_gateway("gw-1"), envelope.sign(ward.server.identity, large)))
+    ward.settle()
+    assert ward.site.refused["schema"] == 1
     assert not told(ward).refused_version
 
 

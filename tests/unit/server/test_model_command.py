@@ -93,6 +93,9 @@ def test_a_model_in_a_file_is_pushed_shown_and_taken_back(rig, model, tmp_path):
     assert (back["version"], back["origin"]) == (3, "rollback")
     assert rig.hospital.registry.current.words == first
     assert "told by the ward" in model("show", "board", text=True)
+    model("push", changed(tmp_path, 5))
+    states = [each["state"] for each in model("show", "board")["versions"]]
+    assert states == ["prepared", "superseded", "withdrawn", "superseded"]
 
 
 def test_a_model_of_the_gateways_is_pushed_with_its_card(rig, model, tmp_path):
