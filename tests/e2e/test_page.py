@@ -162,6 +162,9 @@ class Ward:
         self.refusing = False  # answers 503
         self.without_events = False  # as behind a proxy that knows no server-sent events
         self.stuck_ms: int | None = None  # repeats one old moment, as a cache would
+        self.ecg: list[str] | None = []  # events so far; None: no consent
+        self.ecg_goes_on = True
+        self.ecg_asked: list[str] = []
         self.acknowledged: list[str] = []
         self.released: list[str] = []
 
@@ -196,6 +199,9 @@ class Handler(SimpleHTTPRequestHandler):
             self.answer(503, b"")
         elif self.path == "/api/events":
             self.stream()
+        elif re.fullmatch(r"/api/boards/[0-9a-f]{8}/ecg", self.path):
+            self.ward.ecg_asked.append(self.path.split("/")[3])
+            self.stream_ecg()
         else:
             while self.ward.silent:
                 time.sleep(0.1)
@@ -224,13 +230,28 @@ class Handler(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def stream_ecg(self) -> None:
+        if self.ward.ecg is None:
+            self.answer(404, b"{}")
+            return
+        self.begin_stream()
+        sent = 0
+        try:
+            while not self.ward.refusing:
+                if sent == len(self.ward.ecg) > 0 and self.ward.ecg_goes_on:  # a sample now and then, so that it lives
+                    last = json.loads(self.ward.ecg[-1])
+                    first = last["first"] + len(last["samples"])
+                    self.ward.ecg.append(json.dumps(last | {"first": first, "samples": [0], "peaks": []}))
+                for record in self.ward.ecg[sent:]:
+                    self.wfile.write(f"data: {record}\n\n".encode())
+                sent = len(self.ward.ecg)
+                self.wfile.write(b":\n\n")
+                time.sleep(0.2)
+        except OSError:
+            return  # nobody looks any more
+
     def stream(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
+        self.begin_stream()
         try:
             while not self.ward.refusing:
                 if not self.ward.silent:
@@ -238,6 +259,14 @@ class Handler(SimpleHTTPRequestHandler):
                 time.sleep(0.2)
         except OSError:
             return  # the page has gone
+
+    def begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
 
 
 @pytest.fixture
@@ -416,6 +445,69 @@ def test_what_a_model_found_bears_its_source_and_grows_stale(page: Any, ward: Wa
     expect(page.get_by_test_id("basis-194-00000001")).to_have_text("no current value")
     ward.change(boards=[board(1, 72, consent=False, findings=[finding(0, *beats)])])
     expect(page.get_by_test_id("measure-194-00000001")).to_have_count(0)
+
+
+def ecg_second(number: int, fs_hz: int = 100, boots: int = 1) -> str:
+    """A second with one R peak of a millivolt."""
+    samples = [0] * fs_hz
+    samples[40:43] = [400, 800, 400]
+    first = number * fs_hz
+    record = {"number": number, "boots": boots, "first": first, "fs_hz": fs_hz, "units_per_mv": 800}
+    return json.dumps(record | {"peaks": [first + 41], "samples": samples})
+
+
+PICTURE = """canvas => {
+    const { width, height } = canvas;
+    const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+    const [r, g, b] = getComputedStyle(canvas).color.match(/\\d+/g).map(Number);
+    const near = (at) =>
+        pixels[at + 3] > 120 && [r, g, b].every((value, k) => Math.abs(pixels[at + k] - value) < 30);
+    const columns = Array.from({ length: 60 }, (_, k) => {
+        for (let x = Math.floor(k * width / 60); x < Math.floor((k + 1) * width / 60); x += 1)
+            for (let y = Math.floor(height / 3); y < height; y += 1) if (near(4 * (y * width + x))) return 1;
+        return 0;
+    });
+    return columns.join("");
+}"""
+
+
+def drawn(page: Any, number: int = 1) -> str:
+    """Which sixtieths of the sweep hold a line below its upper third."""
+    return page.get_by_test_id(f"ecg-{number:08x}").evaluate(PICTURE)  # type: ignore[no-any-return]
+
+
+def until_drawn(page: Any, pattern: str) -> None:
+    deadline = time.monotonic() + 20
+    while not re.fullmatch(pattern, drawn(page)):
+        assert time.monotonic() < deadline, drawn(page)
+        page.wait_for_timeout(50)
+
+
+def test_an_ecg_is_shown_on_demand_with_gaps_and_ends_when_nothing_comes(page: Any, ward: Ward) -> None:
+    assert not ward.ecg_asked
+    page.get_by_test_id("ecg-show-00000001").click()
+    expect(page.get_by_test_id("ecg-note-00000001")).to_have_text(re.compile("no ECG now|waiting"))
+    ward.ecg = [ecg_second(600), ecg_second(601), "no record", ecg_second(603), ecg_second(604)]
+    until_drawn(page, "1[01]{0,6}1{12,21}0{9,10}1{19,30}0{0,10}")
+    expect(page.get_by_test_id("ecg-00000001")).to_have_attribute("data-live", "")
+    expect(page.get_by_test_id("ecg-note-00000001")).to_contain_text("not for diagnosis")
+    shoot(page, "ecg")
+    ward.ecg_goes_on = False
+    expect(page.get_by_test_id("ecg-note-00000001")).to_have_text("no ECG now", timeout=15_000)
+    until_drawn(page, "10{59}")  # the bar of a millivolt alone
+    assert ward.ecg_asked == ["00000001"]
+
+
+def test_one_ecg_at_a_time_and_none_without_a_consent(page: Any, ward: Ward) -> None:
+    ward.ecg = [ecg_second(6)]
+    page.get_by_test_id("ecg-show-00000001").click()
+    page.get_by_test_id("ecg-show-00000002").click()
+    expect(page.get_by_test_id("ecg-00000002")).to_be_visible()
+    expect(page.get_by_test_id("ecg-00000001")).to_be_hidden()
+    expect(page.get_by_test_id("ecg-show-00000001")).to_have_attribute("aria-expanded", "false")
+    ward.change(boards=[board(1, 72), board(2, 88, consent=False)])
+    expect(page.get_by_test_id("ecg-show-00000002")).to_be_hidden()
+    expect(page.get_by_test_id("ecg-00000002")).to_be_hidden()
 
 
 def test_a_board_in_safe_mode_shows_no_number(page: Any, ward: Ward) -> None:

@@ -1,4 +1,5 @@
 /** One tile a board: the heart rate to be read across the room, and beside it what the number rests on. */
+import { EcgView } from "./ecg.js";
 import { element, reconcile, setAttributes, setText } from "./elements.js";
 import { FINDINGS_STALE_MS, measured, reading } from "./freshness.js";
 import { drawTrend, Trend } from "./trend.js";
@@ -45,6 +46,7 @@ export class BoardTile {
     this.beat = field("beat");
     this.lead = field("lead");
     this.measures = element("dl", { class: "stacked measure-facts", "data-testid": `measures-${board}`, hidden: true });
+    this.ecg = new EcgView(board);
     this.key = field("key");
     this.pads = field("pads");
     this.model = field("model");
@@ -59,6 +61,7 @@ export class BoardTile {
       element("div", { class: "trend-box" }, this.canvas),
       element("dl", { class: "stacked vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
       this.measures,
+      this.ecg.root,
       element("dl", { class: "stacked key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
   }
 
@@ -95,6 +98,7 @@ export class BoardTile {
     setAttributes(this.beat, { "data-warn": beat === "V" || beat === "F" });
 
     this.#showMeasures(board, shown, { heldMs, lost });
+    this.ecg.tick({ consent: board.consent, lost });
 
     setText(this.key, lost ? "--" : keySource(board.keySource));
     setAttributes(this.key, { "data-key": lost ? null : board.keySource });

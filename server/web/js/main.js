@@ -10,6 +10,7 @@
  *   hr-<board>                             the heart rate: digits, or "--"
  *   why-<board>, age-<board>               why there is no number; "3 s ago"
  *   patient-, quality-, lead-, beat-, trend-, key-, pads-, model-, gateway-, tile-alarm-<board>
+ *   ecg-show-<board>, ecg-<board>, ecg-note-<board>    the ECG on demand; the canvas's `data-live` while records come
  *   alarms, alarms-technical, alarms-ended, no-alarms, alarm-count, alarm-problem
  *   alarm-<id>, acknowledge-<id>, acknowledged-<id>, ended-<id>      `data-level` is high | medium | low | technical
  *   rounds, round-<n>, round-<n>-{state,cells,patients,contributors,heart-rate,histogram,latency,model}
