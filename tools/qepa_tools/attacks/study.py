@@ -53,12 +53,17 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySettings:
-    """Cells of ``cell_target`` patients, at least ``min_group``; all else as the server's defaults."""
+    """Cells of ``cell_target`` patients, at least ``min_group``. Models begin at zeros, at their own pace.
+
+    Boards clip to nothing but what they keep unasked, so the bound of cells is wide as well.
+    """
 
     seed: int = 1
     cell_target: int = 12
     min_group: int = 10
-    learning: LearningConfig = field(default_factory=LearningConfig)
+    learning: LearningConfig = field(
+        default_factory=lambda: LearningConfig(rate_numerator=4, decay=16, norm_bound=3072, clip_norm=0)
+    )
     watch: WatchSettings = field(default_factory=WatchSettings)
 
 

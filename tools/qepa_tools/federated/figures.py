@@ -27,7 +27,7 @@ def protection_figure(found: Sequence[Curve]) -> bytes:
             "alpha": 0.45 if course.name == "FedAvg" else 1.0,
         }
         _draw(panels, curve, f"{course.name}{'' if course.start else ', from zeros'}", style)
-    panels[0].set_ylim(0.78, 0.96)
+    panels[0].set_ylim(0.78, 0.98)
     return _png(figure, panels, f"Protection: {_CAPTION}")
 
 
@@ -39,7 +39,7 @@ def start_figure(found: Sequence[Curve]) -> bytes:
     alone = found[-1]
     for panel, value in zip(panels, (alone.accuracy(0), alone.macro_f1(0)), strict=True):
         panel.axhline(value, color="grey", linewidth=1, linestyle=":")
-    panels[0].set_ylim(0.88, 0.96)
+    panels[0].set_ylim(0.88, 0.98)
     return _png(figure, panels, f"Starts (dotted: the model of other people alone): {_CAPTION}")
 
 
