@@ -144,12 +144,29 @@ def watch_heart_rates(browser: Browser, page_url: str) -> dict[str, set[str]]:
     return seen
 
 
+def ecg_of(page_url: str, board: str, *, records: int) -> list[dict[str, Any]]:
+    """What the server tells who looks at the ECG of ``board``."""
+    found: list[dict[str, Any]] = []
+    with urllib.request.urlopen(f"{page_url}api/boards/{board}/ecg", timeout=60) as events:  # noqa: S310
+        while len(found) < records:
+            line = events.readline()
+            assert line, "the stream ended"
+            if line.startswith(b"data: "):
+                found.append(json.loads(line.removeprefix(b"data: ")))
+    return found
+
+
 def test_twelve_boards_three_rounds_one_unplugged_and_the_page_shows_heart_rates_change(
     start_ward: Callable[..., Running], browser: Browser, tmp_path: Path
 ) -> None:
     ward = start_ward("--boards", "12", "--rounds", "3", "--speed", "4", "--json", "--seed", "1", "--unplug", "5@2")
-    ward.wait_for(lambda state: any(board["vitals"] for board in state["boards"]), timeout_s=120, what="vitals")
+    state = ward.wait_for(lambda state: any(b["vitals"] for b in state["boards"]), timeout_s=120, what="vitals")
     family = ward.family()
+    watched = next(board["board"] for board in state["boards"] if board["vitals"])
+    ecg = ecg_of(ward.page, watched, records=4)
+    assert all(0 < len(each["samples"]) <= each["fs_hz"] and max(each["samples"]) > 0 for each in ecg)
+    assert [each["first"] for each in ecg] == sorted({each["first"] for each in ecg})
+    assert sum(len(each["peaks"]) for each in ecg) >= 2
     seen = watch_heart_rates(browser, ward.page)
     changed = [board for board, rates in seen.items() if len(rates) > 1]
     assert len(changed) >= 6, f"heart rates on the page: {seen}"
