@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from qepa_gateway.inference.glucose import VALID_S, GlucoseReader, warning_of
 from qepa_gateway.inference.glucose_windows import DIFFERENCE, HERE, LEVEL, PRESENT, STEPS, usable, windows
 from qepa_gateway.inference.runtime import InferenceError
+from qepa_gateway.inference.shelf import ModelShelf
 from qepa_uplink.readings import GLUCOSE_AHEAD, HYPOGLYCAEMIA_AHEAD
 from qepa_wire.measures import GLUCOSE, GLUCOSE_TREND, NO_DATA, SENSOR_FAULT, SETTLING, STALE, UNKNOWN
 from qepa_wire.payloads import Care
@@ -214,3 +215,16 @@ def test_whatever_an_authentic_board_says_nothing_is_raised(records):
         board.reader.work()
         for reading in board.told():
             assert reading[2] == UNKNOWN or 0 <= reading[1] <= 100
+
+
+def test_the_model_that_ships_says_when_to_warn_and_what_falls_steeply_is_warned_of():
+    shelf = ModelShelf(None)
+    begins, ends = warning_of(shelf.get("glucose-30")[1])
+    assert begins > ends
+    steady, falling = Board(shelf), Board(shelf)
+    for k in range(12):
+        steady.say(120 + k % 2)
+        falling.say(180 - 9 * k)
+    steady.say(120, seconds=10)
+    falling.say(75, seconds=10)
+    assert [board.told()[1][2] for board in (steady, falling)] == [0, 1]

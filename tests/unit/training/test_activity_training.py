@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from qepa_gateway.inference.contract import load_model
 from qepa_gateway.inference.motion_windows import LENGTH
 from qepa_server.training.bedside.fitting import TrainSettings
 from qepa_tools.recordings.motion_set import MotionRecord
@@ -16,14 +15,12 @@ from qepa_tools.training.activity import (
     WAYS,
     accuracy,
     cross_validate,
-    export,
     f1,
     macro_f1_interval,
     total,
     train,
 )
 from qepa_tools.training.activity_set import DEVICES, activity_set, activity_sets, board_activity
-from qepa_uplink.bedside_models import ACTIVITY
 from qepa_uplink.readings import ACTIVITIES
 
 QUICK = TrainSettings(epochs=4, draw=800, batch=32)
@@ -81,11 +78,10 @@ def test_people_are_judged_by_models_of_others_and_still_and_moving_are_told_apa
     assert judged.agreement > 0.95
 
 
-def test_the_file_fits_the_contract_and_the_same_seed_gives_the_same_network():
+def test_the_same_seed_gives_the_same_network():
     sets = people(1)
     once = TrainSettings(epochs=1, draw=200, batch=50)
     first, again = (train(sets, once, range) for _ in range(2))
-    assert load_model(ACTIVITY, export(first, sets)).output_shape == (1, len(ACTIVITIES))
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
 
 

@@ -23,9 +23,9 @@ FALSE_A_DAY = 1.0  # what thresholds are chosen for, on training people
 HALF_HOUR = HORIZONS_S.index(1800)
 LIMITS = (
     "Not a medical device, and no ground to treat on. It sees glucose alone: no meals, insulin or exercise. Recorded "
-    "in daily life, not on a ward; most lows are of people with type 1 diabetes. At one false warning a day and person it "
-    "misses about a fifth of the episodes, and foretells most of the others by about ten minutes. Readings are those "
-    "of a monitor, which lag behind blood."
+    "in daily life, not on a ward; most lows are of people with type 1 diabetes. At one false warning a day and person "
+    "it misses about a fifth of the episodes, and half of the others it foretells by a quarter of an hour or less. "
+    "Readings are those of a monitor, which lag behind blood."
 )
 
 
