@@ -1,4 +1,4 @@
-"""The chapter on privacy of server/LEARNING.md, at the sizes of `qepa audit privacy`."""
+"""The chapter on privacy of server/LEARNING.md, at the sizes of `qepa audit privacy --quick`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +11,14 @@ from .wards import Size, audited_wards
 
 
 def chapter(data: Path, say: Callable[[str], None]) -> Chapter:
-    """Return every table and plot of an audit with its defaults; minutes."""
+    """Return every table and plot of a quick audit: about a minute."""
 
     def begin(what: str, _steps: int) -> Callable[[int], None]:
         say(f"privacy: {what}")
         return lambda _done: None
 
-    wards, _ = audited_wards(data, Size(), AuditSettings().seed, synthetic=False)
-    audit = run_audit(wards, AuditSettings(), begin)
+    asked = AuditSettings().quick()
+    wards, _ = audited_wards(data, Size().quick(), asked.seed, synthetic=False)
+    audit = run_audit(wards, asked, begin)
     figures = {name: png for name, (png, _) in draw_all(audit).items()}
     return Chapter(tables={f"privacy-{name}": table for name, table in tables(audit).items()}, figures=figures)

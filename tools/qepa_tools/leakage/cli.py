@@ -22,7 +22,7 @@ def privacy(
     epsilon: Annotated[str, typer.Option(help="Budgets, separated by commas; 0: no protection.")] = "0,8,3,1",
     shadows: Annotated[int, typer.Option(help="Shadow worlds of the ward; of people four times as many.")] = 96,
     rounds: Annotated[int, typer.Option(help="Rounds of learning, which a budget is to last.")] = 10,
-    quick: Annotated[bool, typer.Option("--quick", help="A sixth of the work: for a look.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A quarter of the work: for a look.")] = False,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Invented beats, also where there are some.")] = False,
     seed: Annotated[int, typer.Option(help="Who is a member where, and all noise.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Write report.json, report.html and plots there.")] = None,
@@ -48,8 +48,8 @@ def privacy(
     from .wards import Size, audited_wards  # noqa: PLC0415
 
     try:
-        if shadows < 12 or rounds < 1:
-            raise ToolError("--shadows has to be 12 at least, --rounds 1.")
+        if shadows < 24 or rounds < 1:
+            raise ToolError("--shadows has to be 24 at least, --rounds 1.")
         if identity is not None and out is None:
             raise ToolError("--identity signs the report that --out writes: name a directory.")
         signer = None if identity is None else Identity.load(identity)
@@ -57,9 +57,12 @@ def privacy(
         asked = AuditSettings(epsilons=_epsilons(epsilon), rounds=rounds, seed=seed)
         if quick:
             size = size.quick()
-            asked = AuditSettings(epsilons=asked.epsilons, rounds=rounds, seed=seed, trials=600, targets=12)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+            asked = asked.quick()
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            reading = progress.add_task("beats as the board finds them", total=None)
             wards, source = audited_wards(data, size, seed, synthetic=synthetic)
+            progress.remove_task(reading)
             audit = run_audit(wards, asked, _begin(progress))
         facts = facts_of(
             audit,

@@ -10,13 +10,14 @@ Whoever is attacked, the attacker learnt from other people, and others in the su
 of that of the best guess without any update, the mean over people: 0 is exact, 1 is nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from threadpoolctl import threadpool_limits
 
 from qepa_board.learning.learn import DELTA_NORM_LIMIT
 from qepa_server.config import LearningConfig
@@ -122,12 +123,12 @@ class _Scene:
         return Puzzle(words=_ZERO[0], labels=labels, groups=groups, mean=mean, deviation=deviation, norm_limit=limit)
 
     def usual_others(self) -> tuple[Floats, Floats]:
-        """Mean and variance of all in it but the target's own words."""
-        variance = np.full(WORDS, 1.0) + self.noise(200).var()
+        """Mean and covariance of all in it but the target's own words."""
+        covariance = (1.0 + self.noise(200).var()) * np.eye(WORDS)
         if not self.view.summed:
-            return np.zeros(WORDS), variance
+            return np.zeros(WORDS), covariance
         others = self.sealed(self.known.updates)
-        return (self.cell - 1) * others.mean(axis=0), variance + (self.cell - 1) * others.var(axis=0)
+        return (self.cell - 1) * others.mean(axis=0), covariance + (self.cell - 1) * np.cov(others.T)
 
 
 def reconstruct(
@@ -147,34 +148,46 @@ def reconstruct(
     """
     windows = _windows(ward, persons)
     folds = np.array_split(np.random.default_rng([seed, 2]).permutation(np.unique(persons)), _FOLDS)
+    views = [view for view in View if protection.noise_q8 or not view.noisy]
     result = []
-    for view in View:
-        if view.noisy and not protection.noise_q8:
-            continue
-        rng = np.random.default_rng([seed, 3])
-        beats = {n: np.zeros(2) for n in BATCHES}
-        mean_beats, counts = _Guesses(), _Guesses()
-        for fold in folds:
-            known, attacked = ~np.isin(windows.persons, fold), ~np.isin(persons, fold)
-            scene = _Scene(view, protection, cell, windows.of(known), _usual(ward, attacked), rng)
-            able = np.flatnonzero(~attacked)
-            for n in BATCHES:
-                beats[n] += _read_few(ward, able, scene, n, -(-targets // _FOLDS))
-            _read_mean_beats(ward, able, scene, -(-2 * targets // _FOLDS), mean_beats)
-            _count_labels(scene, windows.of(~known), counts)
-        result.append(
-            Reconstruction(
-                view=view,
-                epsilon=protection.epsilon if view.noisy else 0.0,
-                targets=targets,
-                beats={n: float(wrong / nothing) if nothing else 1.0 for n, (wrong, nothing) in beats.items()},
-                mean_beat=mean_beats.error(),
-                mean_beat_correlation=mean_beats.correlation(),
-                label_counts=counts.error(),
-            )
-        )
-        advanced(1)
+    with threadpool_limits(1):  # the matrices are small: threads would wait for one another
+        for view in views:
+            rng = np.random.default_rng([seed, 3])
+            result.append(_attack(view, ward, persons, windows, folds, protection, cell, targets, rng))
+            advanced(1)
     return result
+
+
+def _attack(
+    view: View,
+    ward: SimulatedWard,
+    persons: NDArray[np.int64],
+    windows: "_Windows",
+    folds: Sequence[NDArray[np.int64]],
+    protection: Protection,
+    cell: int,
+    targets: int,
+    rng: np.random.Generator,
+) -> Reconstruction:
+    beats = {n: np.zeros(2) for n in BATCHES}
+    mean_beats, counts = _Guesses(), _Guesses()
+    for fold in folds:
+        known, strangers = ~np.isin(windows.persons, fold), ~np.isin(persons, fold)
+        scene = _Scene(view, protection, cell, windows.of(known), _usual(ward, strangers), rng)
+        able = np.flatnonzero(~strangers)
+        for n in BATCHES:
+            beats[n] += _read_few(ward, able, scene, n, -(-targets // _FOLDS))
+        _read_mean_beats(ward, able, scene, -(-2 * targets // _FOLDS), mean_beats)
+        _count_labels(scene, windows.of(~known), counts)
+    return Reconstruction(
+        view=view,
+        epsilon=protection.epsilon if view.noisy else 0.0,
+        targets=targets,
+        beats={n: float(wrong / nothing) if nothing else 1.0 for n, (wrong, nothing) in beats.items()},
+        mean_beat=mean_beats.error(),
+        mean_beat_correlation=mean_beats.correlation(),
+        label_counts=counts.error(),
+    )
 
 
 def _windows(ward: SimulatedWard, persons: NDArray[np.int64]) -> _Windows:
@@ -203,7 +216,7 @@ def _usual(ward: SimulatedWard, known: Flags) -> tuple[Floats, Floats]:
 def _read_few(ward: SimulatedWard, able: NDArray[np.int64], scene: _Scene, n: int, targets: int) -> NDArray[np.float64]:
     """Squared errors of reading ``n`` beats and of the classes' means, summed over ``targets``."""
     mean, deviation = scene.usual_beats
-    offset, variance = scene.usual_others()
+    offset, covariance = scene.usual_others()
     sums = np.zeros(2)
     able = able[(ward.labels[0, able] >= 0).sum(axis=1) >= n]
     for patient in scene.rng.choice(able, targets) if len(able) else ():
@@ -216,7 +229,7 @@ def _read_few(ward: SimulatedWard, able: NDArray[np.int64], scene: _Scene, n: in
             guess = read_one_beat(seen)[0][None]
         else:
             puzzle = scene.puzzle(classes, np.arange(n), mean[classes], deviation[classes])
-            guess = read_beats(seen, np.sqrt(variance + n), puzzle)
+            guess = read_beats(seen, covariance + n * np.eye(WORDS), puzzle)
         sums += (
             _matched_error(guess, beats, classes, deviation[classes]),
             _matched_error(mean[classes], beats, classes, deviation[classes]),
@@ -237,7 +250,7 @@ def _read_mean_beats(
 ) -> None:
     """Read the mean beat of half a minute as if beats of a class were alike; the labels are given, in order."""
     mean, deviation = scene.usual_beats
-    offset, variance = scene.usual_others()
+    offset, covariance = scene.usual_others()
     able = able[(ward.labels[0, able] >= 0).any(axis=1)]
     for patient in scene.rng.choice(able, targets) if len(able) else ():
         rows = np.flatnonzero(ward.labels[0, patient] >= 0)
@@ -246,7 +259,7 @@ def _read_mean_beats(
         update = local_updates(_ZERO, beats[None], classes[None, None])[0]
         seen = scene.shows(update, _NOBODY)[0] - offset
         puzzle = scene.puzzle(classes, groups, mean[present], deviation[present])
-        read = read_beats(seen, np.sqrt(variance + _UNLIKE**2), puzzle)
+        read = read_beats(seen, covariance + _UNLIKE**2 * np.eye(WORDS), puzzle)
         scale = deviation.mean(axis=0)
         usual = mean[classes].mean(axis=0)
         found.add(((read[groups].mean(axis=0) - usual) / scale)[None], ((beats.mean(axis=0) - usual) / scale)[None])

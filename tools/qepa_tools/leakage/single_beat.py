@@ -18,7 +18,7 @@ from .membership import Floats
 
 _SHIFT = 65536.0  # Q15 errors times Q8 inputs to Q12 words
 _PROBABILITY = 32768.0
-_EVALUATIONS = 25
+_EVALUATIONS = 40
 
 
 def read_one_beat(update: Floats) -> tuple[Floats, int]:
@@ -50,12 +50,13 @@ class Puzzle:
     norm_limit: float = DELTA_NORM_LIMIT
 
 
-def read_beats(update: Floats, spread: Floats, puzzle: Puzzle) -> Floats:
+def read_beats(update: Floats, covariance: Floats, puzzle: Puzzle) -> Floats:
     """Return the most probable rows (rows, N_FEATURES) of beats behind an update (words,).
 
     Gradient inversion (Zhu et al., Deep Leakage from Gradients, NeurIPS 2019) by least squares with a normal prior.
-    ``spread`` (words,): standard deviation of what else is in the update: rounding, noise, other patients.
+    ``covariance`` (words, words): of what else is in the update: rounding, noise, other patients.
     """
+    whitener = np.linalg.inv(np.linalg.cholesky(covariance)).T
     mean, deviation = puzzle.mean, puzzle.deviation
 
     def imagined(z: Floats) -> Floats:
@@ -63,14 +64,14 @@ def read_beats(update: Floats, spread: Floats, puzzle: Puzzle) -> Floats:
         return learnt(puzzle.words, rows[:, puzzle.groups], puzzle.labels, puzzle.norm_limit)
 
     def residuals(z: Floats) -> Floats:
-        return np.concatenate([(imagined(z)[0] - update) / spread, z])
+        return np.concatenate([(imagined(z)[0] - update) @ whitener, z])
 
     def slopes(z: Floats) -> Floats:
         step = 1e-4
         moved = imagined(np.concatenate([z[None], z + step * np.eye(len(z))]))
-        return np.vstack([((moved[1:] - moved[0]) / step / spread).T, np.eye(len(z))])
+        return np.vstack([((moved[1:] - moved[0]) / step @ whitener).T, np.eye(len(z))])
 
-    found = least_squares(residuals, np.zeros(mean.size), jac=slopes, method="trf", max_nfev=_EVALUATIONS)
+    found = least_squares(residuals, np.zeros(mean.size), jac=slopes, method="lm", max_nfev=_EVALUATIONS)
     rows: Floats = mean + deviation * found.x.reshape(mean.shape)
     return rows
 

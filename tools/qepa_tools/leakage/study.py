@@ -1,7 +1,7 @@
 """The whole audit: membership, reconstruction and a lower bound on epsilon, each beside what is promised."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,10 @@ class AuditSettings:
     trials: int = 3000
     targets: int = 24
     seed: int = 1
+
+    def quick(self) -> "AuditSettings":
+        """Return the same with a quarter of the work."""
+        return replace(self, trials=self.trials // 4, targets=self.targets // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
