@@ -9,7 +9,7 @@ from .background import Background
 from .linear import against, base_logits, linear_shapley
 from .network import Floats, Network, softmax
 from .shapley import exact_shapley
-from .vocabulary import Vocabulary
+from .vocabulary import IRREGULAR, Vocabulary
 
 PARTS = ("RR", "P", "QRS", "T")
 SHOWN = 4  # reasons for and against, unless they are next to nothing
@@ -79,7 +79,11 @@ def explain_beat(
     other = list(classes).index(rival) if rival is not None else int(order[1]) if best == 0 else 0
     contributions, base = attributions(network, row, background)
     found = against(contributions, best, other)
-    reasons = [Reason(name, words[name].phrase(x), float(phi)) for name, x, phi in zip(names, row, found, strict=True)]
+    irregular = float(row[list(names).index(IRREGULAR)]) if IRREGULAR in names else 0.0
+    reasons = [
+        Reason(name, words[name].phrase(x, irregular), float(phi))
+        for name, x, phi in zip(names, row, found, strict=True)
+    ]
     distance = background.distance(row)
     return BeatExplanation(
         answer=classes[best],

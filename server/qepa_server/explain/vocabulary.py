@@ -9,7 +9,10 @@ from typing import Any
 
 _FILE = Path(__file__).with_name("board_features.toml")
 _SIGNS = {"+": 1, "-": -1, "0": 0}
+IRREGULAR = "irregular"
 LIMIT = 4.0  # features are clipped there: 1024 in Q8
+_WEIGHTS = {"steady": 1, "regular": 2}
+_TOLD = 0.2  # weight below which a feature says next to nothing
 OTHER = "other"  # part of a feature that the vocabulary does not know
 
 
@@ -32,6 +35,8 @@ class FeatureWords:
     near: float = 0.0
     digits: int = 0
     signed: bool = False
+    weighed: str = ""
+    unsteady: str = ""
 
     def measure(self, feature: float) -> str:
         """Value in the unit a clinician reads; "at least" where the board clips it.
@@ -43,12 +48,17 @@ class FeatureWords:
         text = f"{value if self.signed else abs(value):.{self.digits}f} {self.unit}".rstrip()
         return f"at least {text}" if abs(feature) >= LIMIT and not self.signed else text
 
-    def phrase(self, feature: float) -> str:
-        """Say what the feature tells.
+    def phrase(self, feature: float, irregular: float = 0.0) -> str:
+        """Say what the feature tells. irregular: the feature of that name, which weighs some of the others.
 
-        >>> vocabulary()["rr_pre_local"].phrase(-0.34)
+        >>> vocabulary()["rr_pre_local"].phrase(-0.17, irregular=0.5)
         'came 34 % early by the last eight intervals'
         """
+        if self.weighed:
+            weight = 1 - _WEIGHTS[self.weighed] * irregular
+            if weight < _TOLD:
+                return self.unsteady
+            feature /= weight
         away = feature - self.middle
         pattern = self.usual if abs(away) <= self.near else self.high if away > 0 else self.low
         return pattern.format(value=self.measure(feature))

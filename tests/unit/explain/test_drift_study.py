@@ -33,7 +33,7 @@ def person(name: str, seed: int) -> Case:
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    return [person(f"p{k}", k) for k in range(8)]
+    return [person(f"p{k}", k) for k in range(9)]
 
 
 def wider(case: Case) -> Case:
@@ -59,10 +59,10 @@ def test_rounds_see_what_turns_every_update_and_noise_hides_it(cases: list[Case]
         case.recording.id: Case(case.recording, replace(case.beats, classes=(2 - case.beats.classes).astype(np.int8)))
         for case in cases
     }  # labels N and V exchanged: as large a change as there can be
-    found = rounds_study(cases, {"turned": turned}, 1, 100.0, (0.0, 50.0), lambda names, _: names)
-    assert found["turned", 0.0].alarms == 1
-    assert found[SAME, 0.0].alarms == 0
-    assert found["turned", 50.0].alarms == 0
+    found = rounds_study(cases, {"turned": turned}, 1, 15.0, (0.0, 50.0), lambda names, _: names)
+    assert found["turned", 0.0].windows < 5
+    assert (found[SAME, 0.0].windows or 99) > 5
+    assert (found["turned", 50.0].windows or 99) > 5
 
 
 def test_without_muscle_noise_one_sentence(tmp_path: Path) -> None:

@@ -115,5 +115,5 @@ def test_ranks() -> None:
 
 def test_the_chapters_marks_are_in_the_document() -> None:
     document = (Path(__file__).parents[3] / "server" / "LEARNING.md").read_text()
-    for mark in ("exact", "time", "curves", "stability", "summary", "expectations", "drift"):
+    for mark in ("exact", "time", "curves", "stability", "summary", "expectations", "drift", "reference"):
         assert document.count(f"<!-- explanations-{mark}: begin -->") == 1

@@ -47,6 +47,14 @@ def test_a_feature_in_words(name: str, value: float, phrase: str) -> None:
     assert vocabulary()[name].phrase(value) == phrase
 
 
+def test_phrases_undo_what_the_board_takes_off_in_an_irregular_rhythm() -> None:
+    local, early = vocabulary()["rr_pre_local"], vocabulary()["early"]
+    assert local.phrase(-0.15, irregular=0.5) == "came 30 % early by the last eight intervals"
+    assert early.phrase(0.4, irregular=0.25) == "early by the last minutes in a regular rhythm (20 % beyond 8 %)"
+    assert local.phrase(0.0, irregular=0.9) == "the rhythm is too irregular to call it early or late"
+    assert early.phrase(0.0, irregular=0.5) == "the rhythm is too irregular for a beat to be early"
+
+
 @pytest.fixture
 def network() -> Network:
     """Early and wide speaks for V, early and narrow for S."""

@@ -30,7 +30,7 @@ def rounds_study(
     noise: Sequence[float],
     track: Track,
 ) -> dict[tuple[str, float], Noticed]:
-    """Watch mean updates of a ward of half of the people; the model was trained on a quarter, the others are beside.
+    """Watch mean updates of a third of the people; the model was trained on a third, as many others as in the ward.
 
     noise: standard deviations of differential privacy's noise in the sum, over the bound of one patient.
     """
@@ -38,10 +38,10 @@ def rounds_study(
     for run in track([f"run {k}" for k in range(runs)], "Drift in sums (simulated)"):
         rng = np.random.default_rng(int(run.split()[1]))
         persons = list(rng.permutation(sorted({case.person for case in cases})))
-        quarter = len(persons) // 4
-        learnt, beside = set(persons[:quarter]), set(persons[quarter : 2 * quarter])
+        third = len(persons) // 3
+        learnt, inside, beside = (set(persons[k * third : (k + 1) * third]) for k in range(3))
         model, _ = train([case for case in cases if case.person in learnt], FitSettings())
-        ward = [case for case in cases if case.person not in learnt | beside]
+        ward = [case for case in cases if case.person in inside]
         tests = {SAME: ward, OTHER_PEOPLE: [case for case in cases if case.person in beside]}
         for name, replaced in worlds.items():
             tests[name] = [replaced.get(case.recording.id, case) for case in ward]

@@ -3,7 +3,7 @@
 People are split by chance into a third that the model learns from, a ward, and others. Half an hour of the ward is cut
 into windows; the first quarter of them makes the reference, those up to two thirds the scores that later ones are
 ranked among, and the last third is either left as it is, or replaced by what should be noticed. Length of a window and
-parts were chosen on other splits of the same people (seeds 100 to 111).
+parts were chosen on other splits of the same people (seeds 100 to 111), when the board measured other features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,6 @@ from qepa_tools.explanation.people import Floats, Fold, background_of, network_o
 from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES, ADC_MID, ADC_UNITS_PER_MV, DataError, adc_from_millivolt
 
-WINDOW_S = 20
 SAME, OTHER_LEAD, NOISE, OTHER_PEOPLE = "the same people", "their other lead", "muscle noise", "other people"
 
 PROFILES, CLASSES = "profiles of beats", "shares of classes alone"
@@ -44,7 +43,12 @@ class Noticed:
 
 
 def beats_study(
-    cases: Sequence[Case], worlds: Mapping[str, Mapping[str, Case]], runs: int, limit: float, track: Track
+    cases: Sequence[Case],
+    worlds: Mapping[str, Mapping[str, Case]],
+    runs: int,
+    limit: float,
+    track: Track,
+    window_s: int = 20,
 ) -> dict[tuple[str, str], Noticed]:
     """Watch PROFILES, and of them the shares of CLASSES alone, which the care stream carries today.
 
@@ -55,13 +59,13 @@ def beats_study(
         rng = np.random.default_rng(int(run.split()[1]))
         fold, others = _split(cases, rng)
         ward = fold.cases
-        n = _LENGTH_S // WINDOW_S
+        n = _LENGTH_S // window_s
         fitted, known = n // 4, 2 * n // 3
-        usual = _profiles(fold, ward, range(n))
+        usual = _profiles(fold, ward, range(n), window_s)
         last = range(known, n)
-        tests = {SAME: usual[known:], OTHER_PEOPLE: _profiles(fold, others, last)}
+        tests = {SAME: usual[known:], OTHER_PEOPLE: _profiles(fold, others, last, window_s)}
         for name, replaced in worlds.items():
-            tests[name] = _profiles(fold, [replaced.get(case.recording.id, case) for case in ward], last)
+            tests[name] = _profiles(fold, [replaced.get(case.recording.id, case) for case in ward], last, window_s)
         for view, chosen in _VIEWS.items():
             reference = Reference([one[chosen] for one in usual[:fitted]])
             scores = [reference.score(one[chosen]) for one in usual[fitted:known]]
@@ -78,16 +82,19 @@ def noticed(first: Sequence[int | None]) -> Noticed:
     return Noticed(runs=len(first), alarms=len(told) / len(first), windows=float(np.median(told)) if told else None)
 
 
-def windows_until_alarm(limit: float, runs: int, most: int, seed: int = 1) -> list[int]:
-    """Windows until a false alarm where scores are independent draws, at most `most`: SIMULATED."""
+def windows_until_alarm(
+    limit: float, runs: int, most: int, *, reference: int = 60, shift: float = 0.0, seed: int = 1
+) -> list[int | None]:
+    """Windows until an alarm, None if none comes in `most`, where scores are independent normal draws: SIMULATED.
+
+    reference: scores before. shift: in standard deviations, of all that come after; 0 for false alarms.
+    """
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[int | None] = []
     for _ in range(runs):
-        monitor = DriftMonitor("simulated", 1, list(rng.normal(size=60)), rng.random, limit)
-        for k in range(1, most + 1):
-            if monitor.add(k, float(rng.normal())).raised:
-                break
-        found.append(k)
+        monitor = DriftMonitor("simulated", 1, list(rng.normal(size=reference)), rng.random, limit)
+        alarms = (k for k in range(1, most + 1) if monitor.add(k, float(rng.normal(shift))).raised)
+        found.append(next(alarms, None))
     return found
 
 
@@ -135,15 +142,15 @@ def _split(cases: Sequence[Case], rng: np.random.Generator) -> tuple[Fold, list[
     training = tuple(case for case in cases if case.person in learnt)
     network = network_of(train(training, FitSettings())[0])
     inside = tuple(case for case in cases if case.person in ward)
-    beside = [case for case in cases if case.person not in learnt | ward]
+    beside = [case for case in cases if case.person in set(persons[2 * third : 3 * third])]
     return Fold(inside, training, network, background_of(training)), beside
 
 
-def _profiles(fold: Fold, cases: Sequence[Case], windows: Sequence[int]) -> list[Floats]:
+def _profiles(fold: Fold, cases: Sequence[Case], windows: Sequence[int], window_s: int) -> list[Floats]:
     """Profiles of all beats of the cases, window by window."""
     rows, places = [], []
     for case in cases:
-        place = case.beats.samples // (WINDOW_S * case.recording.fs_hz)
+        place = case.beats.samples // (window_s * case.recording.fs_hz)
         chosen = (place >= windows[0]) & (place <= windows[-1])
         rows.append(case.beats.features[chosen])
         places.append(place[chosen])
