@@ -42,17 +42,24 @@ from qepa_qkd.shuffling import shuffle
 from qepa_qkd.workspace import borrow
 
 PASSES: Final = 6
-MOST_LEVELS: Final = 4
+MOST_LEVELS: Final = 5
 LARGEST_BLOCK_BITS: Final = 1 << 28
 _ERRORS_PER_BLOCK: Final = (1.28, 1.15)
 """Of the first and the second pass: larger blocks leak less and take more exchanges."""
 _SMALLEST_RATE: Final = 1e-4
-_PATIENCE: Final = 136
-_DOUBLING: Final = 5
+_DEEPER: Final = (1, 5, 17, 49)
+"""Leaked bits for each exchange that a search saves by dividing twice instead of once, thrice instead of twice, ...
+
+With k divisions between two exchanges (2^k - 1) / k bits are told for each of them, and 1 / k exchanges needed.
+"""
+_PATIENCE: Final = 152
+_DOUBLING: Final = 4
 """After so many exchanges one more is worth twice as much every so many: a block that began badly ends soon too."""
 _MOST_COST: Final = (100, 2e-3)
 """For one exchange: bits, or of the block."""
 _ALL: Final = 1 << 62
+_SEVERAL: Final = (20, 40, 80, 160)
+"""Worth of an exchange in bits from which on two, three and more odd subsets are searched at once."""
 _LATE_BLOCKS: Final = 64
 _LATE_SEARCHES: Final = (12, 3)
 """Subsets to search before another pass: it finds many errors at once and costs more than a few searches. The second
@@ -65,8 +72,7 @@ def first_block_size(bit_count: int, error_rate: float) -> int:
 
 
 def exchange_cost(bit_count: int) -> float:
-    """Leaked bits worth one exchange where exchanges are fast: with it, blocks end within 200 exchanges, but for about
-    one in a hundred, which takes up to 215."""
+    """Leaked bits worth one exchange where exchanges are fast: with it, blocks end within 200 exchanges."""
     return max(2e-5 * bit_count, min(3e-5 * bit_count, 3))
 
 
@@ -263,13 +269,21 @@ class CascadeCorrector(_End):
 
     def _levels(self, searches: int) -> int:
         """How often to divide before the next exchange."""
+        cost = self._cost_now()
+        return 1 + sum(searches * extra <= cost for extra in _DEEPER)
+
+    def _at_once(self) -> int:
+        """Odd subsets to search in one go: one more costs some 15 bits and an error found twice."""
+        return 1 + sum(self._cost_now() >= least for least in _SEVERAL)
+
+    def _cost_now(self) -> float:
+        """What saving one exchange is worth now, in leaked bits."""
         cost: float = self._cost
         late = self.exchanges - _PATIENCE
         if late > 0 and not self._misjudged():
             most = max(_MOST_COST[0], _MOST_COST[1] * len(self._shuffled))
             cost = max(cost, min(cost * 2 ** min(late / _DOUBLING, 64), most))
-        # Twice costs half a bit more a search and level, thrice 4/3, four times 11/4.
-        return 1 + sum(searches * extra <= cost for extra in (1, 3, 7))
+        return cost
 
     def _errors_per_block(self) -> float:
         """Target of the second pass: less, as errors turn out to be more than the error rate said."""
@@ -307,7 +321,7 @@ class CascadeCorrector(_End):
             late.searched = 0
             blocks = _LATE_BLOCKS << 2 * (self._opened - 2)
             return self._opening(total_weight(self._partition, _ALL) / UNIT / blocks)
-        return late.question(self._levels(2))
+        return late.question(self._levels(max(2, late.ranges)), self._at_once())
 
     def _misjudged(self) -> bool:
         expected = self._rate * len(self._shuffled)
