@@ -1,7 +1,6 @@
 """The chapter on activity of ``qepa bench learning``: people never trained on, beside simpler ways."""
 
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from qepa_uplink.readings import ACTIVITIES
 from .activity import NETWORK, SETTINGS, WAYS, Judged, Tally, accuracy, cross_validate, f1, macro_f1_interval, total
 from .activity_set import DEVICES, activity_sets
 from .made import track_of
+from .pictures import png
 
 FOLDS = 5
 
@@ -62,9 +62,7 @@ def _confusion(judged: Judged) -> bytes:
     for place, (device, where) in enumerate(DEVICES.items(), start=1):
         whole = total(judged.tallies[NETWORK][device])
         _matrix(canvas.add_subplot(1, 2, place), whole, where)
-    buffer = BytesIO()
-    canvas.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    return png(canvas)
 
 
 def _matrix(axes: Axes, whole: Tally, where: str) -> None:

@@ -1,7 +1,6 @@
 """The chapter on glucose of ``qepa bench learning``: errors, error grid, other sets, and warnings before a low."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from .glucose import (
 from .glucose_set import HORIZONS_S, LOW_MG_DL, GlucoseSet, glucose_sets
 from .hypoglycaemia import Warnings, warnings
 from .made import Steps, track_of
+from .pictures import png
 
 FOLDS = 5
 FORECASTS = ("last reading", "straight line", "ridge", NETWORK)
@@ -215,7 +215,7 @@ def _alarm_curves(curves: Mapping[str, list[Warnings]], splits: Sequence[Split])
     axes.set_title("Warnings before glucose below 70 mg/dL; dots: thresholds of training people", fontsize=10)
     axes.legend(loc="lower right", fontsize=8)
     axes.grid(alpha=0.3)
-    return _png(canvas)
+    return png(canvas)
 
 
 def _days(splits: Sequence[Split]) -> bytes:
@@ -227,7 +227,7 @@ def _days(splits: Sequence[Split]) -> bytes:
         lows = [int((each.record.mg_dl < LOW_MG_DL).sum()) for each in part.test]
         k = int(np.argmax(lows))
         _day(canvas.add_subplot(len(wanted), 1, place), part.test[k], part, k)
-    return _png(canvas)
+    return png(canvas)
 
 
 def _day(axes: Axes, person: GlucoseSet, part: Split, k: int) -> None:
@@ -253,9 +253,3 @@ def _lowest_day(t_s: NDArray[np.int64], mg_dl: NDArray[np.int64]) -> int:
     days = (t_s - t_s[0]) // _SHOWN_S
     lows = np.bincount(days, weights=mg_dl < LOW_MG_DL)
     return int(t_s[0] + _SHOWN_S * lows.argmax())
-
-
-def _png(canvas: Canvas) -> bytes:
-    buffer = BytesIO()
-    canvas.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
