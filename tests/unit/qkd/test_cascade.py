@@ -140,7 +140,7 @@ def subset(number: int, start: int, end: int) -> SubsetRanges:
     [
         divisions(),
         divisions(0, levels=0),
-        divisions(0, levels=5),
+        divisions(0, levels=6),
         divisions(10**6),
         divisions(-1),
         divisions(3, 3),
