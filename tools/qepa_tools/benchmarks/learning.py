@@ -22,6 +22,8 @@ Say = Callable[[str], None]
 Advanced = Callable[[int, int], None]
 
 CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module with `chapter(data, say) -> Chapter`
+    "beats": "qepa_tools.evaluation.chapter",
+    "ways": "qepa_tools.evaluation.study",
     "explanations": "qepa_tools.explanation.chapter",
     "federated-protection": "qepa_tools.federated.protection",
     "federated-start": "qepa_tools.federated.starts",
@@ -29,6 +31,7 @@ CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module
     "federated-bounds": "qepa_tools.federated.bounds",
     "activity": "qepa_tools.training.activity_chapter",
     "glucose": "qepa_tools.training.glucose_chapter",
+    "privacy": "qepa_tools.leakage.chapter",
 }
 
 

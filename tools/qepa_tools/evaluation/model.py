@@ -85,7 +85,7 @@ def save_model(path: Path, model: BoardModel) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def probabilities(scores: NDArray[np.int64]) -> NDArray[np.float64]:
+def probabilities(scores: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Softmax of scores in Q20; the board's own (in integers) is within 2^-11 of it."""
     z = (scores - scores.max(axis=1, keepdims=True)) / float(1 << 20)
     e = np.exp(z)

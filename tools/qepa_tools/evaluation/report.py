@@ -122,7 +122,8 @@ def percentage(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _with_interval(value: float | None, interval: Interval | None) -> str:
+def with_interval(value: float | None, interval: Interval | None) -> str:
+    """Percent with its interval in brackets, where there is one."""
     if value is None or interval is None:
         return percentage(value)
     return f"{100 * value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
@@ -131,13 +132,13 @@ def _with_interval(value: float | None, interval: Interval | None) -> str:
 def _overall(result: Result) -> Table:
     of, intervals = result.overall, result.intervals
     rows = [
-        ["accuracy of beats found", _with_interval(of.accuracy, intervals["accuracy"])],
-        ["macro F1 over N, S, V", _with_interval(of.macro_f1, intervals["macro_f1"])],
+        ["accuracy of beats found", with_interval(of.accuracy, intervals["accuracy"])],
+        ["macro F1 over N, S, V", with_interval(of.macro_f1, intervals["macro_f1"])],
     ]
     for c, name in enumerate(AAMI_CLASSES):
         for figure, value in (("sensitivity", of.sensitivity[c]), ("ppv", of.ppv[c]), ("f1", of.f1[c])):
             title = {"sensitivity": "Se", "ppv": "PPV", "f1": "F1"}[figure]
-            rows.append([f"{name} {title}", _with_interval(value, intervals[f"{name} {figure}"])])
+            rows.append([f"{name} {title}", with_interval(value, intervals[f"{name} {figure}"])])
     rows += [
         ["beats found, Se", percentage(of.detection_sensitivity)],
         ["beats found, PPV", percentage(of.detection_ppv)],

@@ -13,24 +13,25 @@ from pathlib import Path
 import numpy as np
 
 from qepa_tools.errors import ToolError
-from qepa_tools.evaluation.cli import show_track
+from qepa_tools.evaluation.cli import CACHE, show_track
 from qepa_tools.evaluation.cohort import Cohort, read_cohort
 from qepa_tools.evaluation.cross_validation import FOLDS, train
 from qepa_tools.evaluation.evaluate import Result, cross_validated
 from qepa_tools.evaluation.fitting import FitSettings
 from qepa_tools.evaluation.model import SHIPPED, BoardModel, recording_digest, save_model
+from qepa_tools.evaluation.operating_points import OperatingPoints, operating_points
 from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.places import find_data
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 
 LIMITS = (
     "Not a medical device. Adults of one hospital, one lead (MLII where there is one), two-channel Holter tapes of the "
-    "1970s. No paced rhythm. It never answers F. In atrial fibrillation it takes many beats for supraventricular; what "
-    "noise is taken for beats it takes for ventricular ones."
+    "1970s. No paced rhythm. It never answers F. In atrial fibrillation it finds hardly any supraventricular "
+    "beat; sinus arrhythmia makes false ones. Its features were designed by looking at these same people."
 )
 
 
-def make(cohort: Cohort, settings: FitSettings, result: Result) -> BoardModel:
+def make(cohort: Cohort, settings: FitSettings, result: Result, points: OperatingPoints) -> BoardModel:
     """Train on everybody and write the card from the facts."""
     model, _ = train(cohort.cases, settings)
     counts = np.bincount(
@@ -48,6 +49,12 @@ def make(cohort: Cohort, settings: FitSettings, result: Result) -> BoardModel:
         "sensitivity": result.overall.sensitivity,
         "ppv": result.overall.ppv,
         "intervals_95": {name: i and [i.low, i.high] for name, i in result.intervals.items()},
+        "temperature": points.settled.temperature,
+        "alarms": [
+            {**asdict(found), "threshold": points.settled.thresholds[found.answer, found.limit_per_hour]}
+            for found in points.alarms
+        ],
+        "calibration_error": {"as_trained": points.before.ece, "with_temperature": points.after.ece},
         "limits": LIMITS,
     }
     return replace(model, trained_on=frozenset(recording_digest(case.recording) for case in cohort.cases), card=card)
@@ -57,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m qepa_tools.evaluation.shipped", description=__doc__)
     parser.add_argument("--data", type=Path, help="directory of WFDB records (default: MIT-BIH if found)")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "qepa" / "features")
+    parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--file", type=Path, default=SHIPPED, help="what to write")
     options = parser.parse_args(arguments)
     try:
@@ -67,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cohort = read_cohort(directory, FeatureCache(options.cache), show_track)
         settings = FitSettings()
         result = cross_validated(cohort, settings, FOLDS, show_track)
-        save_model(options.file, make(cohort, settings, result))
+        points = operating_points(cohort.cases, settings, FOLDS, show_track)
+        save_model(options.file, make(cohort, settings, result, points))
     except (ToolError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from qepa_tools.benchmarks.learning import Chapter, Say
 from qepa_tools.errors import ToolError
+from qepa_tools.evaluation.cli import CACHE
 from qepa_tools.evaluation.cohort import Case, read_cohort
 from qepa_tools.evaluation.report import percentage
 from qepa_tools.evaluation.ways import Way, accuracy_and_f1, beats_of, leave_one_out, ways
@@ -49,8 +51,7 @@ def study(cases: Sequence[Case], more: Callable[[str], Sequence[Case]], chosen: 
         rows=rows,
         notes=[
             f"{len(beats.classes):,} beats found by the board; F beats count as wrong unless called F. "
-            "nested: settings chosen by people inside each training set. no board: none computes it. proposed: see "
-            "evaluation/rhythm.py; it was designed by looking at these people, others will show what it is worth."
+            "nested: settings chosen by people inside each training set. no board: none computes it."
         ],
     )
 
@@ -81,11 +82,27 @@ def _qrs_height(signal_mv: NDArray[np.float64], case: Case) -> float:
     return float(np.median([np.ptp(signal_mv[mark - reach : mark + reach]) for mark in marks]))
 
 
+def chapter(data: Path, say: Say) -> Chapter:
+    """The chapter on ways of ``qepa bench learning``; nstdb has to lie beside data. Takes twenty minutes or more."""
+    cache = FeatureCache(CACHE)
+    cohort = read_cohort(data, cache, lambda names, _: names)
+
+    def more(what: str) -> list[Case]:
+        return further_cases(cohort.cases, data, data.parent / "nstdb", cache, what)
+
+    def told() -> Iterable[Way]:
+        for way in ways():
+            say(way.name)
+            yield way
+
+    return Chapter(tables={"ways": study(cohort.cases, more, told())})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m qepa_tools.evaluation.study", description=__doc__)
     parser.add_argument("--data", type=Path, help="MIT-BIH Arrhythmia records; nstdb has to lie beside them")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "qepa" / "features")
+    parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--rows", type=int, nargs="*", help="which rows, counted from 1 (default: all; half an hour)")
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args(arguments)
