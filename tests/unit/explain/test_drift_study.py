@@ -46,12 +46,12 @@ def wider(case: Case) -> Case:
 def test_what_changes_is_noticed_and_who_stays_alike_is_not(cases: list[Case]) -> None:
     worlds = {"wider": {case.recording.id: wider(case) for case in cases}}
     found = beats_study(cases, worlds, 2, 1000.0, lambda names, _: names)
-    assert set(found) == {(view, name) for view in (PROFILES, CLASSES) for name in (SAME, OTHER_PEOPLE, "wider")}
+    assert set(found) == {(20, view, name) for view in (PROFILES, CLASSES) for name in (SAME, OTHER_PEOPLE, "wider")}
     for view in (PROFILES, CLASSES):
-        assert found[view, "wider"].alarms == 1
-        assert found[view, "wider"].windows < 20
-        assert found[view, SAME].alarms == 0
-        assert found[view, OTHER_PEOPLE].alarms == 0  # made people are all of one kind
+        assert found[20, view, "wider"].alarms == 1
+        assert found[20, view, "wider"].windows < 20
+        assert found[20, view, SAME].alarms == 0
+        assert found[20, view, OTHER_PEOPLE].alarms == 0  # made people are all of one kind
 
 
 def test_rounds_see_what_turns_every_update_and_noise_hides_it(cases: list[Case]) -> None:

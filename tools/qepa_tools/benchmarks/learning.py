@@ -25,6 +25,7 @@ CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module
     "beats": "qepa_tools.evaluation.chapter",
     "ways": "qepa_tools.evaluation.study",
     "explanations": "qepa_tools.explanation.chapter",
+    "drift": "qepa_tools.explanation.drift_chapter",
     "federated-protection": "qepa_tools.federated.protection",
     "federated-start": "qepa_tools.federated.starts",
     "federated-hostile": "qepa_tools.federated.hostile",

@@ -1,4 +1,4 @@
-"""Chapter "explanations" of server/LEARNING.md: whether explanations are true, and what the drift monitor sees."""
+"""Chapter "explanations" of server/LEARNING.md: whether explanations are true, and what models look at."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,8 +16,6 @@ from qepa_server.explain.vocabulary import vocabulary
 from qepa_tools.benchmarks.learning import Chapter, Say
 from qepa_tools.benchmarks.timing import median_s
 from qepa_tools.evaluation.cohort import Track, read_cohort
-from qepa_tools.explanation.drift_rounds import rounds_study
-from qepa_tools.explanation.drift_study import Noticed, beats_study, noticed, other_worlds, windows_until_alarm
 from qepa_tools.explanation.expectation_table import expectation_table
 from qepa_tools.explanation.fidelity import Curves, curves, exactness, stability
 from qepa_tools.explanation.people import Floats, Fold, folds, rows_of
@@ -27,27 +25,18 @@ from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES
 from qepa_tools.recordings.table import Table
 
-_CACHE = Path.home() / ".cache" / "qepa" / "features"
+CACHE = Path.home() / ".cache" / "qepa" / "features"
 _FOLDS = 10
-_LIMIT = 1000.0
-_RUNS = 16
-_WINDOWS_S = (20, 30)
-_NOISE = (0.0, 1.0)
-_LONG = 30  # times the limit: false alarms are waited for so long
 
 
 def chapter(data: Path, say: Say) -> Chapter:
-    """Measure everything of the chapter: about five minutes."""
-    track = _track(say)
-    cache = FeatureCache(_CACHE)
+    """Measure everything of the chapter: some two minutes of a quiet core."""
+    track = steps(say)
+    cache = FeatureCache(CACHE)
     cohort = read_cohort(data, cache, track)
     made = folds(cohort.cases, _FOLDS, track)
     drawn = curves(made, per_person=8)
     found = summarise(made)
-    worlds = other_worlds(cohort.cases, data, data.parent / "nstdb", cache, track)
-    say("drift")
-    beats = {seconds: beats_study(cohort.cases, worlds, _RUNS, _LIMIT, track, seconds) for seconds in _WINDOWS_S}
-    rounds = rounds_study(cohort.cases, worlds, _RUNS // 2, _LIMIT, _NOISE, track)
     return Chapter(
         tables={
             "explanations-exact": _exact(made, track),
@@ -56,14 +45,14 @@ def chapter(data: Path, say: Say) -> Chapter:
             "explanations-stability": _stability(made),
             "explanations-summary": table(found),
             "explanations-expectations": expectation_table(made),
-            "explanations-drift": _drift(beats, rounds),
-            "explanations-reference": _reference(),
         },
         figures={"explanations-summary.png": picture(found), "explanations-curves.png": _curves_picture(drawn)},
     )
 
 
-def _track(say: Say) -> Track:
+def steps(say: Say) -> Track:
+    """Say how far it is."""
+
     def track(names: Sequence[str], what: str) -> Iterable[str]:
         for k, name in enumerate(names):
             say(f"{what}: {k} of {len(names)}")
@@ -73,7 +62,7 @@ def _track(say: Say) -> Track:
 
 
 def _exact(made: Sequence[Fold], track: Track) -> Table:
-    of = exactness(made, 3, track)
+    of = exactness(made, 2, track)
     return Table(
         title="Contributions against the enumeration of all 131,072 coalitions",
         columns=["", "value"],
@@ -97,7 +86,7 @@ def _time(fold: Fold) -> Table:
     network, background = fold.network, fold.background
     row = rows_of(fold.cases[0].beats.features[30])
     layered = _layered(len(row))
-    few = background.rows[:16]
+    few = background.rows[:4]
 
     def in_words() -> object:
         return explain_beat(network, row, background, names=NAMES, classes=AAMI_CLASSES, words=vocabulary())
@@ -108,7 +97,7 @@ def _time(fold: Fold) -> Table:
         ["linear, closed form", f"{1e3 * linear_s:.3f}", f"{median_s(_shap_linear(fold, row)) / linear_s:.1f}"],
         ["linear, in words, with distance to the background", f"{1e3 * median_s(in_words):.2f}", "-"],
         [
-            "hidden layer of 10, all coalitions, 16 rows of background",
+            "hidden layer of 10, all coalitions, 4 rows of background",
             f"{1e3 * exact_s:.0f}",
             f"{_once_s(_shap_exact(layered, few, row)) / exact_s:.0f}",
         ],
@@ -183,53 +172,6 @@ def _stability(made: Sequence[Fold]) -> Table:
         columns=["what differs", "beats", "rank correlation, median", "fifth percentile", "same strongest feature"],
         rows=rows,
     )
-
-
-def _drift(
-    beats: Mapping[int, Mapping[tuple[str, str], Noticed]], rounds: Mapping[tuple[str, float], Noticed]
-) -> Table:
-    rows = [
-        [f"{view}, windows of {seconds} s: {name}", *_noticed(of)]
-        for seconds, found in beats.items()
-        for (view, name), of in found.items()
-    ]
-    for (name, noise), of in rounds.items():
-        said = "no noise" if noise == 0 else f"noise of {noise:g} times a patient's bound"
-        rows.append([f"sums of updates, {said}, SIMULATED: {name}", *_noticed(of)])
-    for limit in (100.0, _LIMIT):
-        until = [k or _LONG * round(limit) for k in windows_until_alarm(limit, 100, _LONG * round(limit))]
-        rows.append(
-            [f"false alarms, independent scores, SIMULATED, limit {limit:g}", "100", "-", f"mean {np.mean(until):.0f}"]
-        )
-    return Table(
-        title=f"Drift monitor, limit {_LIMIT:g} windows: an alarm within ten minutes",
-        columns=["what comes", "runs", "with an alarm, %", "windows until it (median)"],
-        rows=rows,
-        notes=[
-            "All beats of a ward of 7 people; sums: rounds of 30 s, 7 people, labels known. Each run splits the people "
-            "anew into those the model learnt from, the ward, and others.",
-        ],
-    )
-
-
-def _reference() -> Table:
-    rows = []
-    for shift in (2.0, 4.0):
-        for reference in (25, 50, 100, 400):
-            found = noticed(windows_until_alarm(_LIMIT, 100, 200, reference=reference, shift=shift))
-            rows.append([f"{shift:g} standard deviations, {reference} windows before", *_noticed(found)])
-    return Table(
-        title="How many windows of reference a lasting change takes, SIMULATED",
-        columns=["change", "runs", "noticed within 200 windows, %", "windows until it (median)"],
-        rows=rows,
-        notes=[
-            "Until it is noticed a change counts among what was seen before, and soon is usual where that is little."
-        ],
-    )
-
-
-def _noticed(of: Noticed) -> list[str]:
-    return [f"{of.runs}", f"{100 * of.alarms:.0f}", "-" if of.windows is None else f"{of.windows:.0f}"]
 
 
 def _curves_picture(drawn: Mapping[int, Curves]) -> bytes:

@@ -48,32 +48,34 @@ def beats_study(
     runs: int,
     limit: float,
     track: Track,
-    window_s: int = 20,
-) -> dict[tuple[str, str], Noticed]:
+    windows_s: Sequence[int] = (20,),
+) -> dict[tuple[int, str, str], Noticed]:
     """Watch PROFILES, and of them the shares of CLASSES alone, which the care stream carries today.
 
-    For the same people, other people, and each of `worlds`: record to what replaces it.
+    For the same people, other people, and each of `worlds`: record to what replaces it. Keys: seconds of a window,
+    what is watched, what came.
     """
-    first: dict[tuple[str, str], list[int | None]] = {}
+    first: dict[tuple[int, str, str], list[int | None]] = {}
     for run in track([f"run {k}" for k in range(runs)], "Drift of beats"):
         rng = np.random.default_rng(int(run.split()[1]))
         fold, others = _split(cases, rng)
-        ward = fold.cases
-        n = _LENGTH_S // window_s
-        fitted, known = n // 4, 2 * n // 3
-        usual = _profiles(fold, ward, range(n), window_s)
-        last = range(known, n)
-        tests = {SAME: usual[known:], OTHER_PEOPLE: _profiles(fold, others, last, window_s)}
+        came: dict[str, Sequence[Case]] = {SAME: fold.cases, OTHER_PEOPLE: others}
         for name, replaced in worlds.items():
-            tests[name] = _profiles(fold, [replaced.get(case.recording.id, case) for case in ward], last, window_s)
-        for view, chosen in _VIEWS.items():
-            reference = Reference([one[chosen] for one in usual[:fitted]])
-            scores = [reference.score(one[chosen]) for one in usual[fitted:known]]
-            for name, profiles in tests.items():
-                monitor = DriftMonitor("board", 1, scores, rng.random, limit)
-                raised = [monitor.add(k, reference.score(one[chosen])).raised for k, one in enumerate(profiles)]
-                first.setdefault((view, name), []).append(raised.index(True) + 1 if True in raised else None)
-    return {key: noticed(found) for key, found in first.items()}
+            came[name] = [replaced.get(case.recording.id, case) for case in fold.cases]
+        for window_s in windows_s:
+            n = _LENGTH_S // window_s
+            fitted, known = n // 4, 2 * n // 3
+            usual = _profiles(fold, fold.cases, range(known), window_s)
+            for name, changed in came.items():
+                later = _profiles(fold, changed, range(known, n), window_s)
+                for view, chosen in _VIEWS.items():
+                    reference = Reference([one[chosen] for one in usual[:fitted]])
+                    scores = [reference.score(one[chosen]) for one in usual[fitted:known]]
+                    monitor = DriftMonitor("board", 1, scores, rng.random, limit)
+                    raised = [monitor.add(k, reference.score(one[chosen])).raised for k, one in enumerate(later)]
+                    alarm = raised.index(True) + 1 if True in raised else None
+                    first.setdefault((window_s, view, name), []).append(alarm)
+    return {key: noticed(first[key]) for key in sorted(first, key=lambda key: (key[1] != PROFILES, key[0]))}
 
 
 def noticed(first: Sequence[int | None]) -> Noticed:
