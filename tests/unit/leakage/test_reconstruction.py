@@ -48,13 +48,13 @@ def test_two_beats_come_back_from_one_update():
 def test_sums_and_noise_hide_what_an_update_shows():
     ward = synthetic_ward(patients=36, gateways=1, rounds=8, seed=3)
     (protection,) = protections([3.0], 8, 10)
-    found = {e.view: e for e in reconstruct(ward, np.arange(36), protection, cell=12, targets=6, seed=1)}
+    found = {e.view: e for e in reconstruct(ward, np.arange(36), protection, cell=12, targets=3, seed=1)}
     assert list(found) == list(View)
     assert found[View.UPDATE].beats[1] < 0.001
     assert found[View.UPDATE].mean_beat < 0.5
     for view in (View.UPDATE_NOISE, View.SUM, View.SUM_NOISE):
-        assert found[view].beats[1] > 0.8, view
-        assert found[view].mean_beat > 0.7, view
+        assert found[view].beats[1] > 0.6, view
+        assert found[view].mean_beat > 0.6, view
     (unprotected,) = protections([0.0], 8, 10)
     views = [e.view for e in reconstruct(ward, np.arange(36), unprotected, cell=12, targets=1, seed=1)]
     assert views == [View.UPDATE, View.SUM]

@@ -1,11 +1,14 @@
 """The report: signed, and anything that was changed since shows."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from qepa_tools.cli import app
+from qepa_tools.leakage.study import AuditSettings
+from qepa_tools.leakage.wards import Size
 from qepa_uplink.identity import Root
 
 SMALL = ["--synthetic", "--quick", "--shadows", "24", "--rounds", "1", "--epsilon", "0,8"]
@@ -21,7 +24,10 @@ def signed(tmp_path_factory):
     root = Root.open(place / "root.key")
     (place / "root.pub").write_bytes(root.public_key)
     root.issue("auditor-1", "server").save(place / "auditor.json")
-    result = run(*SMALL, "--out", place / "out", "--identity", place / "auditor.json", "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Size, "quick", lambda size: replace(size, patients=48))
+        patch.setattr(AuditSettings, "quick", lambda asked: replace(asked, trials=300, targets=1))
+        result = run(*SMALL, "--out", place / "out", "--identity", place / "auditor.json", "--json")
     assert result.exit_code == 0, result.output
     return place, json.loads(result.stdout)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from io import BytesIO
 
 from matplotlib.figure import Figure as Canvas
+from PIL import Image
 
 from .reconstruction import BATCHES
 from .study import Audit, curve_fprs
@@ -12,6 +13,7 @@ from .worlds import Observer
 
 _COLOURS = ("#1a1a1a", "#d55e00", "#e69f00", "#0072b2", "#009e73", "#999999")
 _DPI = 100
+_SHADES = 48
 
 
 def draw_all(audit: Audit) -> Mapping[str, tuple[bytes, str]]:
@@ -36,9 +38,10 @@ def draw_all(audit: Audit) -> Mapping[str, tuple[bytes, str]]:
 
 
 def _png(canvas: Canvas) -> bytes:
-    buffer = BytesIO()
-    canvas.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
+    drawn, small = BytesIO(), BytesIO()
+    canvas.savefig(drawn, format="png", dpi=_DPI)
+    Image.open(drawn).convert("RGB").quantize(_SHADES).save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def _roc(audit: Audit, ward: str) -> bytes:

@@ -93,7 +93,10 @@ def train_worlds(
         seen_means = _steps_between(models, moved, learning)
         marks[Observer.EVERY_MODEL] += _matched(np.repeat(seen_means[:, None], patients, axis=1), sealed)
         marks[Observer.CELL_SUMS] += _matched(seen_sums, sealed)
-        marks[Observer.ONE_UPDATE] -= ((seen_updates - sealed) ** 2).sum(axis=2) / sealed.shape[2]
+        if protection.noise_q8:
+            marks[Observer.ONE_UPDATE] += _matched(seen_updates, sealed)
+        else:  # the very update is recognised
+            marks[Observer.ONE_UPDATE] -= ((seen_updates - sealed) ** 2).sum(axis=2)
         models = moved.astype(np.int32)
         advanced(1)
     marks[Observer.LAST_MODEL] = confidences(models, ward)
