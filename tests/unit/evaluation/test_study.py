@@ -8,7 +8,7 @@ import pytest
 from qepa_board.learning.features import NAMES
 from qepa_tools.evaluation.cohort import Case
 from qepa_tools.evaluation.study import study
-from qepa_tools.evaluation.ways import Way, accuracy_and_f1, beats_of, leave_one_out, less_running_mean, ways
+from qepa_tools.evaluation.ways import Way, accuracy_and_f1, beats_of, leave_one_out, less_running_mean, ways, without
 from qepa_tools.recordings import Recording
 from qepa_tools.recordings.board_beats import BoardBeats
 
@@ -73,6 +73,16 @@ def test_a_running_mean_is_taken_away_after_it_is_known() -> None:
     assert rows[0] == 100
     assert all(a >= b for a, b in pairwise(rows))
     assert rows[-1] == 0
+
+
+def test_a_feature_left_out_is_nothing_and_the_others_are_as_they_were() -> None:
+    of = case("x", [300] * 20)
+    of.beats.features[:] = 5
+    rows = without("turned", "early")(of)
+    assert not column(rows, "turned").any()
+    assert not column(rows, "early").any()
+    assert (rows == 5).sum() == 15 * len(rows)
+    assert (of.beats.features == 5).all()
 
 
 def test_figures_of_answers() -> None:

@@ -97,23 +97,38 @@ class Softmax:
         return np.asarray(features / ONE @ self._start[:, :-1].T + self._start[:, -1], dtype=np.float64)
 
 
-def nested_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+class Nested:
     """Softmax regression with the settings that do best among the training people."""
-    best = max(_GRID, key=lambda settings: np.mean(_inner(training, settings)[1]))
-    return Softmax(best)(training, features)
+
+    def __init__(self, grid: Sequence[FitSettings]) -> None:
+        self._fits = [Softmax(settings) for settings in grid]
+
+    def __call__(self, training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Scores of features by a model made from training."""
+
+        def worth(fit: Softmax) -> float:
+            return float(np.mean(accuracy_and_f1(training.classes, _inner_scores(training, fit).argmax(axis=1))[1]))
+
+        return max(self._fits, key=worth)(training, features)
 
 
-def threshold_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+class Thresholds:
     """Softmax regression, and added to the scores of S and V what gave the training people the best macro F1."""
-    scores = _inner_scores(training, _NEAR)
-    steps = np.arange(-2, 2.01, 0.25)
 
-    def worth(add: tuple[float, float]) -> float:
-        shifted = scores + np.array([0, *add, 0])
-        return float(np.mean(accuracy_and_f1(training.classes, shifted.argmax(axis=1))[1]))
+    def __init__(self, settings: FitSettings) -> None:
+        self._fit = Softmax(settings)
 
-    best = max(((s, v) for s in steps for v in steps), key=worth)
-    return np.asarray(Softmax(_NEAR)(training, features) + np.array([0, *best, 0]), dtype=np.float64)
+    def __call__(self, training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Scores of features by a model made from training."""
+        scores = _inner_scores(training, self._fit)
+        steps = np.arange(-1.5, 1.51, 0.25)
+
+        def worth(add: tuple[float, float]) -> float:
+            shifted = scores + np.array([0, *add, 0])
+            return float(np.mean(accuracy_and_f1(training.classes, shifted.argmax(axis=1))[1]))
+
+        best = max(((s, v) for s in steps for v in steps), key=worth)
+        return np.asarray(self._fit(training, features) + np.array([0, *best, 0]), dtype=np.float64)
 
 
 def pairwise_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -164,18 +179,13 @@ def _trees(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
     return p
 
 
-def _inner_scores(training: Beats, settings: FitSettings) -> NDArray[np.float64]:
+def _inner_scores(training: Beats, fit: Softmax) -> NDArray[np.float64]:
     scores = np.zeros((len(training.classes), len(AAMI_CLASSES)))
     people = np.unique(training.persons)
-    fit = Softmax(settings)
     for fold in range(_INNER):
         out = np.isin(training.persons, people[fold::_INNER])
         scores[out] = fit(training.where(~out), training.features[out])
     return scores
-
-
-def _inner(training: Beats, settings: FitSettings) -> tuple[float, list[float]]:
-    return accuracy_and_f1(training.classes, _inner_scores(training, settings).argmax(axis=1))
 
 
 def _joined(one: Beats, other: Beats) -> Beats:
@@ -219,16 +229,12 @@ def ways() -> list[Way]:
         Way("the same, F left out", Softmax(replace(plain, class_power=0.5, fusion=0))),
         Way("the same, persons weighed alike: as shipped", near),
         Way("the same, classes weighed in full", Softmax(replace(_NEAR, class_power=1))),
-        Way("weights chosen inside", nested_fit, remark="nested"),
-        Way("as shipped, thresholds chosen inside", threshold_fit, remark="nested"),
+        Way("weights chosen inside", Nested(_GRID), remark="nested"),
+        Way("as shipped, thresholds chosen inside", Thresholds(_NEAR), remark="nested"),
         Way("as shipped, other lead learnt too", near, more="lead"),
         Way("as shipped, muscle noise learnt too", near, more="noise"),
         Way("pairs of classes", pairwise_fit, remark="no board"),
         Way("as shipped, less the patient's running mean", near, view=less_running_mean, remark="no board"),
-        Way("hidden layer of 10", hidden_fit),
-        Way("hidden layer, noise and other lead learnt too", hidden_fit, more="both"),
-        Way("gradient-boosted trees", teacher_fit, remark="no board"),
-        Way("hidden layer, distilled from the trees", distilled_fit),
         *(
             Way(f"as shipped, without {' and '.join(names)}", near, view=without(*names))
             for names in (
@@ -240,4 +246,8 @@ def ways() -> list[Way]:
                 ("irregular", "novelty"),
             )
         ),
+        Way("hidden layer of 10", hidden_fit),
+        Way("hidden layer, noise and other lead learnt too", hidden_fit, more="both"),
+        Way("gradient-boosted trees", teacher_fit, remark="no board"),
+        Way("hidden layer, distilled from the trees", distilled_fit),
     ]
