@@ -65,6 +65,26 @@ RHYTHM = (  # intervals count as far as the rhythm is regular: 1 - 1.25 unequal,
     "height",  # of the QRS against the usual one, less 1
     "second_lead",  # 1 where there is one
 )
+REGIONS = {  # of a beat, samples at 125 Hz from 56 before the R peak: P, start of the QRS, QRS, its end, T, after it
+    "p": (20, 44),
+    "q": (44, 52),
+    "r": (52, 61),
+    "s": (61, 70),
+    "t": (70, 100),
+    "u": (100, 128),
+}
+SHAPE = (  # of the first lead
+    *(f"unlike_{region}" for region in REGIONS),  # root mean square of the beat less the usual one
+    *(f"shift_{region}" for region in REGIONS),  # its mean
+    "slope",  # of the QRS, summed up
+    "breadth",  # share of 290 ms around the R peak above 0.3 heights
+    "area",  # of the QRS, a twentieth of it
+    "height_squared",
+    "late_p",  # unlike_p as far as the beat is premature
+    "early_r",  # unlike_r as far as the beat is early in a regular rhythm
+    "tall_unlike",  # height times unlike
+)
+NUMBERS = (*RHYTHM, *SHAPE)
 
 CONTRACTS: Mapping[str, Contract] = {
     contract.name: contract
@@ -76,7 +96,7 @@ CONTRACTS: Mapping[str, Contract] = {
             inputs=(
                 # Per lead the beat, and the beat less the patient's usual one; an absent lead is zeros.
                 Tensor("leads", (1, 128, 4), "heights of the usual QRS"),
-                Tensor("rhythm", (1, len(RHYTHM)), "1"),
+                Tensor("numbers", (1, len(NUMBERS)), "1"),
             ),
             outputs=("N", "S", "V", "F"),
         ),

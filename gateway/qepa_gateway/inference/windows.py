@@ -9,7 +9,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, ECG_QUALITY, RHYTHM
+from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, ECG_QUALITY, REGIONS, RHYTHM, SHAPE
 
 Samples = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ class BeatWindows:
     def read(
         self, samples: Samples, first: int, peak: int, before: int | None, after: int | None
     ) -> tuple[Samples, Samples] | None:
-        """Return inputs "leads" and "rhythm" of the beat at sample number ``peak``; None where its signal has gaps.
+        """Return inputs "leads" and "numbers" of the beat at sample number ``peak``; None where its signal has gaps.
 
         samples: one column for each lead, at most LEADS, the first of them that in which the board finds beats; the
         row of sample number ``first`` is the first. before, after: sample numbers of the R peaks next to it, None
@@ -79,7 +79,9 @@ class BeatWindows:
         rhythm[RHYTHM.index("unlike")] = unlike
         rhythm[RHYTHM.index("height")] = spans[0] / self._height[0] - 1
         rhythm[RHYTHM.index("second_lead")] = float(present[1])
-        return np.clip(leads, -_LIMIT, _LIMIT), np.clip(rhythm, -_LIMIT, _LIMIT)[None]
+        leads = np.clip(leads, -_LIMIT, _LIMIT)
+        numbers = np.concatenate([rhythm, _shape(leads[0, :, 0], leads[0, :, 1], rhythm)])
+        return leads, np.clip(numbers, -_LIMIT, _LIMIT)[None]
 
     def _seconds(self, a: int | None, b: int | None) -> float:
         if a is None or b is None:
@@ -95,7 +97,7 @@ class BeatWindows:
             return None
         places = left + (np.arange(LENGTH) - BEFORE) * (self._fs_hz / RATE_HZ)
         window = np.zeros((LENGTH, LEADS), np.float32)
-        whole = np.isfinite(part).all(axis=0)
+        whole = np.array([bool(np.isfinite(column).all()) for column in part.T])
         if not whole[0]:
             return None
         for lead in np.flatnonzero(whole[:LEADS]):
@@ -118,21 +120,37 @@ class BeatWindows:
         local, usual = past[-_LOCAL:].mean(), np.median(past)
         changes = np.abs(np.diff(past))[-_IRREGULAR:] / past.mean()
         unequal = (changes > _UNEQUAL).mean()
-        regular = max(0.0, 1 - _FORGIVEN * unequal)
+        weight = 4 * max(0.0, 1 - _FORGIVEN * unequal)
         relative: dict[str, float] = {
-            "pre_to_local": regular * (pre / local - 1) if pre else 0,
-            "post_to_local": regular * (post / local - 1) if post else 0,
-            "earlier_to_local": regular * (past[-1] / local - 1),
-            "pre_to_usual": regular * (pre / usual - 1) if pre else 0,
-            "post_to_usual": regular * (post / usual - 1) if post else 0,
+            "pre_to_local": weight * (pre / local - 1) if pre else 0,
+            "post_to_local": weight * (post / local - 1) if post else 0,
+            "earlier_to_local": weight * (past[-1] / local - 1),
+            "pre_to_usual": weight * (pre / usual - 1) if pre else 0,
+            "post_to_usual": weight * (post / usual - 1) if post else 0,
             "early": max(0, 1 - 2 * unequal) * 4 * max(0, 0.92 - pre / usual) if pre else 0,
             "irregular": 4 * np.median(changes),
             "unequal": unequal,
-            "compensation": regular * ((pre + post) / (2 * usual) - 1) if pre and post else 0,
+            "compensation": weight * ((pre + post) / (2 * usual) - 1) if pre and post else 0,
         }
         for name, value in relative.items():
             rhythm[RHYTHM.index(name)] = value
         return rhythm
+
+
+def _shape(beat: Samples, unlike: Samples, rhythm: Samples) -> Samples:
+    """The numbers of SHAPE, from the first lead of a beat, and what it is more than the usual one."""
+    number = dict(zip(RHYTHM, rhythm.tolist(), strict=True))
+    parts = {region: unlike[start:end] for region, (start, end) in REGIONS.items()}
+    shape: dict[str, float] = {f"unlike_{region}": np.sqrt((part**2).mean()) for region, part in parts.items()}
+    shape |= {f"shift_{region}": part.mean() for region, part in parts.items()}
+    shape["slope"] = np.abs(np.diff(beat[40:77])).sum()
+    shape["breadth"] = (np.abs(beat[40:76]) > 0.3).mean()
+    shape["area"] = np.abs(beat[44:70]).sum() / 20
+    shape["height_squared"] = number["height"] ** 2
+    shape["late_p"] = max(0.0, -number["pre_to_usual"]) * shape["unlike_p"]
+    shape["early_r"] = number["early"] * shape["unlike_r"]
+    shape["tall_unlike"] = number["height"] * number["unlike"]
+    return np.array([shape[name] for name in SHAPE], np.float32)
 
 
 def quality_window(lead: Samples, fs_hz: int) -> Samples | None:

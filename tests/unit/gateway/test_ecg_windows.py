@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qepa_gateway.inference.windows import BEFORE, LENGTH, RATE_HZ, BeatWindows, quality_window
-from qepa_uplink.bedside_models import RHYTHM
+from qepa_uplink.bedside_models import NUMBERS
 
 
 def heart(fs_hz, rr_s, *, seed=1, seconds=40):
@@ -34,19 +34,19 @@ def read_all(samples, peaks, fs_hz):
 
 
 def value(found, name):
-    return float(found[1][0, RHYTHM.index(name)])
+    return float(found[1][0, NUMBERS.index(name)])
 
 
 @pytest.mark.parametrize("fs_hz", [200, 250, 360, 500])
 def test_a_beat_looks_alike_at_every_rate_of_a_board(fs_hz):
     samples, peaks = heart(fs_hz, [0.8])
-    leads, rhythm = read_all(samples, peaks, fs_hz)[20]
+    leads, numbers = read_all(samples, peaks, fs_hz)[20]
     assert leads.shape == (1, LENGTH, 4)
-    assert rhythm.shape == (1, len(RHYTHM))
+    assert numbers.shape == (1, len(NUMBERS))
     assert abs(int(leads[0, :, 0].argmax()) - BEFORE) <= 1
     assert np.ptp(leads[0, :, 0]) == pytest.approx(1, abs=0.1)
     assert np.abs(leads[0, :, 1]).max() < 0.2  # nothing unlike the usual beat
-    assert np.abs(rhythm[0, :10]).max() < 0.1
+    assert np.abs(numbers[0, :12]).max() < 0.2
 
 
 def test_units_do_not_matter():
@@ -71,7 +71,7 @@ def test_an_early_beat_is_early_in_a_regular_rhythm_alone():
     for each in read_all(samples, peaks, 360)[40:]:
         assert value(each, "unequal") > 0.6
         assert value(each, "early") == 0
-        assert abs(value(each, "pre_to_usual")) < 0.2
+        assert abs(value(each, "pre_to_usual")) < 1  # four times a tenth or so of an interval twice as long
 
 
 def test_a_second_lead_is_told_apart_from_none():

@@ -18,10 +18,10 @@ from qepa_tools.training.cleaned_leads import cleaned
 from qepa_tools.training.ecg_beats import altered, outputs
 from qepa_tools.training.ecg_quality import Windows, figures, intervals
 from qepa_tools.training.quality_set import BETWEEN, POOR, USABLE, Noise, QualitySet, made_noise, quality_set
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, RHYTHM
+from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, NUMBERS
 
 SECONDS = 60
-SECOND = RHYTHM.index("second_lead")
+SECOND = NUMBERS.index("second_lead")
 
 
 def case_of(number: int) -> Case:
@@ -43,7 +43,7 @@ def test_every_beat_with_signal_around_it_has_a_window_and_its_class():
     found = beat_set(case, np.column_stack([lead, -lead]))
     assert len(found.index) >= len(case.beats.samples) - 2
     np.testing.assert_array_equal(found.classes, case.beats.classes[found.index])
-    assert (found.rhythm[:, SECOND] == 1).all()
+    assert (found.numbers[:, SECOND] == 1).all()
     leads, rhythm, classes, persons = stacked([found])
     assert len(leads) == len(rhythm) == len(classes) == len(persons) == found.case.beats.labelled[found.index].sum()
 
@@ -51,7 +51,7 @@ def test_every_beat_with_signal_around_it_has_a_window_and_its_class():
 def test_altered_beats_lose_their_second_lead_half_of_the_time_and_keep_their_shape():
     rng = np.random.default_rng(1)
     leads = rng.standard_normal((400, *CONTRACTS[ECG_BEATS].inputs[0].shape[1:])).astype(np.float32)
-    rhythm = np.ones((400, len(RHYTHM)), np.float32)
+    rhythm = np.ones((400, len(NUMBERS)), np.float32)
     before = leads.copy()
     changed, numbers = altered([leads, rhythm], rng)
     np.testing.assert_array_equal(leads, before)  # what is trained on stays as it is
@@ -68,10 +68,11 @@ def test_int8_is_within_a_few_steps_of_float_and_the_same_seed_gives_the_same_fi
     leads[np.arange(300), 20 + 20 * classes, 0] += 3
     rhythm = rng.standard_normal((300, *second.shape[1:])).astype(np.float32) * 0.1
     settings = TrainSettings(epochs=2, draw=300, batch=50)
+    flat = np.zeros((4, len(NUMBERS) + 1))
 
     def make():
         network = fit_classes(
-            lambda: beats_network(first.shape[1:], second.shape[1], 4), [leads, rhythm], classes,
+            lambda: beats_network(first.shape[1:], second.shape[1], flat), [leads, rhythm], classes,
             np.ones(300, np.float32), settings,
         )  # fmt: skip
         return network, to_int8(network, [leads, rhythm])

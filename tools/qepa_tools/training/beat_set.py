@@ -13,21 +13,21 @@ from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS
 
 from .cleaned_leads import cleaned, second_lead
 
-_LEADS, _RHYTHM = (tensor.shape[1:] for tensor in CONTRACTS[ECG_BEATS].inputs)
+_LEADS, _NUMBERS = (tensor.shape[1:] for tensor in CONTRACTS[ECG_BEATS].inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeatSet:
-    """Beats of one record. leads [n, 128, 4] and rhythm [n, 12]: inputs of the model, float32.
+    """Beats of one record. leads [n, 128, 4] and numbers [n, 32]: inputs of the model, float32.
 
     index: which beat of ``case.beats`` a row is; beats whose signal has gaps, or runs over the record's ends, are not
-    among them. leads16: kept as float16, which int8 cannot tell apart.
+    among them. leads: kept as float16, which int8 cannot tell apart.
     """
 
     case: Case
     index: NDArray[np.int64]
     leads: NDArray[np.float16]
-    rhythm: NDArray[np.float32]
+    numbers: NDArray[np.float32]
 
     @property
     def classes(self) -> NDArray[np.int8]:
@@ -39,7 +39,7 @@ def beat_set(case: Case, signal: NDArray[np.float32]) -> BeatSet:
     """Windows of a case. signal: cleaned leads in columns."""
     reader = BeatWindows(case.recording.fs_hz)
     peaks = [int(sample) for sample in case.beats.samples]
-    index, leads, rhythm = [], [], []
+    index, leads, numbers = [], [], []
     for k, peak in enumerate(peaks):
         before = peaks[k - 1] if k else None
         after = peaks[k + 1] if k + 1 < len(peaks) else None
@@ -47,12 +47,12 @@ def beat_set(case: Case, signal: NDArray[np.float32]) -> BeatSet:
         if found is not None:
             index.append(k)
             leads.append(found[0][0].astype(np.float16))
-            rhythm.append(found[1][0])
+            numbers.append(found[1][0])
     return BeatSet(
         case=case,
         index=np.array(index, dtype=np.int64),
         leads=np.array(leads, dtype=np.float16).reshape(-1, *_LEADS),
-        rhythm=np.array(rhythm, dtype=np.float32).reshape(-1, *_RHYTHM),
+        numbers=np.array(numbers, dtype=np.float32).reshape(-1, *_NUMBERS),
     )
 
 
@@ -74,13 +74,13 @@ def leads_of(case: Case, directory: Path) -> NDArray[np.float32]:
 def stacked(
     sets: Sequence[BeatSet],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return leads, rhythm, classes and a number for each person, of all beats that have one of the model's classes."""
+    """Return leads, numbers, classes and who it is (from 0), of all beats that have one of the model's classes."""
     chosen = [each.classes >= 0 for each in sets]
     names = sorted({each.case.person for each in sets})
     persons = [np.full(int(c.sum()), names.index(each.case.person)) for each, c in zip(sets, chosen, strict=True)]
     return (
         np.concatenate([each.leads[c] for each, c in zip(sets, chosen, strict=True)]).astype(np.float32),
-        np.concatenate([each.rhythm[c] for each, c in zip(sets, chosen, strict=True)]),
+        np.concatenate([each.numbers[c] for each, c in zip(sets, chosen, strict=True)]),
         np.concatenate([each.classes[c] for each, c in zip(sets, chosen, strict=True)]).astype(np.int64),
         np.concatenate(persons).astype(np.int64),
     )

@@ -102,8 +102,9 @@ def time_table() -> Table:
     model, _ = ModelShelf(None).get(ECG_BEATS)
     rng = np.random.default_rng(1)
     inputs = [rng.standard_normal(shape).astype(np.float32) for shape in CONTRACTS[ECG_BEATS].input_shapes]
-    leads, rhythm = CONTRACTS[ECG_BEATS].inputs
-    network = beats_network((leads.shape[1], leads.shape[2]), rhythm.shape[1], len(CONTRACTS[ECG_BEATS].outputs))
+    leads, numbers = CONTRACTS[ECG_BEATS].inputs
+    linear = np.zeros((len(CONTRACTS[ECG_BEATS].outputs), numbers.shape[1] + 1))
+    network = beats_network((leads.shape[1], leads.shape[2]), numbers.shape[1], linear)
     reader, signal = BeatWindows(360), rng.standard_normal((4320, 2)).astype(np.float32)
     int8_us = _microseconds(lambda: model.run(*inputs))
     rows = [

@@ -16,12 +16,12 @@ from qepa_server.training.bedside.networks import Network, beats_network
 from qepa_tools.evaluation.cohort import Cohort, read_cohort
 from qepa_tools.evaluation.cross_validation import folds_of_persons
 from qepa_tools.evaluation.figures import Tally, figures, flat, person_bootstrap, tally
-from qepa_tools.evaluation.fitting import FitSettings, beat_weights
+from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax
 from qepa_tools.evaluation.model import recording_digest
 from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.places import find_sets
 from qepa_tools.recordings.recording import AAMI_CLASSES
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, RHYTHM
+from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, NUMBERS
 
 from .beat_set import BeatSet, beat_sets, stacked
 from .made import Made, Steps, epochs_of, made, track_of
@@ -36,7 +36,7 @@ LIMITS = (
     "supraventricular ones. It is meant for signals that ecg-quality calls usable."
 )
 _JITTER = 3  # samples at 125 Hz
-_SECOND = RHYTHM.index("second_lead")
+_SECOND = NUMBERS.index("second_lead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +67,28 @@ def make(data: Path | None, *, version: int, folds: int, epochs: int, steps: Ste
 
 def train(sets: Sequence[BeatSet], settings: TrainSettings, epochs: Epochs) -> tuple[Network, list[Real]]:
     """Return a network trained on these people, and inputs of them to quantize it by."""
-    leads, rhythm, classes, persons = stacked(sets)
+    leads, numbers, classes, persons = stacked(sets)
     weights = beat_weights(classes, persons, WEIGHTS)
     first, second = CONTRACTS[ECG_BEATS].inputs
-    build = partial(beats_network, (first.shape[1], first.shape[2]), second.shape[1], len(AAMI_CLASSES))
-    network = fit_classes(build, [leads, rhythm], classes, weights, settings, alter=altered, epochs=epochs)
+    build = partial(
+        beats_network, (first.shape[1], first.shape[2]), second.shape[1], linear_part(numbers, classes, weights)
+    )
+    network = fit_classes(build, [leads, numbers], classes, weights, settings, alter=altered, epochs=epochs)
     rng = np.random.default_rng(settings.seed)
     drawn = rng.choice(len(classes), min(len(classes), 400), replace=False, p=weights / weights.sum(dtype=np.float64))
-    return network, altered([leads[drawn], rhythm[drawn]], rng)
+    return network, altered([leads[drawn], numbers[drawn]], rng)
+
+
+def linear_part(numbers: Real, classes: NDArray[np.int64], weights: Real) -> NDArray[np.float64]:
+    """Coefficients of a softmax regression on the numbers, a row a class, the bias last; the second lead has none."""
+    q8 = np.rint(256 * numbers).astype(np.int16)
+    q8[:, _SECOND] = 0
+    return fit_softmax(q8, classes, weights, WEIGHTS.penalty)
 
 
 def altered(inputs: list[Real], rng: np.random.Generator) -> list[Real]:
     """Beats as another patient or board might have them: no second lead, shifted, other heights, a little noise."""
-    leads, rhythm = (each.copy() for each in inputs)
+    leads, numbers = (each.copy() for each in inputs)
     n = len(leads)
     gone = rng.random(n) < 0.5
     leads[gone, :, 2:] = 0
@@ -88,9 +97,9 @@ def altered(inputs: list[Real], rng: np.random.Generator) -> list[Real]:
         leads[shift == s] = np.roll(leads[shift == s], s, axis=1)
     leads *= 1 + 0.15 * rng.standard_normal((n, 1, 1), np.float32)
     leads += 0.03 * rng.standard_normal(leads.shape, np.float32) * (leads != 0)
-    rhythm += 0.06 * rng.standard_normal(rhythm.shape, np.float32) * (rhythm != 0)
-    rhythm[:, _SECOND] = (rhythm[:, _SECOND] > 0.5) & ~gone
-    return [leads, rhythm]
+    numbers += 0.06 * rng.standard_normal(numbers.shape, np.float32) * (numbers != 0)
+    numbers[:, _SECOND] = (numbers[:, _SECOND] > 0.5) & ~gone
+    return [leads, numbers]
 
 
 def cross_validate(sets: Sequence[BeatSet], folds: int, settings: TrainSettings, steps: Steps) -> Judged:
@@ -107,7 +116,7 @@ def cross_validate(sets: Sequence[BeatSet], folds: int, settings: TrainSettings,
         for each in sets:
             if each.case.person not in out:
                 continue
-            inputs = [each.leads.astype(np.float32), each.rhythm]
+            inputs = [each.leads.astype(np.float32), each.numbers]
             whole, exact = outputs(model, inputs), answers(network, inputs)
             alike += int((whole.argmax(axis=1) == exact.argmax(axis=1)).sum())
             total += len(whole)
@@ -168,7 +177,7 @@ def _add(tallies: dict[str, Tally], each: BeatSet, answer: Real) -> None:
 
 
 def _first_lead(inputs: Sequence[Real]) -> list[Real]:
-    leads, rhythm = (each.copy() for each in inputs)
+    leads, numbers = (each.copy() for each in inputs)
     leads[:, :, 2:] = 0
-    rhythm[:, _SECOND] = 0
-    return [leads, rhythm]
+    numbers[:, _SECOND] = 0
+    return [leads, numbers]
