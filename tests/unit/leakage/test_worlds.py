@@ -20,7 +20,7 @@ def ward():
 def trained(ward):
     return {
         protection.epsilon: train_worlds(ward, protection, worlds=40, cell=12, seed=1)
-        for protection in protections([0.0, 1.0], 2, 10)
+        for protection in protections([0.0, 8.0, 1.0], 2, 10)
     }
 
 
@@ -34,8 +34,12 @@ def test_an_update_in_the_open_names_its_patient_and_sums_of_cells_tell_without_
     assert found(trained[0.0], Observer.EVERY_MODEL) > 0.55
 
 
-def test_a_small_budget_hides_the_patient_from_everyone(trained):
-    for observer in Observer:
+def test_a_board_alone_adds_too_little_noise_to_hide_its_patient(trained):
+    assert found(trained[8.0], Observer.ONE_UPDATE) > found(trained[8.0], Observer.CELL_SUMS) + 0.1
+
+
+def test_a_small_budget_hides_the_patient_from_who_sees_models_or_sums(trained):
+    for observer in (Observer.LAST_MODEL, Observer.EVERY_MODEL, Observer.CELL_SUMS):
         assert found(trained[1.0], observer) < 0.6, observer
 
 
