@@ -30,6 +30,7 @@ CHAPTERS: Mapping[str, str] = {  # in the order of the document: chapter, module
     "federated-start": "qepa_tools.federated.starts",
     "federated-hostile": "qepa_tools.federated.hostile",
     "federated-bounds": "qepa_tools.federated.bounds",
+    "bedside": "qepa_tools.training.bedside_chapter",
     "activity": "qepa_tools.training.activity_chapter",
     "glucose": "qepa_tools.training.glucose_chapter",
     "privacy": "qepa_tools.leakage.chapter",

@@ -33,7 +33,8 @@ WEIGHTS = FitSettings(class_power=0.5, person_power=1.0, fusion=0.0)
 LIMITS = (
     "Not a medical device. Adults of one hospital, two-channel Holter tapes of the 1970s; no paced rhythm. Hardly "
     "anybody in the training set has fusion beats: F answers mean nothing. In atrial fibrillation it takes beats for "
-    "supraventricular ones. It is meant for signals that ecg-quality calls usable."
+    "supraventricular ones. The board's own classifier is right more often. It is meant for signals that ecg-quality "
+    "calls usable."
 )
 _JITTER = 3  # samples at 125 Hz
 _SECOND = NUMBERS.index("second_lead")
