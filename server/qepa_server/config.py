@@ -90,10 +90,9 @@ class LearningConfig(_Privacy):
 
     ``hidden``: units of a hidden layer; 0 for softmax regression. ``seed`` of the first model's random weights.
     ``rate`` and ``decay`` are for a model that starts from one that others taught (decay goes towards it); from
-    zeros, rate 4 and decay 64 did best (server/LEARNING.md, where ``clip_norm`` and ``norm_bound`` come from as well).
+    zeros, rate 4 and decay 64 do better (server/LEARNING.md). ``norm_bound``: of the mean of a cell.
     """
 
-    clip_norm: int = Field(default=1024, ge=0, le=2**32 - 1)
     bound: int = Field(default=1024, ge=1, le=2**31)
     q_max: int = Field(default=1024, ge=1, le=2**31)
     features: int = Field(default=17, ge=1, le=255)

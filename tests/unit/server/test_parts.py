@@ -277,7 +277,7 @@ def test_configurations_that_do_not_hold_are_refused_in_a_sentence(tmp_path, tex
 def test_noise_is_off_unless_configured_and_never_rounded_down(tmp_path):
     path = tmp_path / "server.toml"
     path.write_text(GOOD)
-    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(0, 0), (0, 1024)]
+    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(0, 0), (0, 0)]
     path.write_text(GOOD + "[statistics]\nnoise_variance = 2.001\n[learning]\nnoise_variance = 9\nclip_norm = 3072")
     assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(513, 0), (2304, 3072)]
 

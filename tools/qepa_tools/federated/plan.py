@@ -3,16 +3,15 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qepa_server.config import LearningConfig
-
 from ..attacks.attackers import Attack
 from ..attacks.ward import default_cache
 from ..evaluation.cohort import Cohort, read_cohort
+from ..privacy.plan import LEARNING_CLIP
 from ..recordings.table import number
 from .curves import Curve, Ints, Score, WardSize, interval, taught_by
 from .people import Split, accuracy, macro_f1, splits
 
-CLIP = LearningConfig().clip_norm
+CLIP = LEARNING_CLIP
 EPSILONS = (8.0, 3.0, 1.0)
 JUDGED = ("accuracy %", "macro F1 %")
 SIMULATED = (
