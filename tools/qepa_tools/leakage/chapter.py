@@ -1,4 +1,4 @@
-"""The chapter on privacy of server/LEARNING.md, at the sizes of `qepa audit privacy --quick`."""
+"""The chapter on privacy of server/LEARNING.md, at the sizes of `qepa audit privacy`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +11,14 @@ from .wards import Size, audited_wards
 
 
 def chapter(data: Path, say: Callable[[str], None]) -> Chapter:
-    """Return every table and plot of a quick audit: about a minute."""
+    """Return every table and plot of an audit: a minute and a half of one core."""
 
     def begin(what: str, _steps: int) -> Callable[[int], None]:
         say(f"privacy: {what}")
         return lambda _done: None
 
-    asked = AuditSettings().quick()
-    wards, _ = audited_wards(data, Size().quick(), asked.seed, synthetic=False)
+    asked = AuditSettings()
+    wards, _ = audited_wards(data, Size(), asked.seed, synthetic=False)
     audit = run_audit(wards, asked, begin)
     figures = {name: png for name, (png, _) in draw_all(audit).items()}
     return Chapter(tables={f"privacy-{name}": table for name, table in tables(audit).items()}, figures=figures)
