@@ -33,7 +33,7 @@ def canary_words(protection: Protection, n_words: int) -> list[int]:
     """Return an update of the canary as its board would clip and quantize it.
 
     Before clipping all words are at the board's limit of a word; as many are used as clipping leaves whole, so that its
-    length is the bound's: nine of 1024 for 3072.
+    length is the bound's: four of 1024 for 2048.
     """
     spec = protection.spec
     words = [0] * n_words
