@@ -7,8 +7,9 @@ import pytest
 
 from qepa_board.learning.features import NAMES
 from qepa_tools.evaluation.cohort import Case
+from qepa_tools.evaluation.figures import accuracy_and_f1
 from qepa_tools.evaluation.study import study
-from qepa_tools.evaluation.ways import Way, accuracy_and_f1, beats_of, leave_one_out, less_running_mean, ways, without
+from qepa_tools.evaluation.ways import Way, beats_of, leave_one_out, less_running_mean, ways, without
 from qepa_tools.recordings import Recording
 from qepa_tools.recordings.board_beats import BoardBeats
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from qepa_tools.evaluation.class_shift import class_shift
 from qepa_tools.evaluation.cohort import Case, Track
 from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax, person_numbers, to_words
 from qepa_tools.evaluation.model import BoardModel
@@ -20,7 +21,11 @@ Scores = list[NDArray[np.int64]]
 def train(
     cases: Sequence[Case], settings: FitSettings, start: NDArray[np.float64] | None = None
 ) -> tuple[BoardModel, NDArray[np.float64]]:
-    """Fit a model to all labelled beats of the cases; returns it and its coefficients. DataError if all are alike."""
+    """Make a model of all labelled beats of the cases: fit it, then shift S and V (class_shift.py).
+
+    Returns the model and the fit without the shift, with which a fit much like it may start. DataError if all beats are
+    alike.
+    """
     labelled = [case.beats.labelled for case in cases]
     features = np.concatenate([case.beats.features[chosen] for case, chosen in zip(cases, labelled, strict=True)])
     classes = np.concatenate([case.beats.classes[chosen] for case, chosen in zip(cases, labelled, strict=True)])
@@ -28,10 +33,11 @@ def train(
     classes = classes.astype(np.int64)
     if len(np.unique(classes)) < 2:
         raise DataError(f"A model can't be trained on {len(classes)} beats that are all of one class.")
-    weights = beat_weights(classes, person_numbers(persons), settings)
-    fitted = fit_softmax(features, classes, weights, settings.penalty, start)
-    model = BoardModel(words=tuple(to_words(fitted)), hidden=0, trained_on=frozenset(), card={})
-    return model, fitted
+    numbers = person_numbers(persons)
+    fitted = fit_softmax(features, classes, beat_weights(classes, numbers, settings), settings.penalty, start)
+    shifted = fitted.copy()
+    shifted[:, -1] += class_shift(features, classes, numbers, settings, fitted)
+    return BoardModel(words=tuple(to_words(shifted)), hidden=0, trained_on=frozenset(), card={}), fitted
 
 
 def folds_of_persons(cases: Sequence[Case], folds: int) -> list[list[str]]:

@@ -82,6 +82,15 @@ def share(part: float, whole: float) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
+def accuracy_and_f1(classes: NDArray[np.int64], answers: NDArray[np.int64]) -> tuple[float, list[float]]:
+    """Accuracy over N, S, V, F and F1 of N, S, V, of beats found."""
+    f1 = []
+    for c in range(MACRO):
+        whole = (classes == c).sum() + (answers == c).sum()
+        f1.append(float(2 * ((classes == c) & (answers == c)).sum() / max(1, whole)))
+    return float((classes == answers).mean()), f1
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A 95 % interval; None where most draws have nothing to divide by."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qepa_board.learning.features import ONE
 from qepa_board.learning.network import FRACTION_BITS, WORD_LIMIT
 from qepa_tools.recordings.recording import AAMI_CLASSES
 
@@ -63,7 +64,7 @@ def fit_softmax(
 ) -> NDArray[np.float64]:
     """Return the coefficients, one row a class, the bias last. start: where to begin, for a fit much like another."""
     rows = np.ones((len(features), features.shape[1] + 1), np.float32)
-    rows[:, :-1] = features / np.float32(256)
+    rows[:, :-1] = features / np.float32(ONE)
     target = np.eye(_CLASSES, dtype=np.float32)[classes]
     fitted = np.zeros((_CLASSES, rows.shape[1])) if start is None else start
     loss, p = _loss(fitted, rows, target, weights, penalty)
@@ -80,6 +81,11 @@ def fit_softmax(
         if before - loss < _GAIN:
             break
     return fitted
+
+
+def scores_of(coefficients: NDArray[np.float64], features: NDArray[np.int16]) -> NDArray[np.float64]:
+    """Scores of beats, a row each: natural logarithms of odds."""
+    return np.asarray(features / ONE @ coefficients[:, :-1].T + coefficients[:, -1], dtype=np.float64)
 
 
 def to_words(coefficients: NDArray[np.float64]) -> list[int]:

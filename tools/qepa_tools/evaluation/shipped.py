@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from qepa_board.learning.network import FRACTION_BITS
 from qepa_tools.errors import ToolError
 from qepa_tools.evaluation.cli import CACHE, show_track
 from qepa_tools.evaluation.cohort import Cohort, read_cohort
 from qepa_tools.evaluation.cross_validation import FOLDS, train
 from qepa_tools.evaluation.evaluate import Result, cross_validated
-from qepa_tools.evaluation.fitting import FitSettings
+from qepa_tools.evaluation.fitting import FitSettings, to_words
 from qepa_tools.evaluation.model import SHIPPED, BoardModel, recording_digest, save_model
 from qepa_tools.evaluation.operating_points import OperatingPoints, operating_points
 from qepa_tools.recordings.board_beats import FeatureCache
@@ -27,13 +28,15 @@ from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 LIMITS = (
     "Not a medical device. Adults of one hospital, one lead (MLII where there is one), two-channel Holter tapes of the "
     "1970s. No paced rhythm. It never answers F. In atrial fibrillation it finds hardly any supraventricular "
-    "beat; sinus arrhythmia makes false ones. Its features were designed by looking at these same people."
+    "beat; sinus arrhythmia makes false ones. Its features were designed, and the way it is trained was chosen, by looking "
+    "at these same people."
 )
 
 
 def make(cohort: Cohort, settings: FitSettings, result: Result, points: OperatingPoints) -> BoardModel:
     """Train on everybody and write the card from the facts."""
-    model, _ = train(cohort.cases, settings)
+    model, fitted = train(cohort.cases, settings)
+    shift = np.subtract(model.words, to_words(fitted)).reshape(len(AAMI_CLASSES), -1)[:, -1] / (1 << FRACTION_BITS)
     counts = np.bincount(
         np.concatenate([case.beats.classes[case.beats.labelled] for case in cohort.cases]), minlength=len(AAMI_CLASSES)
     )
@@ -43,6 +46,7 @@ def make(cohort: Cohort, settings: FitSettings, result: Result, points: Operatin
         "records": [case.recording.id for case in cohort.cases],
         "beats": dict(zip(AAMI_CLASSES, map(int, counts), strict=True)),
         "settings": asdict(settings),
+        "shift": dict(zip(AAMI_CLASSES, map(float, shift), strict=True)),
         "judged_by": result.how,
         "accuracy": result.overall.accuracy,
         "macro_f1_nsv": result.overall.macro_f1,

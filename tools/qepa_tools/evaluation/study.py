@@ -22,8 +22,9 @@ from qepa_tools.benchmarks.learning import Chapter, Say
 from qepa_tools.errors import ToolError
 from qepa_tools.evaluation.cli import CACHE
 from qepa_tools.evaluation.cohort import Case, read_cohort
+from qepa_tools.evaluation.figures import accuracy_and_f1
 from qepa_tools.evaluation.report import percentage
-from qepa_tools.evaluation.ways import Way, accuracy_and_f1, beats_of, leave_one_out, ways
+from qepa_tools.evaluation.ways import Way, beats_of, leave_one_out, ways
 from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.places import find_data
 from qepa_tools.recordings.recording import DataError, adc_from_millivolt

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qepa_board.learning.features import LIMIT, NAMES, ONE
+from qepa_tools.evaluation.class_shift import class_shift, inner_folds
 from qepa_tools.evaluation.cohort import Case
-from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax
+from qepa_tools.evaluation.figures import accuracy_and_f1
+from qepa_tools.evaluation.fitting import FitSettings, beat_weights, fit_softmax, scores_of
 from qepa_tools.evaluation.hidden_layer import fit_hidden
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 
@@ -20,7 +22,6 @@ Fit = Callable[["Beats", NDArray[np.int16]], NDArray[np.float64]]
 
 _NEAR = FitSettings()
 _GRID = [FitSettings(class_power=c, person_power=p) for c in (0.3, 0.6) for p in (0.0, 1.0)]
-_INNER = 4
 _SLOW = 256  # beats of a running mean
 
 
@@ -73,15 +74,6 @@ def leave_one_out(beats: Beats, fit: Fit, more: Beats | None = None) -> NDArray[
     return scores
 
 
-def accuracy_and_f1(classes: NDArray[np.int64], answers: NDArray[np.int64]) -> tuple[float, list[float]]:
-    """Accuracy over N, S, V, F and F1 of N, S, V, of beats found."""
-    f1 = []
-    for c in range(3):
-        whole = (classes == c).sum() + (answers == c).sum()
-        f1.append(float(2 * ((classes == c) & (answers == c)).sum() / max(1, whole)))
-    return float((classes == answers).mean()), f1
-
-
 class Softmax:
     """The softmax regression of a board. Each fit begins where the last one ended: quicker, and to the same end."""
 
@@ -91,10 +83,13 @@ class Softmax:
 
     def __call__(self, training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
         """Scores of features by a model made from training."""
-        settings = self._settings
-        weights = beat_weights(training.classes, training.persons, settings)
-        self._start = fit_softmax(training.features, training.classes, weights, settings.penalty, self._start)
-        return np.asarray(features / ONE @ self._start[:, :-1].T + self._start[:, -1], dtype=np.float64)
+        return scores_of(self.fit(training), features)
+
+    def fit(self, training: Beats) -> NDArray[np.float64]:
+        """Coefficients of a model made from training."""
+        weights = beat_weights(training.classes, training.persons, self._settings)
+        self._start = fit_softmax(training.features, training.classes, weights, self._settings.penalty, self._start)
+        return self._start
 
 
 class Nested:
@@ -112,23 +107,14 @@ class Nested:
         return max(self._fits, key=worth)(training, features)
 
 
-class Thresholds:
-    """Softmax regression, and added to the scores of S and V what gave the training people the best macro F1."""
-
-    def __init__(self, settings: FitSettings) -> None:
-        self._fit = Softmax(settings)
+class Shifted(Softmax):
+    """The softmax regression, and added to the scores of S and V what serves training people left out best."""
 
     def __call__(self, training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
         """Scores of features by a model made from training."""
-        scores = _inner_scores(training, self._fit)
-        steps = np.arange(-1.5, 1.51, 0.25)
-
-        def worth(add: tuple[float, float]) -> float:
-            shifted = scores + np.array([0, *add, 0])
-            return float(np.mean(accuracy_and_f1(training.classes, shifted.argmax(axis=1))[1]))
-
-        best = max(((s, v) for s in steps for v in steps), key=worth)
-        return np.asarray(self._fit(training, features) + np.array([0, *best, 0]), dtype=np.float64)
+        fitted = self.fit(training)
+        shift = class_shift(training.features, training.classes, training.persons, self._settings, fitted)
+        return scores_of(fitted, features) + shift
 
 
 def pairwise_fit(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -181,9 +167,7 @@ def _trees(training: Beats, features: NDArray[np.int16]) -> NDArray[np.float64]:
 
 def _inner_scores(training: Beats, fit: Softmax) -> NDArray[np.float64]:
     scores = np.zeros((len(training.classes), len(AAMI_CLASSES)))
-    people = np.unique(training.persons)
-    for fold in range(_INNER):
-        out = np.isin(training.persons, people[fold::_INNER])
+    for out in inner_folds(training.persons):
         scores[out] = fit(training.where(~out), training.features[out])
     return scores
 
@@ -227,16 +211,16 @@ def ways() -> list[Way]:
         Way("beats weigh alike", Softmax(plain)),
         Way("classes weighed, root", Softmax(replace(plain, class_power=0.5))),
         Way("the same, F left out", Softmax(replace(plain, class_power=0.5, fusion=0))),
-        Way("the same, persons weighed alike: as shipped", near),
+        Way("the same, persons weighed alike: no shift", near),
         Way("the same, classes weighed in full", Softmax(replace(_NEAR, class_power=1))),
         Way("weights chosen inside", Nested(_GRID), remark="nested"),
-        Way("as shipped, thresholds chosen inside", Thresholds(_NEAR), remark="nested"),
-        Way("as shipped, other lead learnt too", near, more="lead"),
-        Way("as shipped, muscle noise learnt too", near, more="noise"),
+        Way("no shift, but S and V shifted by people inside: as shipped", Shifted(_NEAR), remark="nested"),
+        Way("no shift, other lead learnt too", near, more="lead"),
+        Way("no shift, muscle noise learnt too", near, more="noise"),
         Way("pairs of classes", pairwise_fit, remark="no board"),
-        Way("as shipped, less the patient's running mean", near, view=less_running_mean, remark="no board"),
+        Way("no shift, less the patient's running mean", near, view=less_running_mean, remark="no board"),
         *(
-            Way(f"as shipped, without {' and '.join(names)}", near, view=without(*names))
+            Way(f"no shift, without {' and '.join(names)}", near, view=without(*names))
             for names in (
                 ("shape_early",),
                 ("turned",),
