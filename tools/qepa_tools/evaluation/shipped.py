@@ -28,8 +28,8 @@ from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 LIMITS = (
     "Not a medical device. Adults of one hospital, one lead (MLII where there is one), two-channel Holter tapes of the "
     "1970s. No paced rhythm. It never answers F. In atrial fibrillation it finds hardly any supraventricular "
-    "beat; sinus arrhythmia makes false ones. Its features were designed, and the way it is trained was chosen, by looking "
-    "at these same people."
+    "beat; sinus arrhythmia makes false ones. Its features were designed, and the way it is trained was chosen, by "
+    "looking at these same people."
 )
 
 
