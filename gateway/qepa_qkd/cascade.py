@@ -55,6 +55,8 @@ With k divisions between two exchanges (2^k - 1) / k bits are told for each of t
 _PATIENCE: Final = 152
 _DOUBLING: Final = 4
 """After so many exchanges one more is worth twice as much every so many: a block that began badly ends soon too."""
+_LATE_COST: Final = 12
+"""Bits that one exchange is worth at least from then on."""
 _MOST_COST: Final = (100, 2e-3)
 """For one exchange: bits, or of the block."""
 _ALL: Final = 1 << 62
@@ -282,7 +284,7 @@ class CascadeCorrector(_End):
         late = self.exchanges - _PATIENCE
         if late > 0 and not self._misjudged():
             most = max(_MOST_COST[0], _MOST_COST[1] * len(self._shuffled))
-            cost = max(cost, min(cost * 2 ** min(late / _DOUBLING, 64), most))
+            cost = max(cost, min(max(cost, _LATE_COST) * 2 ** min(late / _DOUBLING, 64), most))
         return cost
 
     def _errors_per_block(self) -> float:

@@ -14,8 +14,9 @@ from qepa_qkd.compiled import kernel
 Bits = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
-SUBSETS: Final = 14
-"""What is left stays unseen with probability 2^-14 each time: well below one block in a thousand."""
+SUBSETS: Final = 17
+"""Errors are left in pairs, a dozen in a large block. A pair stays unseen with probability 2^-17: well below one block
+in a thousand."""
 _STEP: Final = 256
 
 

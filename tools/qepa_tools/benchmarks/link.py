@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import scipy.fft
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+from numpy.typing import NDArray
 
 from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.decoy import EpsilonBudget, SourceSettings
@@ -112,12 +113,18 @@ def _correct(method: str, n: int, seed: int) -> dict[str, Any]:
         clock.run("bob", partial(corrector.receive, question, told))
     if not np.array_equal(corrector.bits, alice):
         raise ToolError(f"{method} left errors in a block of {n} bits (seed {seed})")
-    rate = float(wrong.mean())
-    limit = n * -(rate * log2(rate) + (1 - rate) * log2(1 - rate))
     order = rng.permutation(n)
     gather = min(_seconds(lambda: alice[order]) for _ in range(5))
     seconds = max(clock.seconds.values())
-    return _row(f"{method}, {n:,} bits", n, seconds, reference.leak_bits / limit, corrector.exchanges, gather)
+    return _row(
+        f"{method}, {n:,} bits", n, seconds, reference.leak_bits / shannon_bits(wrong), corrector.exchanges, gather
+    )
+
+
+def shannon_bits(wrong: NDArray[np.uint8]) -> float:
+    """Return n h(Q), the fewest bits that tell where the errors are: `wrong` is 1 where one is."""
+    n, rate = len(wrong), float(wrong.mean())
+    return n * -(rate * log2(rate) + (1 - rate) * log2(1 - rate))
 
 
 def _seconds(work: Callable[[], object]) -> float:
