@@ -36,7 +36,7 @@ def biases(words: tuple[int, ...] | list[int]) -> np.ndarray:
 
 
 def test_who_answers_rare_classes_too_often_is_held_back_and_does_better_on_others() -> None:
-    model, fitted = train(people(12), EAGER)
+    model, fitted = train(people(PERSONS_NEEDED), EAGER)
     plain = to_words(fitted)
     added = biases(model.words) - biases(plain)
     assert (added[[1, 2]] < 0).all()
@@ -67,7 +67,7 @@ def test_too_few_people_move_nothing() -> None:
 
 
 def test_a_class_that_only_people_of_one_fold_have_moves_nothing() -> None:
-    only_one = [case(f"p{k}", KINDS if k == 3 else KINDS[KINDS != 1]) for k in range(12)]
+    only_one = [case(f"p{k}", KINDS if k == 3 else KINDS[KINDS != 1]) for k in range(PERSONS_NEEDED)]
     model, fitted = train(only_one, EAGER)
     assert list(model.words) == to_words(fitted)
 
