@@ -27,6 +27,7 @@ from qepa_uplink.messages import (
     WaveRecord,
     Welcome,
 )
+from qepa_uplink.releases import BOARD_MODEL
 from qepa_wire.errors import WireError
 from qepa_wire.keys import COHORT_CHECK, KEY_BYTES, derive
 from qepa_wire.payloads import care_consent
@@ -36,6 +37,7 @@ from .audit import chain
 from .audit.seals import Sealer
 from .audit.witnesses import Witnesses
 from .care.alarms import AlarmLog
+from .care.beat_minutes import BeatMinutes
 from .care.care_keys import CareKeys
 from .care.consents import ConsentDesk
 from .care.findings import FindingsMonitor
@@ -47,6 +49,7 @@ from .enrolment.desk import EnrolmentDesk
 from .enrolment.register import BoardRegister
 from .enrolment.retirement import RetirementDesk
 from .errors import RefusedError, ServerError
+from .explain.disagreement import Disagreement
 from .privacy.ledger import BudgetLedger
 from .privacy.office import PrivacyOffice
 from .registry.bedside import BedsideLines
@@ -201,6 +204,13 @@ class Hospital:
             concerned=lambda: frozenset(name for name in self.present() if self.register.of_gateway(name)),
             send=send,
         )
+        self.beat_minutes = BeatMinutes(
+            disagreement=Disagreement(BOARD_MODEL, np.random.default_rng().random),
+            findings=self.findings,
+            newest=lambda: self.registry.newest,
+            drifted=self.releases.on_drift,
+            clock_ms=clock_ms,
+        )
         self.warden = Warden(
             ledger=self.ledger,
             register=self.register,
@@ -293,6 +303,7 @@ class Hospital:
             self._care_ticked_ms = now_ms
             self.care_keys.tick()
             self.foreseen.tick()
+            self.beat_minutes.tick()
             self.witnesses.tick(self.hub.connected)
             if self.warden.look(now_ms):
                 self.tell_parts()
@@ -414,12 +425,13 @@ class Hospital:
     def _on_care(self, gateway: str, record: CareRecord) -> None:
         consent_id = care_consent(record.payload)
         try:
-            self.vitals.accept(gateway, record)
+            care = self.vitals.accept(gateway, record)
         except RefusedError as error:
             consent = self.consents.find(consent_id)
             if error.reason == "consent" and consent is not None and consent.has_ended(self.clock_ms()):
                 self.care_keys.revoke(gateway, consent_id)
             raise
+        self.beat_minutes.note(record.board, care)
         self.care_keys.heard(gateway, consent_id, record.board)
 
     def _release_first_model(self) -> None:

@@ -36,6 +36,7 @@ class StateView:
             "simulated": hospital.config.ward.simulated,
             "data_source": hospital.config.ward.data_source,
             "model": model_view(hospital.registry.newest),
+            "disagreement": hospital.beat_minutes.shown(),
             "round": self._round(now_ms),
             "finished": hospital.rounds.finished,
             "not_asked_for": list(hospital.rounds.refusals),

@@ -57,8 +57,11 @@ class VitalsMonitor:
         self._newest: dict[int, Vitals] = {}
         self._last_seq: dict[tuple[int, bytes], int] = {}
 
-    def accept(self, gateway: str, record: CareRecord) -> None:
-        """Take a care record; raises WireError (payload, mac) or RefusedError (board, consent, replay)."""
+    def accept(self, gateway: str, record: CareRecord) -> Care:
+        """Open a care record.
+
+        Raises WireError (payload, mac) or RefusedError (board, consent, replay).
+        """
         now_ms = self._clock_ms()
         consent_id = care_consent(record.payload)
         board = self._consents.admit(gateway, record.board, consent_id, now_ms)
@@ -70,6 +73,7 @@ class VitalsMonitor:
         newest = self._newest.get(record.board)
         if newest is None or is_later(care, newest.care):
             self._newest[record.board] = Vitals(care, min(now_ms, record.received_ms))
+        return care
 
     def shown(self, board: int, now_ms: int) -> dict[str, object] | None:
         """What may be shown of ``board`` now; None without a consent in force or a record."""

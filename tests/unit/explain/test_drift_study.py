@@ -1,5 +1,6 @@
 """The study of drift: made people who stay as they are, and made people who change."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,29 +11,12 @@ from qepa_board.learning.features import NAMES, ONE
 from qepa_tools.evaluation.cohort import Case
 from qepa_tools.explanation.drift_rounds import rounds_study
 from qepa_tools.explanation.drift_study import CLASSES, OTHER_PEOPLE, PROFILES, SAME, beats_study, other_worlds
-from qepa_tools.recordings import DataError, Recording
-from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
-
-LENGTH = 1800 * 360
-
-
-def person(name: str, seed: int) -> Case:
-    """Half an hour, a beat a second; early ones are S, early and wide ones V; all people are of one kind."""
-    rng = np.random.default_rng(seed)
-    classes = rng.choice([0, 1, 2], size=1799, p=[0.8, 0.1, 0.1]).astype(np.int8)
-    features = rng.normal(0, 30, size=(len(classes), len(NAMES)))
-    features[:, NAMES.index("premature")] += ONE * (classes > 0)
-    features[:, NAMES.index("width_ratio")] += ONE * (classes == 2)
-    recording = Recording(id=name, person=name, fs_hz=360, samples=np.zeros(LENGTH, np.uint16), labels=())
-    beats = BoardBeats(
-        recording=name, samples=360 * np.arange(1, 1800), features=features.astype(np.int16), classes=classes,
-        missed=np.zeros(0, np.int8),
-    )  # fmt: skip
-    return Case(recording, beats)
+from qepa_tools.recordings import DataError
+from qepa_tools.recordings.board_beats import FeatureCache
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Case]:
+def cases(person: Callable[[str, int], Case]) -> list[Case]:
     return [person(f"p{k}", k) for k in range(9)]
 
 
