@@ -18,11 +18,13 @@ class Waveform:
         """The fields of a Wave of at most a second, of samples that no earlier one had; None if there are none.
 
         kind: (channel, axes, fs_hz, boots). Samples up to number ``end`` are in ``ring``, array('h') with axes
-        interleaved, sample i in the place of number i + ``delay``; peaks: numbers of R peaks, rising. What is not
-        taken within two seconds is left out.
+        interleaved, sample i in the place of number i + ``delay``; peaks: numbers of R peaks, rising. Where more than
+        two seconds wait, all but the last is left out.
         """
         _, axes, fs_hz, _ = kind
-        first = max(self._next, self.fresh, end - 2 * fs_hz)
+        first = max(self._next, self.fresh)
+        if end - first > 2 * fs_hz:
+            first = end - fs_hz
         stop = min(first + fs_hz, end)
         if stop <= first:
             return None
