@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,6 +39,7 @@ WARNERS = ("last reading", "straight line", "ridge", BY_FORECAST, NETWORK)
 _COLOURS = dict(zip(WARNERS, ("#999999", "#e69f00", "#0072b2", "#56b4e9", "#d55e00"), strict=True))
 _CURVE = 1 - np.geomspace(3e-4, 0.25, 60)  # quantiles of the risk
 _SHOWN_S = 24 * 3600
+_LONGEST_STEP_H = 0.3  # between readings that a line joins
 
 
 def chapter(data: Path, say: Say) -> Chapter:
@@ -238,15 +240,22 @@ def _day(axes: Axes, person: GlucoseSet, part: Split, k: int) -> None:
     chosen = (at_s >= begin - 1800) & (at_s < begin + _SHOWN_S - 1800)
     inside = (t_s >= begin) & (t_s < begin + _SHOWN_S)
     hours = (at_s[chosen] + 1800 - begin) / 3600
-    axes.plot((t_s[inside] - begin) / 3600, mg_dl[inside], ".-", color="#1a1a1a", markersize=3, label="measured")
+    measured = _with_gaps((t_s[inside] - begin) / 3600, mg_dl[inside])
+    axes.plot(*measured, ".-", color="#1a1a1a", markersize=3, label="measured")
     ahead = mg_dl[person.at][chosen] + told.changes[k][chosen]
-    axes.plot(hours, ahead, color=_COLOURS[NETWORK], linewidth=1, label="foretold half an hour before")
+    axes.plot(*_with_gaps(hours, ahead), color=_COLOURS[NETWORK], linewidth=1, label="foretold half an hour before")
     warned = (told.risks[k] > part.thresholds[NETWORK])[chosen] & (mg_dl[person.at][chosen] >= LOW_MG_DL)
     axes.plot(hours[warned] - 0.5, np.full(int(warned.sum()), 45), "|", color="#d55e00", label="risk above threshold")
     axes.axhline(LOW_MG_DL, color="#0072b2", linewidth=0.8)
     axes.set_ylabel(f"{person.source}, mg/dL", fontsize=8)
     axes.set_xlabel("hours", fontsize=8)
     axes.legend(fontsize=7, loc="upper right")
+
+
+def _with_gaps(hours: NDArray[np.float64], values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Break the line where readings are missing."""
+    after = np.flatnonzero(np.diff(hours) > _LONGEST_STEP_H) + 1
+    return np.insert(hours, after, np.nan), np.insert(values.astype(np.float64), after, np.nan)
 
 
 def _lowest_day(t_s: NDArray[np.int64], mg_dl: NDArray[np.int64]) -> int:
