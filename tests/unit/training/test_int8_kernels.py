@@ -9,7 +9,7 @@ import pytest
 
 from qepa_gateway.inference.runtime import Int8Model
 from qepa_gateway.inference.shelf import SHIPPED
-from qepa_uplink.bedside_models import ECG_BEATS, ECG_QUALITY
+from qepa_uplink.bedside_models import CONTRACTS
 
 
 def framework(blob, inputs, kernels):
@@ -30,7 +30,7 @@ def framework(blob, inputs, kernels):
         yield scale * (interpreter.get_tensor(output["index"]).astype(float) - zero)
 
 
-@pytest.mark.parametrize("name", [ECG_BEATS, ECG_QUALITY])
+@pytest.mark.parametrize("name", CONTRACTS)
 @pytest.mark.parametrize(("kernels", "quanta"), [("AUTO", 1), ("BUILTIN_REF", 8)])
 def test_it_is_within_a_quantum_and_the_reference_kernels_are_not_far(name, kernels, quanta):
     """The reference rounds between layers otherwise: a quantum of the scores is several of a probability."""
