@@ -120,7 +120,7 @@ class BeatWindows:
         local, usual = past[-_LOCAL:].mean(), np.median(past)
         changes = np.abs(np.diff(past))[-_IRREGULAR:] / past.mean()
         unequal = (changes > _UNEQUAL).mean()
-        weight = 4 * max(0.0, 1 - _FORGIVEN * unequal)
+        weight = regularity(float(unequal))
         relative: dict[str, float] = {
             "pre_to_local": weight * (pre / local - 1) if pre else 0,
             "post_to_local": weight * (post / local - 1) if post else 0,
@@ -135,6 +135,11 @@ class BeatWindows:
         for name, value in relative.items():
             rhythm[RHYTHM.index(name)] = value
         return rhythm
+
+
+def regularity(unequal: float) -> float:
+    """What the intervals of a beat are multiplied by, where so large a share of the last 32 is unequal."""
+    return 4 * max(0.0, 1 - _FORGIVEN * unequal)
 
 
 def _shape(beat: Samples, unlike: Samples, rhythm: Samples) -> Samples:

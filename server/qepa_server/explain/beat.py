@@ -20,11 +20,15 @@ _ROWS = 32  # of background, for models whose coalitions have to be enumerated
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A feature, what it tells, and by how many logits it speaks for the answer rather than the rival."""
+    """A feature, what it tells, and by how much it speaks for the answer rather than the rival.
+
+    error: standard error of the contribution, as others' beats that it is measured against differ; None if not known.
+    """
 
     feature: str
     phrase: str
     contribution: float
+    error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +38,8 @@ class BeatExplanation:
     reasons: all features, strongest first; positive contributions speak for `answer` and against `rival`. start: how
     far the answer is ahead on the background's average beat, lead: on this one; contributions sum to the difference.
     parts: the contributions by part of the heart beat. unlike: whether no beat of the background is as like this one
-    as people's beats are to each other; beyond: features that no beat of the background has. contributions: [classes,
-    features], to the logits.
+    as people's beats are to each other, None if nobody looked; beyond: features that no beat of the background has.
+    contributions: [classes, features]. unit: of start, lead and contributions; nothing: what counts as none.
     """
 
     answer: str
@@ -45,14 +49,16 @@ class BeatExplanation:
     start: float
     lead: float
     parts: Mapping[str, float]
-    unlike: bool
+    unlike: bool | None
     beyond: tuple[Reason, ...]
     contributions: Floats
+    unit: str = "logits"
+    nothing: float = _NOTHING
 
     def strongest(self, *, speaking_for: bool) -> list[Reason]:
         """Up to SHOWN reasons that speak for the answer, or against it, of some weight."""
         sign = 1 if speaking_for else -1
-        return [reason for reason in self.reasons if sign * reason.contribution >= _NOTHING][:SHOWN]
+        return [reason for reason in self.reasons if sign * reason.contribution >= self.nothing][:SHOWN]
 
 
 def explain_beat(
@@ -72,11 +78,7 @@ def explain_beat(
     or unknown.
     """
     logits = network.logits(row[None])[0]
-    order = np.argsort(-logits, kind="stable")
-    best = int(order[0])
-    if rival is not None and (rival not in classes or rival == classes[best]):
-        raise ValueError(f"the beat is {classes[best]}, which cannot be compared with {rival}")
-    other = list(classes).index(rival) if rival is not None else int(order[1]) if best == 0 else 0
+    best, other = compared(logits, classes, rival)
     contributions, base = attributions(network, row, background)
     found = against(contributions, best, other)
     irregular = float(row[list(names).index(IRREGULAR)]) if IRREGULAR in names else 0.0
@@ -97,6 +99,15 @@ def explain_beat(
         beyond=tuple(reasons[k] for k in background.beyond(row)),
         contributions=contributions,
     )
+
+
+def compared(scores: Floats, classes: Sequence[str], rival: str | None) -> tuple[int, int]:
+    """Numbers of the likeliest class and of the one it is compared with, see explain_beat."""
+    order = np.argsort(-scores, kind="stable")
+    best = int(order[0])
+    if rival is not None and (rival not in classes or rival == classes[best]):
+        raise ValueError(f"the beat is {classes[best]}, which cannot be compared with {rival}")
+    return best, list(classes).index(rival) if rival is not None else int(order[1]) if best == 0 else 0
 
 
 def attributions(network: Network, row: Floats, background: Background) -> tuple[Floats, Floats]:

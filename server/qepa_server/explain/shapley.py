@@ -1,4 +1,4 @@
-"""Shapley values by enumeration of all coalitions, or of players or orders where there are too many.
+"""Shapley values by enumeration of all coalitions, of features or of players that are sets of them.
 
 The value of a coalition S is the model's output where the features of S are the beat's and the others are a background
 row's, averaged over the background (interventional). A player's Shapley value is
@@ -33,11 +33,10 @@ class Attribution:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledAttribution:
-    """values: [classes, players], each with its standard error."""
+class PlayersAttribution(Attribution):
+    """by_row: [rows of background, classes, players], each against that row alone; values are their mean."""
 
-    values: Floats
-    errors: Floats
+    by_row: Floats
 
 
 def exact_shapley(network: Network, row: Floats, background: Floats, *, of_probability: bool = False) -> Attribution:
@@ -97,7 +96,7 @@ def shapley_of_values(values: Floats) -> Floats:
 
 def players_shapley(
     output: Output, row: Floats, background: Floats, players: Sequence[NDArray[np.int64]]
-) -> Attribution:
+) -> PlayersAttribution:
     """Exact values of few players, each a set of inputs that come and go together (segments of a waveform).
 
     row: [inputs]. background: [rows, inputs]. players: indices of inputs; those of no player are always the beat's.
@@ -113,32 +112,9 @@ def players_shapley(
         joined = np.flatnonzero(np.arange(1 << n) >> i & 1)
         rows[np.ix_(joined, np.arange(len(background)), inputs)] = row[inputs]
     outputs = output(rows.reshape(-1, len(row)))
-    values = outputs.reshape(1 << n, len(background), -1).mean(axis=1)
-    return Attribution(shapley_of_values(values).T, values[0], values[-1])
-
-
-def sampled_shapley(
-    output: Output, row: Floats, background: Floats, pairs: int, rng: np.random.Generator
-) -> SampledAttribution:
-    """Mean over random orders, each taken forwards and backwards against one random row of the background.
-
-    Antithetic permutations (Mitchell et al., "Sampling permutations for Shapley value estimation", JMLR 2022): what an
-    early place gives too much a late one gives too little. errors: of the mean over `pairs`, from their spread.
-    """
-    if pairs < 2:
-        raise ValueError("an error needs two pairs of orders")
-    n = len(row)
-    orders = np.argsort(rng.random((pairs, n)), axis=1)
-    orders = np.stack([orders, orders[:, ::-1]], axis=1)
-    place = np.argsort(orders, axis=2)
-    chosen = background[rng.integers(0, len(background), pairs)]
-    joined = place[:, :, None, :] < np.arange(n + 1)[None, None, :, None]
-    rows = np.where(joined, row, chosen[:, None, None, :])
-    outputs = output(rows.reshape(-1, n)).reshape(pairs, 2, n + 1, -1)
-    steps = np.diff(outputs, axis=2)
-    by_player = np.take_along_axis(steps, place[..., None], axis=2).mean(axis=1)
-    errors = by_player.std(axis=0, ddof=1) / np.sqrt(pairs)
-    return SampledAttribution(by_player.mean(axis=0).T, errors.T)
+    by_row = shapley_of_values(outputs.reshape(1 << n, -1)).reshape(n, len(background), -1).transpose(1, 2, 0)
+    ends = outputs.reshape(1 << n, len(background), -1)[[0, -1]].mean(axis=1)
+    return PlayersAttribution(by_row.mean(axis=0), ends[0], ends[1], by_row)
 
 
 def _sizes(n: int) -> NDArray[np.int64]:

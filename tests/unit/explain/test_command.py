@@ -1,12 +1,18 @@
 """`qepa explain`: an answer in words, one object, one page, one sentence."""
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from qepa_gateway.inference.shelf import ModelShelf
 from qepa_tools.cli import app
+from qepa_tools.evaluation.model import recording_digest
+from qepa_tools.explanation.bedside import PLAYERS
+from qepa_tools.recordings.physionet import load_wfdb
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -63,6 +69,46 @@ def test_a_summary_over_people(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "summary.png").exists()
 
 
+def test_the_gateways_answer_in_words_with_errors_and_a_page(folder: Path, tmp_path: Path) -> None:
+    done = run(folder, "--record", "r0", "--beat", "12", "--bedside", "--out", str(tmp_path / "o"))
+    assert done.exit_code == 0, done.stderr
+    assert "the gateway's int8 model that ships, which never saw this person" in done.stdout
+    assert "beats of 5 other people" in done.stdout
+    assert "(in percentage points; " in done.stdout
+    page = unescape((tmp_path / "o" / "r0-12-bedside.html").read_text())
+    assert "what the gateway measured" in page
+    assert len(re.findall(r" ±\d", page)) == len(PLAYERS)
+    assert "exact Shapley values of the difference of two of the model's probabilities" in page
+    assert "this patient's usual" in page
+    assert (tmp_path / "o" / "r0-12-bedside.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gateways_contributions_sum_up(folder: Path) -> None:
+    done = run(folder, "--record", "r2", "--at", "12.5", "--bedside", "--against", "F", "--json")
+    assert done.exit_code == 0, done.stderr
+    body = json.loads(done.stdout)
+    assert body["rival"] == "F"
+    assert body["unit"] == "percentage points"
+    assert {r["feature"] for r in body["reasons"]} == set(PLAYERS)
+    assert all(r["error"] >= 0 for r in body["reasons"])
+    assert sum(r["contribution"] for r in body["reasons"]) == pytest.approx(body["lead"] - body["start"])
+    assert sum(body["parts"].values()) == pytest.approx(body["lead"] - body["start"])
+    difference = body["probabilities"][body["answer"]] - body["probabilities"]["F"]
+    assert 100 * difference == pytest.approx(body["lead"])
+    assert body["unlike_background"] is None
+
+
+def test_a_model_with_a_card_tells_whom_it_knows(folder: Path, tmp_path: Path) -> None:
+    blob, card = ModelShelf(None).shipped("ecg-beats")
+    model = tmp_path / "mine.tflite"
+    model.write_bytes(blob)
+    more = ("--record", "r1", "--bedside", "--model", str(model), "--json")
+    assert "does not tell whom" in json.loads(run(folder, *more).stdout)["model"]
+    known = recording_digest(load_wfdb(folder, "r1"))
+    model.with_suffix(".json").write_text(json.dumps({**card, "trained_on": [known]}))
+    assert "TRAINED ON THIS PERSON" in json.loads(run(folder, *more).stdout)["model"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -76,6 +122,10 @@ def test_a_summary_over_people(folder: Path, tmp_path: Path) -> None:
         (["--record", "r0", "--lead", "V9"], "no lead V9"),
         (["--record", "r0", "--mains", "40"], "--mains has to be 50 or 60"),
         (["--summary", "--record", "r0"], "no --record"),
+        (["--summary", "--bedside"], "--bedside"),
+        (["--record", "r0", "--bedside", "--model", "nowhere.tflite"], "is no model of the gateway's"),
+        (["--record", "r0", "--bedside", "--beat", "9", "--against", "X"], "cannot be compared with X"),
+        (["--record", "r0", "--bedside", "--beat", "1"], "whose signal has gaps or runs over"),
     ],
 )
 def test_one_sentence_and_status_2(folder: Path, arguments: list[str], sentence: str) -> None:

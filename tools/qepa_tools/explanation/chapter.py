@@ -16,6 +16,7 @@ from qepa_server.explain.vocabulary import vocabulary
 from qepa_tools.benchmarks.learning import Chapter, Say
 from qepa_tools.benchmarks.timing import median_s
 from qepa_tools.evaluation.cohort import Track, read_cohort
+from qepa_tools.explanation.bedside_table import bedside_table
 from qepa_tools.explanation.expectation_table import expectation_table
 from qepa_tools.explanation.fidelity import Curves, curves, exactness, stability
 from qepa_tools.explanation.people import Floats, Fold, folds, rows_of
@@ -30,7 +31,7 @@ _FOLDS = 10
 
 
 def chapter(data: Path, say: Say) -> Chapter:
-    """Measure everything of the chapter: some two minutes of a quiet core."""
+    """Measure everything of the chapter: some three minutes of a quiet core."""
     track = steps(say)
     cache = FeatureCache(CACHE)
     cohort = read_cohort(data, cache, track)
@@ -45,6 +46,7 @@ def chapter(data: Path, say: Say) -> Chapter:
             "explanations-stability": _stability(made),
             "explanations-summary": table(found),
             "explanations-expectations": expectation_table(made),
+            "explanations-bedside": bedside_table(cohort, data, track),
         },
         figures={"explanations-summary.png": picture(found), "explanations-curves.png": _curves_picture(drawn)},
     )

@@ -25,11 +25,14 @@ def explain(
         str | None, typer.Option(help="Compare with this class (default: N, or for N the next likeliest).")
     ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Not one beat: what models look at, over people.")] = False,
+    bedside: Annotated[
+        bool, typer.Option("--bedside", help="The answer of the gateway's model instead of the board's.")
+    ] = False,
     model: Annotated[
         str,
         typer.Option(
             help="`shipped` or a file. Default: shipped, unless it was trained on this person: then one is trained on "
-            "the others of the directory."
+            "the others of the directory. With --bedside a TFLite file, or the one that ships in any case."
         ),
     ] = "",
     lead: Annotated[str | None, typer.Option(help="Name of the record's lead.")] = None,
@@ -43,7 +46,7 @@ def explain(
     from qepa_tools.recordings.places import find_data  # noqa: PLC0415
 
     try:
-        _check(record, beat, at, model, summary=summary)
+        _check(record, beat, at, model, summary=summary, bedside=bedside)
         if mains not in (50, 60):
             raise ToolError(f"--mains has to be 50 or 60, not {mains}.")
         directory = find_data(data)
@@ -53,7 +56,9 @@ def explain(
         if summary:
             body, text, page = _summary(directory, kept, mains, out)
         else:
-            body, text, page = _one(directory, record, model, kept, beat, at, against, lead, mains, out)
+            body, text, page = _one(
+                directory, record, model, kept, beat, at, against, lead, mains, out, bedside=bedside
+            )
     except (ToolError, OSError) as error:
         fail(error)
     if as_json:
@@ -64,9 +69,12 @@ def explain(
         print(f"\n{page}")
 
 
-def _check(record: str, beat: int | None, at: float | None, model: str, *, summary: bool) -> None:
-    if summary and (record or beat is not None or at is not None or model):
-        raise ToolError("--summary is about all records and trains its own models: no --record, --beat, --at, --model.")
+def _check(record: str, beat: int | None, at: float | None, model: str, *, summary: bool, bedside: bool) -> None:
+    if summary and (record or beat is not None or at is not None or model or bedside):
+        raise ToolError(
+            "--summary is about all records and trains the board's models: no --record, --beat, --at, --model, "
+            "--bedside."
+        )
     if not summary and not record:
         raise ToolError("Name a record with --record, or ask for --summary.")
     if beat is not None and at is not None:
@@ -75,7 +83,7 @@ def _check(record: str, beat: int | None, at: float | None, model: str, *, summa
 
 def _one(
     directory: Path, record: str, model: str, cache: "FeatureCache", beat: int | None, at: float | None,
-    against: str | None, lead: str | None, mains_hz: int, out: Path | None,
+    against: str | None, lead: str | None, mains_hz: int, out: Path | None, *, bedside: bool,
 ) -> tuple[dict[str, Any], str, Path | None]:  # fmt: skip
     from qepa_tools.evaluation.cli import show_track  # noqa: PLC0415
 
@@ -83,7 +91,10 @@ def _one(
     from .pictures import beat_picture  # noqa: PLC0415
     from .story import as_json, lines, read_setting, tell  # noqa: PLC0415
 
-    setting = read_setting(directory, record, model, cache, show_track, lead=lead, mains_hz=mains_hz)
+    read = read_setting
+    if bedside:
+        from .bedside_story import read_bedside as read  # noqa: PLC0415  # loads what runs the gateway's models
+    setting = read(directory, record, model, cache, show_track, lead=lead, mains_hz=mains_hz)
     story = tell(setting, number=beat, at_s=at, rival=against)
     page = write_beat(story, beat_picture(story), out) if out is not None else None
     return as_json(story), "\n".join(lines(story)), page

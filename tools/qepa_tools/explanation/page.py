@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from qepa_tools.explanation.story import Story, clock, signed, warnings
+from qepa_tools.explanation.story import METHOD, Story, clock, margin, signed, warnings
 from qepa_tools.recordings.recording import AAMI_CLASSES
 from qepa_tools.recordings.table import Table
 
@@ -23,26 +23,30 @@ th:first-child, td:first-child { text-align: left; } th { color: #666; font-weig
 """
 _NOTE = (
     "Not a medical device. This says what the model's answer rests on, not whether it is right, and not what causes "
-    "what in the heart. Contributions are exact Shapley values of the model's logits."
+    "what in the heart. "
 )
 
 
 def write_beat(story: Story, picture: bytes, directory: Path) -> Path:
     """Write the page and the picture of a beat into a directory, made if it is not there; returns the page's path."""
-    name = f"{story.setting.case.recording.id}-{story.number}"
+    setting = story.setting
+    name = f"{setting.case.recording.id}-{story.number}" + ("" if setting.measured_by == "board" else "-bedside")
     why = story.why
     title = f"Record {story.setting.case.recording.id}, beat {story.number} at {clock(story.at_s)}: {why.answer}"
     chances = ", ".join(f"{class_} {100 * p:.0f} %" for class_, p in why.probabilities.items())
     others = [_against_n(story, class_) for class_ in AAMI_CLASSES[1:3]]
     table = Table(
         title=f"Why {why.answer} and not {why.rival}",
-        columns=["what the board measured", "feature", f"for {why.answer}, not {why.rival}", "S, not N", "V, not N"],
-        rows=[
-            [r.phrase, r.feature, signed(r.contribution), *(signed(other[r.feature]) for other in others)]
-            for r in why.reasons
+        columns=[
+            f"what the {setting.measured_by} measured",
+            "feature",
+            f"for {why.answer}, not {why.rival}",
+            "S, not N",
+            "V, not N",
         ],
+        rows=[[r.phrase, r.feature, margin(r), *(signed(other[r.feature]) for other in others)] for r in why.reasons],
         notes=[
-            f"In logits. An average beat of the background starts at {signed(why.start)}, this one ends at "
+            f"In {why.unit}. An average beat of the background starts at {signed(why.start)}, this one ends at "
             f"{signed(why.lead)}: above 0 {why.answer} is likelier than {why.rival}."
         ],
     )
@@ -50,18 +54,19 @@ def write_beat(story: Story, picture: bytes, directory: Path) -> Path:
         f"Annotated {story.annotated}. Probabilities, not calibrated: {chances}.",
         f"By {story.setting.how}. Compared with {story.setting.compared}.",
     ]
-    return _write(directory, name, title, said, warnings(story), picture, [table])
+    warned = [*warnings(story), _NOTE + setting.method]
+    return _write(directory, name, title, said, warned, picture, [table])
 
 
 def write_summary(tables: Sequence[Table], picture: bytes, directory: Path) -> Path:
     """Write the page and the picture of what models look at on the whole."""
-    return _write(directory, "summary", "What the beat classifier looks at", [], [], picture, tables)
+    return _write(directory, "summary", "What the beat classifier looks at", [], [_NOTE + METHOD], picture, tables)
 
 
 def _against_n(story: Story, class_: str) -> dict[str, float]:
     found = story.why.contributions
     c = AAMI_CLASSES.index(class_)
-    return dict(zip(story.names, found[c] - found[0], strict=True))
+    return dict(zip(story.setting.names, found[c] - found[0], strict=True))
 
 
 def _write(
@@ -72,7 +77,7 @@ def _write(
     (directory / f"{name}.png").write_bytes(picture)
     image = base64.b64encode(picture).decode()
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(text)}</p>" for text in said)]
-    parts += [f'<p class="note">{escape(text)}</p>' for text in (*warned, _NOTE)]
+    parts += [f'<p class="note">{escape(text)}</p>' for text in warned]
     parts.append(f'<img alt="{escape(title)}" src="data:image/png;base64,{image}">')
     parts += [f"<h2>{escape(table.title)}</h2>{_html(table)}" for table in tables]
     page = directory / f"{name}.html"

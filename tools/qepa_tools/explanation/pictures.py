@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from textwrap import fill
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qepa_server.explain.vocabulary import vocabulary
-from qepa_tools.explanation.people import rows_of
-from qepa_tools.explanation.story import Story, clock, signed
+from qepa_tools.explanation.story import Story, clock, margin, signed
 from qepa_tools.recordings.recording import ADC_MID, ADC_UNITS_PER_MV
 
 Floats = NDArray[np.float64]
@@ -21,19 +21,18 @@ Floats = NDArray[np.float64]
 _FOR, _AGAINST = "#d55e00", "#0072b2"
 _INK, _FAINT = "#1a1a1a", "#9a9a9a"
 _DPI = 100
-# Where features look, in ms from the R peak: qepa_board/learning/features.py and templates.py
-_WINDOWS_MS = {"P": (-240, -70, "right"), "QRS": (-80, 120, "center"), "T": (140, 400, "left")}
 _REACH_S = 1.3
 _TEXT_S = 0.35  # a bar as long has room for its length in words
 _USUAL = 20  # beats called N whose median is drawn as the usual one
 _SHADE = 0.55
 _POINTS = 500  # of a class in the summary
+_LINE = 60  # characters of a reason
 
 
 def beat_picture(story: Story) -> bytes:
     """The beat among its neighbours, its parts coloured by what they contribute, and the reasons as bars."""
-    figure = Figure(figsize=(8, 5.2), layout="constrained")
-    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.3, 1))[:, 0]
+    figure = Figure(figsize=(8, 5.8), layout="constrained")
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.3, 1.2))[:, 0]
     _waveform(parts[0].subplots(), story)
     _bars(parts[1].subplots(), story)
     return png(figure)
@@ -50,7 +49,7 @@ def _waveform(axes: Axes, story: Story) -> None:
     low, high = float(min(millivolt.min(), usual.min())), float(max(millivolt.max(), usual.max()))
     span = max(high - low, 0.1)
     strongest = max(1.0, *(abs(value) for value in why.parts.values()))
-    for part, (left, right, aligned) in _WINDOWS_MS.items():
+    for part, (left, right, aligned) in story.setting.segments.items():
         value = why.parts.get(part, 0.0)
         shade = _SHADE * abs(value) / strongest
         axes.axvspan(left / 1000, right / 1000, color=_colour(value), alpha=shade, linewidth=0)
@@ -74,7 +73,7 @@ def _usual_beat(story: Story) -> tuple[Floats, Floats]:
     case, place = story.setting.case, story.number - 1
     fs_hz, samples = case.recording.fs_hz, case.beats.samples
     left, right = round(0.3 * fs_hz), round(0.45 * fs_hz)
-    normal = np.flatnonzero(story.setting.network.logits(rows_of(case.beats.features)).argmax(axis=1) == 0)
+    normal = np.flatnonzero(story.setting.answers == 0)
     inside = (samples[normal] >= left) & (samples[normal] + right < len(case.recording.samples))
     normal = normal[inside & (normal != place)]
     t = np.arange(-left, right) / fs_hz
@@ -111,16 +110,20 @@ def _bars(axes: Axes, story: Story) -> None:
     why = story.why
     shown = [*why.strongest(speaking_for=True), *why.strongest(speaking_for=False)[::-1]]
     values = [reason.contribution for reason in shown]
+    errors = [reason.error or 0.0 for reason in shown]
     axes.barh(range(len(shown)), values, color=[_colour(value) for value in values], height=0.62)
-    for k, value in enumerate(values):
-        axes.text(value, k, f" {value:+.1f} ", ha="left" if value > 0 else "right", va="center", fontsize=8)
-    widest = max([1.0, *(abs(value) for value in values)])
+    axes.errorbar(values, range(len(shown)), xerr=errors, fmt="none", ecolor=_INK, elinewidth=1,
+                  capsize=2 if any(errors) else 0)  # fmt: skip
+    ends = [value + (error if value > 0 else -error) for value, error in zip(values, errors, strict=True)]
+    for k, (end, reason) in enumerate(zip(ends, shown, strict=True)):
+        axes.text(end, k, f" {margin(reason)} ", ha="left" if end > 0 else "right", va="center", fontsize=8)
+    widest = max([1.0, *(abs(end) for end in ends)])
     axes.axvline(0, color=_INK, linewidth=0.8)
-    axes.set_xlim(min([0.0, *values]) - 0.2 * widest, max([0.0, *values]) + 0.2 * widest)
+    axes.set_xlim(min([0.0, *ends]) - 0.25 * widest, max([0.0, *ends]) + 0.25 * widest)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_yticks(range(len(shown)), [reason.phrase for reason in shown], fontsize=8)
+    axes.set_yticks(range(len(shown)), [fill(reason.phrase, _LINE) for reason in shown], fontsize=8)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"logits for {why.answer} (orange), for {why.rival} (blue)", fontsize=9)
+    axes.set_xlabel(f"{why.unit} for {why.answer} (orange), for {why.rival} (blue)", fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 

@@ -1,11 +1,13 @@
-"""One beat of a recording, explained by a model and a background that do not know the person."""
+"""One beat of a recording and why it got its class, as text; of the board's model or another, see Setting."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qepa_board.learning.features import NAMES
 from qepa_server.explain.background import Background
@@ -23,32 +25,50 @@ from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 
 OTHER_RECORDS = 40  # read at most, for the background
 NEAR_S = 1.0  # a beat is looked for so far from the time that was named
+METHOD = "Contributions are exact Shapley values of the model's logits."
+# Where features look, in ms from the R peak: qepa_board/learning/features.py and templates.py
+WINDOWS_MS = {"P": (-240, -70, "right"), "QRS": (-80, 120, "center"), "T": (140, 400, "left")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """Whose record, records of other people, and digests of the person's own recordings, of whichever lead."""
+
+    case: Case
+    others: tuple[Case, ...]
+    own: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Whose record, and with what it is explained. how, compared: a sentence each on the model and the background."""
+    """Whose record, and with what it is explained. how, compared: a sentence each on the model and the background.
+
+    answers: number of the class that the model calls each beat, below 0 where it gives none. explain: of a beat's place
+    and the class to compare with, ValueError where they cannot be compared. names: of features, in the order of
+    contributions. segments: where they look, in ms from the R peak, and where in it the name is written. measured_by,
+    method: who measured the features, and a sentence on what contributions are.
+    """
 
     case: Case
-    network: Network
-    background: Background
+    answers: NDArray[np.int64]
+    explain: Callable[[int, str | None], BeatExplanation]
     how: str
     compared: str
+    names: tuple[str, ...] = NAMES
+    segments: Mapping[str, tuple[int, int, str]] = field(default_factory=lambda: WINDOWS_MS)
+    measured_by: str = "board"
+    method: str = METHOD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """number: of the beat, from 1, as the board finds them. annotated: the cardiologists' class, "-" for none.
-
-    names: of the features, in the order of why.contributions.
-    """
+    """number: of the beat, from 1, as the board finds them. annotated: the cardiologists' class, "-" for none."""
 
     setting: Setting
     number: int
     at_s: float
     annotated: str
     why: BeatExplanation
-    names: tuple[str, ...] = NAMES
 
 
 def read_setting(
@@ -58,12 +78,33 @@ def read_setting(
 
     model: a file, "shipped", or "" for the shipped one unless it knows this person; then one is trained on the others.
     """
+    people = read_people(directory, record, cache, track, lead=lead, mains_hz=mains_hz)
+    case, others = people.case, people.others
+    network, how = _model(model, people)
+    if others:
+        against = f"beats of {len({other.person for other in others})} other people of {directory.name}"
+    else:
+        against = "this person's own beats, as no others are there: that a beat is unusual for people cannot be told"
+    return Setting(
+        case=case,
+        answers=network.logits(rows_of(case.beats.features)).argmax(axis=1),
+        explain=partial(_explain, case, network, background_of(others or [case])),
+        how=how,
+        compared=against,
+    )
+
+
+def read_people(
+    directory: Path, record: str, cache: FeatureCache, track: Track, *, lead: str | None, mains_hz: int
+) -> People:
+    """Read a record and up to 40 more of its directory; DataError if it is not there or of no use."""
     there = record_names(directory)
     if record not in there:
         raise DataError(f"{directory} holds no record {record}; it holds {', '.join(there[:8])}{_more(there)}.")
     spaced = np.linspace(0, len(there) - 1, min(len(there), OTHER_RECORDS)).astype(int)
     names = sorted({record, *(there[k] for k in spaced)})
     cohort = read_cohort(directory, cache, track, names=names, mains_hz=mains_hz)
+    usual_leads = cohort.cases
     if lead is not None:
         own = read_cohort(directory, cache, lambda n, _: n, names=[record], lead=lead, mains_hz=mains_hz)
         cohort = Cohort(tuple(c for c in cohort.cases if c.recording.id != record) + own.cases, cohort.left_out)
@@ -71,22 +112,30 @@ def read_setting(
     if not cases:
         raise DataError(f"Record {record} can't be explained: {cohort.left_out[record]}")
     case = cases[0]
-    others = [other for other in cohort.cases if other.person != case.person]
-    network, how = _model(model, case, cohort, others)
-    if others:
-        compared = f"beats of {len({other.person for other in others})} other people of {directory.name}"
-    else:
-        compared = "this person's own beats, as no others are there: that a beat is unusual for people cannot be told"
-    return Setting(
-        case=case, network=network, background=background_of(others or [case]), how=how, compared=compared
+    known = {recording_digest(c.recording) for c in (*usual_leads, *cohort.cases) if c.person == case.person}
+    others = tuple(c for c in cohort.cases if c.person != case.person)
+    return People(case=case, others=others, own=frozenset(known))
+
+
+def _explain(case: Case, network: Network, background: Background, place: int, rival: str | None) -> BeatExplanation:
+    row = rows_of(case.beats.features[place])
+    return explain_beat(
+        network, row, background, names=NAMES, classes=AAMI_CLASSES, words=vocabulary(), rival=rival
     )  # fmt: skip
 
 
-def _model(wanted: str, case: Case, cohort: Cohort, others: Sequence[Case]) -> tuple[Network, str]:
-    own = {recording_digest(c.recording) for c in cohort.cases if c.person == case.person}
+def known_by(trained_on: frozenset[str], people: People) -> str:
+    """Half a sentence on whether a model knows whose record it is. trained_on: digests of recordings."""
+    if not trained_on:
+        return "which does not tell whom it was trained on"
+    return "which was TRAINED ON THIS PERSON" if people.own & trained_on else "which never saw this person"
+
+
+def _model(wanted: str, people: People) -> tuple[Network, str]:
+    others = people.others
     if not wanted:
         model = load_model(SHIPPED)
-        if not own & model.trained_on:
+        if not people.own & model.trained_on:
             return network_of(model), "the model that ships, which never saw this person"
         if not others:
             raise DataError(
@@ -96,10 +145,7 @@ def _model(wanted: str, case: Case, cohort: Cohort, others: Sequence[Case]) -> t
         trained, _ = train(others, FitSettings())
         return network_of(trained), f"a model trained on {len({c.person for c in others})} other people"
     model = load_model(SHIPPED if wanted == "shipped" else Path(wanted))
-    known = "which was TRAINED ON THIS PERSON" if own & model.trained_on else "which never saw this person"
-    if not model.trained_on:
-        known = "which does not tell whom it was trained on"
-    return network_of(model), f"the model {wanted}, {known}"
+    return network_of(model), f"the model {wanted}, {known_by(model.trained_on, people)}"
 
 
 def tell(setting: Setting, *, number: int | None = None, at_s: float | None = None, rival: str | None = None) -> Story:
@@ -114,15 +160,7 @@ def tell(setting: Setting, *, number: int | None = None, at_s: float | None = No
         raise DataError(f"The board finds no beat in record {case.recording.id}.")
     place = _place(setting, number, at_s)
     try:
-        why = explain_beat(
-            setting.network,
-            rows_of(beats.features[place]),
-            setting.background,
-            names=NAMES,
-            classes=AAMI_CLASSES,
-            words=vocabulary(),
-            rival=rival,
-        )
+        why = setting.explain(place, rival)
     except ValueError as error:
         raise DataError(f"No such comparison: {error}.") from error
     c = int(beats.classes[place])
@@ -151,8 +189,8 @@ def _place(setting: Setting, number: int | None, at_s: float | None) -> int:
                 f"{recording.duration_s:.0f} s, the nearest is at {beats.samples[nearest] / recording.fs_hz:.1f} s."
             )
         return nearest
-    answers = setting.network.logits(rows_of(beats.features)).argmax(axis=1)
-    ectopic = np.flatnonzero((answers != 0) & (np.arange(n) >= min(20, n - 1)))  # the patient's usual is learnt by then
+    known = np.arange(n) >= min(20, n - 1)  # the patient's usual is learnt by then
+    ectopic = np.flatnonzero((setting.answers > 0) & known)
     return int(ectopic[0]) if len(ectopic) else n - 1
 
 
@@ -165,7 +203,7 @@ def lines(story: Story) -> list[str]:
         f"annotated {story.annotated}."
     )
     text = [head, f"By {story.setting.how}; compared with {story.setting.compared}.", ""]
-    text.append(f"Why {why.answer} and not {why.rival} (in logits; an average beat starts at {why.start:+.1f}):")
+    text.append(f"Why {why.answer} and not {why.rival} (in {why.unit}; an average beat starts at {why.start:+.1f}):")
     for_, against = why.strongest(speaking_for=True), why.strongest(speaking_for=False)
     text += [f"  for      {_reason(reason)}" for reason in for_] or ["  for      nothing of weight"]
     text += [f"  against  {_reason(reason)}" for reason in against] or ["  against  nothing of weight"]
@@ -205,8 +243,10 @@ def as_json(story: Story) -> dict[str, Any]:
         "start": why.start,
         "lead": why.lead,
         "reasons": [
-            {"feature": r.feature, "phrase": r.phrase, "contribution": r.contribution} for r in why.reasons
+            {"feature": r.feature, "phrase": r.phrase, "contribution": r.contribution, "error": r.error}
+            for r in why.reasons
         ],
+        "unit": why.unit,
         "parts": dict(why.parts),
         "unlike_background": why.unlike,
         "beyond_background": [reason.feature for reason in why.beyond],
@@ -223,8 +263,13 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"
 
 
+def margin(reason: Reason) -> str:
+    """The contribution, and its standard error if there is one."""
+    return signed(reason.contribution) + ("" if reason.error is None else f" ±{reason.error:.1f}")
+
+
 def _reason(reason: Reason) -> str:
-    return f"{signed(reason.contribution):>5}  {reason.phrase}"
+    return f"{margin(reason):>5}  {reason.phrase}"
 
 
 def _more(names: Sequence[str]) -> str:

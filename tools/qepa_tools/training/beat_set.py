@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qepa_gateway.inference.windows import BeatWindows
 from qepa_tools.evaluation.cohort import Case, Cohort, Track
+from qepa_tools.recordings.board_beats import MITDB_MAINS_HZ
 from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS
 
 from .cleaned_leads import cleaned, second_lead
@@ -35,12 +36,12 @@ class BeatSet:
         return self.case.beats.classes[self.index]
 
 
-def beat_set(case: Case, signal: NDArray[np.float32]) -> BeatSet:
-    """Windows of a case. signal: cleaned leads in columns."""
+def beat_set(case: Case, signal: NDArray[np.float32], most: int | None = None) -> BeatSet:
+    """Windows of a case, of its first `most` beats or of all. signal: cleaned leads in columns."""
     reader = BeatWindows(case.recording.fs_hz)
     peaks = [int(sample) for sample in case.beats.samples]
     index, leads, numbers = [], [], []
-    for k, peak in enumerate(peaks):
+    for k, peak in enumerate(peaks[:most]):
         before = peaks[k - 1] if k else None
         after = peaks[k + 1] if k + 1 < len(peaks) else None
         found = reader.read(signal, 0, peak, before, after)
@@ -62,12 +63,14 @@ def beat_sets(cohort: Cohort, directory: Path, track: Track) -> list[BeatSet]:
     return [beat_set(cases[name], leads_of(cases[name], directory)) for name in track(list(cases), "Windows of beats")]
 
 
-def leads_of(case: Case, directory: Path) -> NDArray[np.float32]:
-    """Cleaned leads of a case in columns, the board's own first."""
-    other = second_lead(directory, case.recording)
-    columns = [cleaned(case.recording.samples, case.recording.fs_hz)]
+def leads_of(
+    case: Case, directory: Path, *, lead: str | None = None, mains_hz: int = MITDB_MAINS_HZ
+) -> NDArray[np.float32]:
+    """Cleaned leads of a case in columns, the board's own first. lead: the name of that one, where it was chosen."""
+    other = second_lead(directory, case.recording, lead)
+    columns = [cleaned(case.recording.samples, case.recording.fs_hz, mains_hz)]
     if other is not None:
-        columns.append(cleaned(other.samples, other.fs_hz))
+        columns.append(cleaned(other.samples, other.fs_hz, mains_hz))
     return np.column_stack(columns)
 
 

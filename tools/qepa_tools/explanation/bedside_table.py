@@ -1,0 +1,86 @@
+"""Table "explanations-bedside" of server/LEARNING.md: what explanations of the gateway's model cost and rest on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qepa_server.explain.beat import BeatExplanation
+from qepa_tools.benchmarks.timing import median_s
+from qepa_tools.evaluation.cohort import Cohort, Track
+from qepa_tools.explanation.bedside import PLAYERS, OtherBeats, Real, explain_at_bedside
+from qepa_tools.explanation.bedside_story import BedsideModel, draw, read_model
+from qepa_tools.recordings.recording import AAMI_CLASSES
+from qepa_tools.recordings.table import Table
+from qepa_tools.training.beat_set import BeatSet, beat_sets
+
+_PER_PERSON = 5  # beats of a class
+_SHOWN = {"S": ("RR", "QRS", "P"), "V": ("QRS", "RR", "T")}  # classes, and what may be strongest for them
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One beat of a person, as the model sees it, and beats of others."""
+
+    person: str
+    leads: Real
+    numbers: Real
+    others: OtherBeats
+
+    def explain(self, model: BedsideModel) -> BeatExplanation:
+        """Why it got its class."""
+        return explain_at_bedside(model.run, self.leads, self.numbers, self.others, classes=AAMI_CLASSES)
+
+
+def bedside_table(cohort: Cohort, directory: Path, track: Track) -> Table:
+    """Explain up to 5 beats called S and 5 called V of each person, by the model that ships."""
+    model = read_model()
+    beats = called(model, beat_sets(cohort, directory, track))
+    explained = {}
+    for class_ in track(list(beats), "Beats explained as at the bedside"):
+        explained[class_] = [beat.explain(model) for beat in beats[class_]]
+    rows = [_strongest_row(class_, beats[class_], explained[class_]) for class_ in beats]
+    flat = [why for each in explained.values() for why in each]
+    one = next(beat for each in beats.values() for beat in each)
+    n = len(one.others.with_leads_of(one.numbers).persons)
+    residual = max(abs(why.start + sum(r.contribution for r in why.reasons) - why.lead) for why in flat)
+    errors = [why.reasons[0].error for why in flat if why.reasons[0].error is not None]
+    return Table(
+        title="The gateway's model, explained by segments and rhythm",
+        columns=["", "value"],
+        rows=[
+            ["players, beats of others, runs of the int8 model", f"{len(PLAYERS)}, {n}, {n << len(PLAYERS):,}"],
+            ["time of one beat, CPU, ms", f"{1e3 * median_s(lambda: one.explain(model), repetitions=5):.0f}"],
+            ["sum of contributions less the model's output, largest (percentage points)", f"{residual:.0e}"],
+            *rows,
+            ["standard error of the strongest contribution, median (percentage points)", f"{np.median(errors):.1f}"],
+        ],
+        notes=[
+            "The model that ships, which was TRAINED ON THESE PEOPLE; backgrounds are of others. Up to "
+            f"{_PER_PERSON} beats of a person and class, as the model calls them, right or wrong, against N. RR: the "
+            "three players of the rhythm together; strongest: what speaks most for the answer."
+        ],
+    )
+
+
+def called(model: BedsideModel, sets: Sequence[BeatSet], seed: int = 1) -> dict[str, list[Beat]]:
+    """Up to 5 beats of each person that the model calls S, and V, each with beats of the others."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[Beat]] = {class_: [] for class_ in _SHOWN}
+    for each in sets:
+        person = each.case.person
+        others = draw([other for other in sets if other.case.person != person])
+        answers = model.run(each.leads.astype(np.float32), each.numbers).argmax(axis=1)
+        for class_, beats in found.items():
+            room = _PER_PERSON - sum(beat.person == person for beat in beats)
+            for k in rng.permutation(np.flatnonzero(answers == AAMI_CLASSES.index(class_)))[:room]:
+                beats.append(Beat(person, each.leads[k].astype(np.float32), each.numbers[k], others))
+    return found
+
+
+def _strongest_row(class_: str, beats: Sequence[Beat], explained: Sequence[BeatExplanation]) -> list[str]:
+    strongest = [max(why.parts, key=lambda part: why.parts[part]) for why in explained]  # called at once
+    shares = [f"{part} {100 * strongest.count(part) / max(1, len(strongest)):.0f} %" for part in _SHOWN[class_]]
+    persons = len({beat.person for beat in beats})
+    return [f"called {class_}, {len(beats)} beats of {persons} people: strongest is", ", ".join(shares)]

@@ -1,0 +1,64 @@
+"""What the players of the gateway's model are called at the bedside, from the numbers that the model sees."""
+
+from collections.abc import Mapping
+from math import sqrt
+
+from qepa_gateway.inference.windows import RATE_HZ, regularity
+from qepa_uplink.bedside_models import REGIONS
+
+_LIKE = 0.05  # of the usual QRS's height: less than that away is as usual
+_TALL = 0.1
+_IN_TIME = 0.05
+_WEIGHED = 0.8  # of 4: where intervals count for less, early and late mean next to nothing
+_REGULAR = 0.15  # share of unequal intervals
+_BREADTH_S = 36 / RATE_HZ  # what "breadth" is a share of
+
+
+def phrases(numbers: Mapping[str, float]) -> dict[str, str]:
+    """A phrase for each player. numbers: of NUMBERS, by name."""
+    return {
+        "P": f"where the P wave is, {_away(numbers['unlike_p'])}",
+        "QRS": _qrs(numbers),
+        "T": f"ST segment and T wave {_away(numbers['unlike_t'])}",
+        "baseline": f"before the P wave and after the T wave, {_away(numbers['unlike_u'])}",
+        "RR before": _interval(numbers, "pre", "came"),
+        "RR after": _interval(numbers, "post", "the next beat came"),
+        "rhythm": _rhythm(numbers),
+    }
+
+
+def _qrs(numbers: Mapping[str, float]) -> str:
+    length = {region: end - start for region, (start, end) in REGIONS.items() if region in "qrs"}
+    squares = sum(n * numbers[f"unlike_{region}"] ** 2 for region, n in length.items())
+    said = [f"QRS {_away(sqrt(squares / sum(length.values())), 'its height')}"]
+    height = numbers["height"]
+    if abs(height) >= _TALL:
+        said.append(f"{100 * abs(height):.0f} % {'taller' if height > 0 else 'lower'}")
+    said.append(f"over 30 % of the usual height for {round(1000 * _BREADTH_S * numbers['breadth'])} ms")
+    return ", ".join(said)
+
+
+def _away(unlike: float, of: str = "the QRS's height") -> str:
+    if unlike < _LIKE:
+        return "like this patient's usual"
+    return f"{100 * unlike:.0f} % of {of} off this patient's usual"
+
+
+def _interval(numbers: Mapping[str, float], which: str, came: str) -> str:
+    weight = regularity(numbers["unequal"])
+    if weight < _WEIGHED:
+        return f"the rhythm is too irregular to tell whether {'the beat' if which == 'pre' else 'the next'} is early"
+    usual = numbers[f"{which}_to_usual"]
+    if not usual and not numbers[f"{which}_to_local"]:  # 0 stands for no interval, too
+        return f"{came} in time, or no interval is known"
+    late = usual / weight
+    if abs(late) < _IN_TIME:
+        return f"{came} in time"
+    return f"{came} {100 * abs(late):.0f} % {'late' if late > 0 else 'early'} by the usual interval"
+
+
+def _rhythm(numbers: Mapping[str, float]) -> str:
+    unequal = numbers["unequal"]
+    if unequal < _REGULAR:
+        return "a regular rhythm up to then"
+    return f"an irregular rhythm: {100 * unequal:.0f} % of the last intervals unlike the one before"
