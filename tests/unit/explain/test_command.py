@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -96,6 +97,14 @@ def test_the_gateways_contributions_sum_up(folder: Path) -> None:
     difference = body["probabilities"][body["answer"]] - body["probabilities"]["F"]
     assert 100 * difference == pytest.approx(body["lead"])
     assert body["unlike_background"] is None
+
+
+def test_the_gateway_needs_other_people(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("r0.*"):
+        shutil.copy(file, tmp_path)
+    done = run(tmp_path, "--record", "r0", "--bedside")
+    assert done.exit_code == 2
+    assert "holds nobody else" in done.stderr
 
 
 def test_a_model_with_a_card_tells_whom_it_knows(folder: Path, tmp_path: Path) -> None:

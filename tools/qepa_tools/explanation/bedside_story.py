@@ -69,12 +69,17 @@ def read_bedside(
     if not people.others:
         raise DataError(f"{directory} holds nobody else whose beats these could be measured against.")
     own = beat_set(people.case, leads_of(people.case, directory, lead=lead, mains_hz=mains_hz))
+    if not len(own.index):
+        raise DataError(f"Record {record} has no beat whose signal is whole, as the gateway's model needs it.")
     others = {case.recording.id: case for case in people.others}
     read = [
         beat_set(others[name], leads_of(others[name], directory, mains_hz=mains_hz), _FIRST)
         for name in track(list(others), "Windows of others' beats")
     ]
-    drawn = draw(read)
+    try:
+        drawn = draw(read).with_leads_of(own.numbers.max(axis=0))  # of two leads if any beat has them
+    except ValueError as error:
+        raise DataError(f"Record {record} can't be explained: {error}.") from error
     answers = np.full(len(people.case.beats.samples), -1, np.int64)
     answers[own.index] = gateways.run(own.leads.astype(np.float32), own.numbers).argmax(axis=1)
     return Setting(
