@@ -8,8 +8,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,18 @@ def paillier(words: int, boards: int) -> list[Measured]:
 
 
 def tenseal(values: Sequence[int], boards: int) -> list[Measured]:
-    """TenSEAL at the smallest parameters (128-bit security) that give the sum, and CKKS at its tutorial's."""
-    try:
-        import tenseal as ts  # noqa: PLC0415  # a peer for this benchmark only
-    except ImportError as error:
-        raise ToolError("TenSEAL is not installed: pip install tenseal") from error
+    """TenSEAL at the smallest parameters (128-bit security) that give the sum, and CKKS at its tutorial's.
+
+    In a process of its own: after TensorFlow was loaded in this one, its protobuf would crash TenSEAL's.
+    """
+    if find_spec("tenseal") is None:
+        raise ToolError("TenSEAL is not installed: pip install tenseal")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_tenseal_rows, list(values), boards).result()
+
+
+def _tenseal_rows(values: Sequence[int], boards: int) -> list[Measured]:
+    import tenseal as ts  # noqa: PLC0415  # a peer for this benchmark only
 
     def ckks(degree: int, bits: list[int], scale: int) -> Any:
         context = ts.context(ts.SCHEME_TYPE.CKKS, poly_modulus_degree=degree, coeff_mod_bit_sizes=bits)
