@@ -5,10 +5,11 @@ A model is NAME.tflite with its card NAME.json, which holds at least ``name``, `
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from qepa_uplink.identity import write_private
 
 from ..errors import Refused, SpoolError
 from .contract import load_model
@@ -63,10 +64,9 @@ class ModelShelf:
             raise InferenceError(f"the card of {name} has {len(text)} bytes, more than {MAX_CARD}")
         folder = self._kept / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             # Blob first: a card is there only when its blob is.
-            _write(folder / f"{version}.tflite", blob)
-            _write(folder / f"{version}.json", text.encode())
+            write_private(folder / f"{version}.tflite", blob)
+            write_private(folder / f"{version}.json", text.encode())
             self._forget_older(folder, version)
         except OSError as error:
             raise SpoolError(f"cannot store the model {name}: {error.strerror}") from error
@@ -133,17 +133,3 @@ def _check(card: Card, name: str, blob: bytes) -> None:
         raise InferenceError(f"a card of {name} has the version {version!r}")
     if card.get("sha256") != hashlib.sha256(blob).hexdigest():
         raise InferenceError(f"a model {name} is not the one that its card describes")
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

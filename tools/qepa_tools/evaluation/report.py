@@ -1,10 +1,8 @@
 """The result of an evaluation as tables, as JSON, and as one HTML page with its plots beside it as PNG."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,21 +12,9 @@ from qepa_tools.evaluation.evaluate import Result
 from qepa_tools.evaluation.figures import N_CLASSES, NONE, Figures, Interval, figures
 from qepa_tools.recordings.recording import AAMI_CLASSES
 from qepa_tools.recordings.table import Table
+from qepa_tools.report_page import illustration, page, paragraph, section
 
 INFLATED = "split by beat (the same people on both sides): INFLATED"
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 900px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
-p, figcaption { color: #444; margin: .3rem 0; } figure { margin: 0; } img { max-width: 100%; height: auto; }
-.note { background: #fff3cd; border-left: 4px solid #e69f00; padding: .4rem .8rem; color: #1a1a1a; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #e3e3e3; }
-th:first-child, td:first-child { text-align: left; } th { color: #666; font-weight: 500; }
-"""
 
 
 def tables(result: Result) -> list[Table]:
@@ -84,37 +70,16 @@ def write_report(result: Result, directory: Path) -> Path:
 
 def _page(result: Result, drawn: Mapping[str, tuple[bytes, str]]) -> str:
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    parts = [
-        "<h1>Beat classification on a board</h1>",
-        f"<p>{made}. {escape(result.how)} {len(result.cohort.persons)} persons, {result.overall.beats:,} beats. "
-        "R peaks and features are the board's own, no annotation is used but to judge.</p>",
-        '<p class="note">Not a medical device; figures of recordings, not of patients treated. '
-        "AAMI classes, matching within 150 ms after EC57.</p>",
-    ]
-    for table in tables(result):
-        parts.append(f"<h2>{escape(table.title)}</h2>" + _html(table))
-    for png, caption in drawn.values():
-        image = base64.b64encode(png).decode()
-        parts.append(
-            f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{image}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Beat classification on a board</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+    about = (
+        f"{made}. {result.how} {len(result.cohort.persons)} persons, {result.overall.beats:,} beats. "
+        "R peaks and features are the board's own, no annotation is used but to judge."
     )
-
-
-def _html(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
-    body = row(table.columns, "th") + "".join(row(cells, "td") for cells in table.rows)
-    return f'<div class="wide"><table>{body}</table></div>{notes}'
+    note = (
+        "Not a medical device; figures of recordings, not of patients treated. AAMI classes, matching within 150 ms "
+        "after EC57."
+    )
+    parts = [paragraph(about), paragraph(note, note=True), *map(section, tables(result))]
+    return page("Beat classification on a board", [*parts, *(illustration(*each) for each in drawn.values())])
 
 
 def percentage(value: float | None) -> str:

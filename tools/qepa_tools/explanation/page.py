@@ -1,26 +1,13 @@
 """An explanation as one HTML page, its pictures inside."""
 
-import base64
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from qepa_tools.explanation.story import METHOD, Story, clock, margin, signed, warnings
 from qepa_tools.recordings.recording import AAMI_CLASSES
 from qepa_tools.recordings.table import Table
+from qepa_tools.report_page import illustration, page, paragraph, section
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 860px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.4rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin: 1.6rem 0 .3rem; }
-p { color: #444; margin: .3rem 0; } img { max-width: 100%; height: auto; }
-.note { background: #fff3cd; border-left: 4px solid #e69f00; padding: .4rem .8rem; color: #1a1a1a; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #e3e3e3; }
-th:first-child, td:first-child { text-align: left; } th { color: #666; font-weight: 500; }
-"""
 _NOTE = (
     "Not a medical device. This says what the model's answer rests on, not whether it is right, and not what causes "
     "what in the heart. "
@@ -75,26 +62,7 @@ def _write(
 ) -> Path:  # fmt: skip
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}.png").write_bytes(picture)
-    image = base64.b64encode(picture).decode()
-    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(text)}</p>" for text in said)]
-    parts += [f'<p class="note">{escape(text)}</p>' for text in warned]
-    parts.append(f'<img alt="{escape(title)}" src="data:image/png;base64,{image}">')
-    parts += [f"<h2>{escape(table.title)}</h2>{_html(table)}" for table in tables]
-    page = directory / f"{name}.html"
-    page.write_text(
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n",
-        encoding="utf-8",
-    )
-    return page
-
-
-def _html(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    body = row(table.columns, "th") + "".join(row(cells, "td") for cells in table.rows)
-    return f'<div class="wide"><table>{body}</table></div>' + "".join(f"<p>{escape(n)}</p>" for n in table.notes)
+    parts = [paragraph(text) for text in said] + [paragraph(text, note=True) for text in warned]
+    file = directory / f"{name}.html"
+    file.write_text(page(title, [*parts, illustration(picture, title), *map(section, tables)]), encoding="utf-8")
+    return file

@@ -4,12 +4,10 @@
 JSON with sorted keys and without spaces, in UTF-8, under a context of its own.
 """
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from qepa_uplink.identity import Certificate, Identity, Subject, verify_certific
 
 from ..errors import ToolError
 from ..recordings.table import Table
+from ..report_page import illustration, page, paragraph, section
 from .study import Audit, AuditSettings
 from .tables import STAND_IN, goal_lines, tables
 from .wards import Size, Source, data_digest
@@ -26,17 +25,6 @@ FORMAT = 1
 FILE = "report.json"
 PAGE = "report.html"
 _CONTEXT = b"qepa/1/privacy-audit"
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1000px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
-p, figcaption { color: #444; margin: .3rem 0; } figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #e3e3e3; }
-th:first-child, td:first-child { text-align: left; } th { color: #666; font-weight: 500; }
-"""
 
 
 def facts_of(
@@ -130,34 +118,10 @@ def _message(facts: dict[str, Any]) -> bytes:
 
 
 def _page(facts: dict[str, Any], shown: Mapping[str, Table], drawn: Mapping[str, tuple[bytes, str]]) -> str:
-    parts = [
-        "<h1>What learning tells about one patient</h1>",
-        f"<p>{escape(facts['made_at'])}. {escape(STAND_IN)} Data: {escape(facts['data']['source'])}, "
-        f"{len(facts['data']['records'])} records. Seed {facts['asked']['seed']}. "
-        f"All figures, digests and, if it was signed, the signature are in {FILE}.</p>",
-        *(f"<p>{escape(line)}</p>" for line in facts["goal"]),
-    ]
-    for table in shown.values():
-        parts.append(f"<h2>{escape(table.title)}</h2>" + _html(table))
-    for png, caption in drawn.values():
-        image = base64.b64encode(png).decode()
-        parts.append(
-            f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{image}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Privacy audit</title><style>{_STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+    about = (
+        f"{facts['made_at']}. {STAND_IN} Data: {facts['data']['source']}, {len(facts['data']['records'])} records. "
+        f"Seed {facts['asked']['seed']}. All figures, digests and, if it was signed, the signature are in {FILE}."
     )
-
-
-def _html(table: Table) -> str:
-    def row(cells: Any, tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
-    body = row(table.columns, "th") + "".join(row(cells, "td") for cells in table.rows)
-    return f'<div class="wide"><table>{body}</table></div>{notes}'
+    parts = [paragraph(text) for text in (about, *facts["goal"])]
+    parts += [*map(section, shown.values()), *(illustration(*each) for each in drawn.values())]
+    return page("Privacy audit", parts, "What learning tells about one patient")
