@@ -2,7 +2,7 @@
  * One board's ECG as monitors draw it: the newest second overwrites the oldest. What did not come is a gap, never a line
  * across it, and when records stop coming the trace goes.
  */
-import { element, setAttributes, setText } from "./elements.js";
+import { blankSheet, element, setAttributes, setText } from "./elements.js";
 
 export const SPAN_S = 6;
 const STALE_MS = 4000; // a record comes every second
@@ -86,17 +86,12 @@ export class Sweep {
 
 /** Draws `sweep`: a line each second, a millivolt's bar at the left, a tick above each R peak. Colours are the canvas's. */
 export function drawSweep(canvas, sweep) {
-  const ratio = window.devicePixelRatio || 1;
-  const width = Math.round(canvas.clientWidth * ratio);
-  const height = Math.round(canvas.clientHeight * ratio);
-  if (!width || !height) return;
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
-  const context = canvas.getContext("2d");
+  const sheet = blankSheet(canvas);
+  if (!sheet) return;
+  const { context, width, height, ratio } = sheet;
   const style = getComputedStyle(canvas);
   const y = (mv) => height * (0.5 - Math.max(-0.5, Math.min(0.5, mv / SHOWN_MV)));
 
-  context.clearRect(0, 0, width, height);
   context.strokeStyle = style.borderTopColor;
   context.lineWidth = ratio;
   context.beginPath();

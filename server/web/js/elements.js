@@ -66,3 +66,16 @@ export function reconcile(parent, items, keyOf, create) {
 }
 
 const views = new WeakMap();
+
+/** A canvas cleared, in device pixels: its `context`, `width`, `height` and pixels a CSS pixel; null while it has no size. */
+export function blankSheet(canvas) {
+  const ratio = window.devicePixelRatio || 1;
+  const width = Math.round(canvas.clientWidth * ratio);
+  const height = Math.round(canvas.clientHeight * ratio);
+  if (!width || !height) return null;
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, width, height);
+  return { context, width, height, ratio };
+}

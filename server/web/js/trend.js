@@ -1,5 +1,7 @@
 /** A board's heart rate over the last three minutes. Where nothing was known there is a gap, never a line across it. */
 
+import { blankSheet } from "./elements.js";
+
 export const SPAN_MS = 180000;
 const GAP_MS = 5000;
 const LOW_BPM = 40;
@@ -40,13 +42,9 @@ export class Trend {
 
 /** Draws `trend` as it is at `nowMs`; the right edge is now. Colours are the canvas's CSS `color` and `accent-color`. */
 export function drawTrend(canvas, trend, nowMs) {
-  const ratio = window.devicePixelRatio || 1;
-  const width = Math.round(canvas.clientWidth * ratio);
-  const height = Math.round(canvas.clientHeight * ratio);
-  if (!width || !height) return;
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
-  const context = canvas.getContext("2d");
+  const sheet = blankSheet(canvas);
+  if (!sheet) return;
+  const { context, width, height, ratio } = sheet;
   const style = getComputedStyle(canvas);
   const runs = trend.runs();
   const known = runs.flat().map((point) => point.hrBpm);
@@ -55,7 +53,6 @@ export function drawTrend(canvas, trend, nowMs) {
   const x = (tMs) => width * (1 - (nowMs - tMs) / SPAN_MS) - 2 * ratio;
   const y = (bpm) => height * (1 - (bpm - low) / (high - low));
 
-  context.clearRect(0, 0, width, height);
   context.strokeStyle = style.borderTopColor;
   context.lineWidth = ratio;
   context.beginPath();
