@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .bedside_models import MAX_BLOB
+from .beat_reasons import PLAYERS
+from .bedside_models import CONTRACTS, ECG_BEATS, MAX_BLOB, NUMBERS
 from .identity import Certificate
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -21,6 +22,13 @@ Reading = tuple[
     Annotated[int, Field(ge=0, le=255)],
     Annotated[int, Field(ge=-(2**15), lt=2**15)],
 ]
+
+Thousandths = Annotated[int, Field(ge=-4000, le=4000)]
+Share = Annotated[int, Field(ge=-2000, le=2000)]
+
+BEATS = CONTRACTS[ECG_BEATS]
+LEAD_LENGTH = BEATS.inputs[0].shape[1]
+LEAD_STEPS = 31  # a byte holds +-4 heights
 
 
 class Message(BaseModel):
@@ -331,6 +339,32 @@ class Findings(Message):
     readings: tuple[Reading, ...] = Field(max_length=16)
 
 
+class ExplainedBeat(Message):
+    """Gateway to server, sealed: a beat that the gateway's ECG model calls other than normal, and why.
+
+    Only under a consent in force, as Findings. Against the same patient's usual beat in a regular rhythm: ``shares``
+    are the exact Shapley values of PLAYERS (beat_reasons.py) for the probability of ``answer`` less that of N, in
+    thousandths; ``probabilities`` (N, S, V, F) and ``numbers`` (NUMBERS of bedside_models.py) likewise. ``beat`` and
+    ``usual`` are the first lead at 125 Hz as the model saw it, signed bytes, LEAD_STEPS to the height of the usual QRS.
+    ``t_ms`` is the board's time since boot of the R peak.
+    """
+
+    type: Literal["explained_beat"] = "explained_beat"
+    board: BoardId
+    consent_id: bytes = Field(min_length=16, max_length=16)
+    boots: int = Field(ge=0, le=0xFFFF)
+    t_ms: int = Field(ge=0, le=2**32 - 1)
+    received_ms: TimeMs
+    model: Name
+    version: int = Field(ge=1, le=2**32 - 1)
+    answer: Literal["S", "V", "F"]
+    probabilities: tuple[Share, ...] = Field(min_length=len(BEATS.outputs), max_length=len(BEATS.outputs))
+    shares: tuple[Share, ...] = Field(min_length=len(PLAYERS), max_length=len(PLAYERS))
+    numbers: tuple[Thousandths, ...] = Field(min_length=len(NUMBERS), max_length=len(NUMBERS))
+    beat: bytes = Field(min_length=LEAD_LENGTH, max_length=LEAD_LENGTH)
+    usual: bytes = Field(min_length=LEAD_LENGTH, max_length=LEAD_LENGTH)
+
+
 class AlertReport(Message):
     """Gateway to server, sealed, durable: an alert as the gateway opened it."""
 
@@ -453,6 +487,7 @@ Sealed = Annotated[
     | WaveWatch
     | WaveRecord
     | Findings
+    | ExplainedBeat
     | AlertReport
     | Status
     | AuditHead

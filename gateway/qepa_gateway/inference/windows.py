@@ -9,7 +9,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, ECG_QUALITY, REGIONS, RHYTHM, SHAPE
+from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, ECG_QUALITY, REGIONS, RHYTHM, SHAPE, regularity
 
 Samples = NDArray[np.float32]
 
@@ -27,7 +27,6 @@ _IRREGULAR = 32
 _TEMPLATE_EVERY = 8  # beats between two looks at what is usual, once enough of them are there
 _LONGEST_S = 3.0
 _LIMIT = 4.0
-_FORGIVEN = 1.25  # in atrial fibrillation, where four in five intervals are unequal, no beat is early or late
 _UNEQUAL = 1 / 12  # RR intervals that differ by more than this share of the mean
 _QUALITY_LIMIT = 8.0
 
@@ -135,11 +134,6 @@ class BeatWindows:
         for name, value in relative.items():
             rhythm[RHYTHM.index(name)] = value
         return rhythm
-
-
-def regularity(unequal: float) -> float:
-    """What the intervals of a beat are multiplied by, where so large a share of the last 32 is unequal."""
-    return 4 * max(0.0, 1 - _FORGIVEN * unequal)
 
 
 def _shape(beat: Samples, unlike: Samples, rhythm: Samples) -> Samples:

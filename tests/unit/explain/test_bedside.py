@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH, regularity
+from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH
 from qepa_tools.explanation.bedside import (
-    PLAYERS,
     OtherBeats,
     explain_at_bedside,
     explain_window,
@@ -14,9 +13,9 @@ from qepa_tools.explanation.bedside import (
 )
 from qepa_tools.explanation.bedside_story import draw, read_model
 from qepa_tools.explanation.bedside_table import called
-from qepa_tools.explanation.bedside_words import phrases
 from qepa_tools.training.beat_set import BeatSet
-from qepa_uplink.bedside_models import NUMBERS
+from qepa_uplink.beat_reasons import PLAYERS, phrases
+from qepa_uplink.bedside_models import NUMBERS, regularity
 
 CLASSES = ("N", "S", "V", "F")
 

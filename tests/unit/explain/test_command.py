@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from qepa_gateway.inference.shelf import ModelShelf
 from qepa_tools.cli import app
 from qepa_tools.evaluation.model import recording_digest
-from qepa_tools.explanation.bedside import PLAYERS
 from qepa_tools.recordings.physionet import load_wfdb
+from qepa_uplink.beat_reasons import PLAYERS
 
 
 def run(folder: Path, *arguments: str) -> Result:

@@ -11,8 +11,9 @@ from qepa_board.learning.features import N_FEATURES
 from qepa_board.learning.network import FRACTION_BITS
 from qepa_server.explain.linear import against, against_rest, base_logits, linear_shapley
 from qepa_server.explain.network import Network, softmax
-from qepa_server.explain.shapley import exact_shapley, players_shapley, shapley_of_values
+from qepa_server.explain.shapley import exact_shapley
 from qepa_tools.recordings.evaluation import class_scores
+from qepa_uplink.shapley import players_shapley, shapley_of_values
 
 
 def by_definition(values: np.ndarray) -> np.ndarray:

@@ -13,29 +13,14 @@ from numpy.typing import NDArray
 
 from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH, RATE_HZ
 from qepa_server.explain.beat import BeatExplanation, Reason, compared
-from qepa_server.explain.shapley import PlayersAttribution, players_shapley
-from qepa_tools.explanation.bedside_words import phrases
+from qepa_uplink.beat_reasons import EDGES_MS, NUMBERS_OF, PLAYERS, RHYTHM_PLAYERS, phrases
 from qepa_uplink.bedside_models import NUMBERS
+from qepa_uplink.shapley import PlayersAttribution, players_shapley
 
 Floats = NDArray[np.float64]
 Real = NDArray[np.float32]
 Run = Callable[[Real, Real], Real]  # leads, numbers to probabilities
 
-EDGES_MS = {"P": (-240, -80), "QRS": (-80, 120), "T": (120, 400)}
-RHYTHM_PLAYERS = ("RR before", "RR after", "rhythm")
-PLAYERS = ("P", "QRS", "T", "baseline", *RHYTHM_PLAYERS)
-_OF_NUMBERS = {  # which of the numbers beside the leads come and go with a player
-    "P": ("unlike_p", "shift_p"),
-    "QRS": (
-        *("unlike", "height", "height_squared", "tall_unlike", "slope", "breadth", "area"),
-        *(f"{what}_{region}" for what in ("unlike", "shift") for region in "qrs"),
-    ),
-    "T": ("unlike_t", "shift_t"),
-    "baseline": ("unlike_u", "shift_u"),
-    "RR before": ("pre_to_local", "pre_to_usual", "early", "early_like", "late_p", "early_r"),
-    "RR after": ("post_to_local", "post_to_usual", "compensation"),
-    "rhythm": ("earlier_to_local", "irregular", "unequal"),
-}
 _SECOND = NUMBERS.index("second_lead")  # of no player: it says what is there, not what the heart does
 _POINTS = 100
 _NOTHING = 0.5  # percentage points: one step of the int8 output is 0.4
@@ -129,7 +114,7 @@ def players() -> list[NDArray[np.int64]]:
     nowhere = np.zeros(LENGTH, bool)
     return [
         np.r_[
-            number[inside.get(name, nowhere)].ravel(), [number.size + NUMBERS.index(each) for each in _OF_NUMBERS[name]]
+            number[inside.get(name, nowhere)].ravel(), [number.size + NUMBERS.index(each) for each in NUMBERS_OF[name]]
         ].astype(np.int64)
         for name in PLAYERS
     ]

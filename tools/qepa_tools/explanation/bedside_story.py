@@ -13,12 +13,13 @@ from qepa_gateway.inference.runtime import InferenceError, Int8Model
 from qepa_gateway.inference.shelf import ModelShelf
 from qepa_server.explain.beat import BeatExplanation
 from qepa_tools.evaluation.cohort import Track
-from qepa_tools.explanation.bedside import EDGES_MS, PLAYERS, OtherBeats, Real, explain_at_bedside
+from qepa_tools.explanation.bedside import OtherBeats, Real, explain_at_bedside
 from qepa_tools.explanation.story import Setting, known_by, read_people
 from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 from qepa_tools.training.beat_set import BeatSet, beat_set, leads_of
 from qepa_tools.training.ecg_beats import outputs
+from qepa_uplink.beat_reasons import EDGES_MS, PLAYERS
 from qepa_uplink.bedside_models import ECG_BEATS
 
 METHOD = (

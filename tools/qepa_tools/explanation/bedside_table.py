@@ -9,11 +9,12 @@ import numpy as np
 from qepa_server.explain.beat import BeatExplanation
 from qepa_tools.benchmarks.timing import median_s
 from qepa_tools.evaluation.cohort import Cohort, Track
-from qepa_tools.explanation.bedside import PLAYERS, OtherBeats, Real, explain_at_bedside
+from qepa_tools.explanation.bedside import OtherBeats, Real, explain_at_bedside
 from qepa_tools.explanation.bedside_story import BedsideModel, draw, read_model
 from qepa_tools.recordings.recording import AAMI_CLASSES
 from qepa_tools.recordings.table import Table
 from qepa_tools.training.beat_set import BeatSet, beat_sets
+from qepa_uplink.beat_reasons import PLAYERS
 
 _PER_PERSON = 5  # beats of a class
 _SHOWN = {"S": ("RR", "QRS", "P"), "V": ("QRS", "RR", "T")}  # classes, and what may be strongest for them

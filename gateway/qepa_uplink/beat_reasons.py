@@ -1,17 +1,35 @@
-"""What the players of the gateway's model are called at the bedside, from the numbers that the model sees."""
+"""Reasons for what the gateway's model says of a beat: the parts of an ECG that count, and what a clinician calls them.
+
+Players of a game (Shapley, 1953): each is a stretch of the waveform or an interval, with the model's numbers about it.
+"""
 
 from collections.abc import Mapping
 from math import sqrt
 
-from qepa_gateway.inference.windows import RATE_HZ, regularity
-from qepa_uplink.bedside_models import REGIONS
+from .bedside_models import CONTRACTS, ECG_BEATS, REGIONS, regularity
+
+EDGES_MS = {"P": (-240, -80), "QRS": (-80, 120), "T": (120, 400)}
+RHYTHM_PLAYERS = ("RR before", "RR after", "rhythm")
+PLAYERS = ("P", "QRS", "T", "baseline", *RHYTHM_PLAYERS)
+NUMBERS_OF = {  # which of the numbers beside the leads come and go with a player
+    "P": ("unlike_p", "shift_p"),
+    "QRS": (
+        *("unlike", "height", "height_squared", "tall_unlike", "slope", "breadth", "area"),
+        *(f"{what}_{region}" for what in ("unlike", "shift") for region in "qrs"),
+    ),
+    "T": ("unlike_t", "shift_t"),
+    "baseline": ("unlike_u", "shift_u"),
+    "RR before": ("pre_to_local", "pre_to_usual", "early", "early_like", "late_p", "early_r"),
+    "RR after": ("post_to_local", "post_to_usual", "compensation"),
+    "rhythm": ("earlier_to_local", "irregular", "unequal"),
+}
 
 _LIKE = 0.05  # of the usual QRS's height: less than that away is as usual
 _TALL = 0.1
 _IN_TIME = 0.05
 _WEIGHED = 0.8  # of 4: where intervals count for less, early and late mean next to nothing
 _REGULAR = 0.15  # share of unequal intervals
-_BREADTH_S = 36 / RATE_HZ  # what "breadth" is a share of
+_BREADTH_S = 36 / CONTRACTS[ECG_BEATS].fs_hz  # what "breadth" is a share of
 
 
 def phrases(numbers: Mapping[str, float]) -> dict[str, str]:
