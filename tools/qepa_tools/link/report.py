@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from html import escape
 from statistics import median
 from typing import Any
 
@@ -17,32 +16,12 @@ from qepa_qkd.decoy import EpsilonBudget
 from qepa_qkd.finite_key import CurvePoint, against_loss
 from qepa_qkd.passport_proof import compare_proofs
 
+from .. import report_page
+from ..recordings.table import Table
+from ..report_page import drawing, fault, figures, heading, paragraph, section
 from . import plots
 from .archive import Archive
 from .estimate import Pooled, SeenChannel, pool, seen_channel
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 820px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
-p, figcaption { color: #444; margin: .3rem 0; } figure { margin: 0; } svg { width: 100%; height: auto; }
-.simulated { background: #fff3cd; border-left: 4px solid #e69f00; padding: .4rem .8rem; color: #1a1a1a; }
-.bad { background: #fde2d5; border-left: 4px solid #d55e00; padding: .4rem .8rem; color: #1a1a1a; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(180px, 1fr)); gap: .8rem; }
-dt { color: #666; font-size: .85rem; } dd { margin: 0; font-size: 1.3rem; font-variant-numeric: tabular-nums; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #e3e3e3; }
-th:first-child, td:first-child { text-align: left; } th { color: #666; font-weight: 500; }
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-</body></html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +77,17 @@ def page(facts: Facts) -> str:
     """Return the page."""
     archive, numbers = facts.archive, document(facts)
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    parts = [
-        f"<h1>Optical link {escape(archive.config.link)}</h1>",
-        f"<p>qepa {escape(__version__)}, {made}. Proof: {escape(archive.config.protocol.proof)}.</p>",
-    ]
+    parts = [paragraph(f"qepa {__version__}, {made}. Proof: {archive.config.protocol.proof}.")]
     if archive.simulated:
         parts.append(
-            '<p class="simulated">Simulated: these figures come from a virtual optical bench, or from a recording '
-            "behind a pseudo-terminal. They show the software, not optics.</p>"
+            paragraph(
+                "Simulated: these figures come from a virtual optical bench, or from a recording behind a "
+                "pseudo-terminal. They show the software, not optics.",
+                note=True,
+            )
         )
     if archive.rejected:
-        rows = "<br>".join(escape(why) for why in archive.rejected[:20])
-        parts.append(f'<p class="bad">Passports that do not hold: {rows}</p>')
+        parts.append(fault("\n".join(["Passports that do not hold:", *archive.rejected[:20]])))
     parts.append(_numbers(numbers))
     if archive.blocks:
         parts += _over_time(archive)
@@ -117,12 +95,9 @@ def page(facts: Facts) -> str:
     if archive.passports:
         parts += _passports(archive)
     if numbers["reasons"]:
-        parts += [
-            "<h2>Why blocks ended without key</h2>",
-            _table(["reason, the newest of its kind", "blocks"], _reasons(archive)),
-        ]
-    body = "\n".join(parts)
-    return _PAGE.format(title=f"Optical link {escape(archive.config.link)}", style=_STYLE, body=body)
+        columns = ("reason, the newest of its kind", "blocks")
+        parts.append(section(Table(title="Why blocks ended without key", columns=columns, rows=_reasons(archive))))
+    return report_page.page(f"Optical link {archive.config.link}", parts)
 
 
 def _numbers(numbers: dict[str, Any]) -> str:
@@ -130,7 +105,7 @@ def _numbers(numbers: dict[str, Any]) -> str:
         return "--" if value is None else pattern.format(value)
 
     qber = numbers["median_qber_key_basis"]
-    cells = [
+    cells = (
         ("blocks", f"{numbers['blocks']:,}"),
         ("without key", f"{numbers['blocks_without_key']:,}"),
         ("secret key made", f"{numbers['key_bits'] / 1e3:,.1f} kbit"),
@@ -140,20 +115,20 @@ def _numbers(numbers: dict[str, Any]) -> str:
         ("correction, leak / n h(Q)", shown(numbers["correction_efficiency"], "{:.3f}")),
         ("passports verified", f"{numbers['passports_verified']:,}"),
         ("passports rejected", f"{len(numbers['passports_rejected']):,}"),
-    ]
-    return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in cells) + "</dl>"
+    )
+    return figures(cells)
 
 
 def _over_time(archive: Archive) -> list[str]:
     blocks, protocol = archive.blocks, archive.config.protocol
     return [
-        "<h2>Error rate over time</h2>",
+        heading("Error rate over time"),
         _figure(
             plots.error_rates(blocks, protocol.qber_threshold),
             "The key basis is compared in full after correction, the test basis openly. A cross is a block that "
             "ended without key.",
         ),
-        "<h2>Key rate over time</h2>",
+        heading("Key rate over time"),
         _figure(
             plots.key_rate(blocks, archive.longest_fill_s),
             "Secret bits of a block over the seconds since the block before; pauses are left out.",
@@ -188,9 +163,9 @@ def _expected(facts: Facts) -> list[str]:
         f"{100 * channel.misalignment:.2f} %, correction at {constraints.efficiency:.3f}), and with more or less loss."
     )
     return [
-        "<h2>Key rate against loss</h2>",
+        heading("Key rate against loss"),
         _figure(plots.against_loss(loss_curves, facts.measured, simulated=archive.simulated), how),
-        "<h2>Finite-key curve</h2>",
+        heading("Finite-key curve"),
         _figure(
             plots.finite_key(_finite_key(facts.pooled, protocol.proof, epsilon), kept, simulated=archive.simulated),
             "Curve: all blocks as one, their counts scaled to other sizes. Small blocks pay more for certainty: below "
@@ -216,32 +191,34 @@ def _passports(archive: Archive) -> list[str]:
         bits = "--" if row.length is None else f"{row.length.bits:,}"
         used = " (used)" if row.proof == newest["proof"] else ""
         rows.append([row.proof + used, bits, f"{row.bits_per_sifted_bit:.3f}", row.reason or ""])
-    head = ["proof", "secret bits", "per sifted bit", "why none"]
+    columns = ["proof", "secret bits", "per sifted bit", "why none"]
     if not any(row[-1] for row in rows):
-        head, rows = head[:-1], [row[:-1] for row in rows]
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     left = f" {archive.left_out:,} older ones are left out." if archive.left_out else ""
     secrecy, correctness = newest["epsilon"]["secrecy"], newest["epsilon"]["correctness"]
     return [
-        "<h2>Key passports</h2>",
-        f"<p>{len(archive.passports):,} passports carry this end's ML-DSA-65 signature, and their counts give the "
-        f"stated length again.{left} Each block may fail to be secret with probability {secrecy:g} at most, to be "
-        f"the same at both ends with {correctness:g}.</p>",
+        heading("Key passports"),
+        paragraph(
+            f"{len(archive.passports):,} passports carry this end's ML-DSA-65 signature, and their counts give the "
+            f"stated length again.{left} Each block may fail to be secret with probability {secrecy:g} at most, to be "
+            f"the same at both ends with {correctness:g}."
+        ),
         _figure(
             plots.where_bits_go(newest, simulated=archive.simulated), "Where the sifted bits of the newest block went."
         ),
-        "<p>The newest block's counts under every proof (only the one chosen beforehand counts):</p>",
-        _table(head, rows),
+        section(
+            Table(
+                title="The newest block's counts under every proof",
+                columns=columns,
+                rows=rows,
+                notes=("Only the proof chosen beforehand counts.",),
+            )
+        ),
     ]
 
 
 def _figure(figure: Figure, caption: str) -> str:
-    return f"<figure>{plots.svg(figure)}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    names = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table>"
+    return drawing(plots.svg(figure), caption)
 
 
 def _reasons(archive: Archive) -> list[list[str]]:

@@ -1,41 +1,33 @@
 """The report of a simulation: one HTML page that holds its figures, and the figures as PNG beside it."""
 
-import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 980px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
-p { color: #444; margin: .3rem 0; } img { width: 100%; height: auto; }
-.simulated { background: #fff3cd; border-left: 4px solid #e69f00; padding: .4rem .8rem; color: #1a1a1a; }
-.bad { background: #fde2d5; border-left: 4px solid #d55e00; padding: .4rem .8rem; color: #1a1a1a; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .5rem; border-bottom: 1px solid #e3e3e3; }
-th:first-child, td:first-child { text-align: left; } th { color: #666; font-weight: 500; }
-"""
+from qepa_tools.recordings.table import Table
+from qepa_tools.report_page import fault, illustration, page, paragraph, section
+
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#999999"
 
 
 def write_report(document: Mapping[str, Any], folder: Path) -> Path:
     """Write ``times.png``, ``bytes.png``, ``simulation.html`` into ``folder``; return the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {"times": _times(document["rounds"]), "bytes": _bytes(document["rounds"])}
-    images = {}
-    for name, figure in figures.items():
+    figures = {
+        "times": (_times(document["rounds"]), "How long the steps of each round took."),
+        "bytes": (_bytes(document["rounds"]), "What each round sent, by what it was for."),
+    }
+    images = []
+    for name, (figure, caption) in figures.items():
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=130)
-        images[name] = base64.b64encode(path.read_bytes()).decode()
-    page = folder / "simulation.html"
-    page.write_text(_page(document, images), encoding="utf-8")
-    return page
+        images.append(illustration(path.read_bytes(), caption))
+    file = folder / "simulation.html"
+    file.write_text(_page(document, images), encoding="utf-8")
+    return file
 
 
 def _times(rounds: Sequence[Mapping[str, Any]]) -> Figure:
@@ -82,34 +74,28 @@ def _bytes(rounds: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _page(document: Mapping[str, Any], images: Mapping[str, str]) -> str:
+def _page(document: Mapping[str, Any], images: Sequence[str]) -> str:
     plan = document["plan"]
     title = f"{plan['boards']} boards, {plan['gateways']} gateways, {plan['patients']} patients"
     wrong = sum(each["wrong"] for each in document["rounds"])
     exact = sum(each["exact"] for each in document["rounds"])
+    real = f"True are: the server, the gateways with their spools, the wire, the broker ({document['broker']})."
     parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="simulated">{escape(document["what"])}. True are: the server, the gateways with their spools, '
-        f"the wire, the broker ({escape(document['broker'])}).</p>",
-        f"<p>{exact} opened sums are word for word what the boards sealed; {wrong} are not.</p>",
+        paragraph(f"{document['what']}. {real}", note=True),
+        paragraph(f"{exact} opened sums are word for word what the boards sealed; {wrong} are not."),
     ]
     if document["note"] or not document["ok"]:
-        parts.append(f'<p class="bad">{escape(document["note"] or "something is wrong: see the table")}</p>')
-    parts += [
-        f'<h2>{name.capitalize()}</h2><img alt="{name}" src="data:image/png;base64,{data}">'
-        for name, data in images.items()
-    ]
-    parts += ["<h2>Rounds</h2>", _table(_ROUND_COLUMNS, document["rounds"]), "<h2>Processes</h2>"]
+        parts.append(fault(document["note"] or "something is wrong: see the table"))
     processes = [{"role": role, **usage} for role, usage in document["processes"].items()]
-    parts.append(_table({"role": "role", "peak_mb": "peak memory, MB", "cpu_s": "processor, s"}, processes))
+    parts += [
+        *images,
+        _section("Rounds", _ROUND_COLUMNS, document["rounds"]),
+        _section("Processes", _PROCESS_COLUMNS, processes),
+    ]
     if document["privacy"]:
-        rows = [{"purpose": purpose, **spent} for purpose, spent in document["privacy"].items()]
-        parts += ["<h2>Privacy budgets spent</h2>", _table(_PRIVACY_COLUMNS, rows)]
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}: simulated</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+        spent = [{"purpose": purpose, **figures} for purpose, figures in document["privacy"].items()]
+        parts.append(_section("Privacy budgets spent", _PRIVACY_COLUMNS, spent))
+    return page(f"{title}: simulated", parts, title)
 
 
 _ROUND_COLUMNS = {
@@ -128,6 +114,7 @@ _ROUND_COLUMNS = {
     "void": "void",
     "wrong": "wrong",
 }
+_PROCESS_COLUMNS = {"role": "role", "peak_mb": "peak memory, MB", "cpu_s": "processor, s"}
 _PRIVACY_COLUMNS = {
     "purpose": "purpose",
     "patients": "patients",
@@ -140,13 +127,12 @@ _PRIVACY_COLUMNS = {
 }
 
 
-def _table(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{escape(title)}</th>" for title in columns.values())
-    lines = "".join("<tr>" + "".join(f"<td>{_cell(row.get(key))}</td>" for key in columns) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{lines}</table>"
+def _section(title: str, columns: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> str:
+    rows = [[_cell(record.get(key)) for key in columns] for record in records]
+    return section(Table(title=title, columns=list(columns.values()), rows=rows))
 
 
 def _cell(value: object) -> str:
     if value is None:
-        return "&ndash;"
-    return escape(f"{value:,.3g}" if isinstance(value, float) else str(value))
+        return "-"
+    return f"{value:,.3g}" if isinstance(value, float) else str(value)
