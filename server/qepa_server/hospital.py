@@ -19,6 +19,7 @@ from qepa_uplink.messages import (
     AuditKept,
     CareRecord,
     CellVoid,
+    ExplainedBeat,
     Findings,
     Partial,
     Ready,
@@ -40,6 +41,7 @@ from .care.alarms import AlarmLog
 from .care.beat_minutes import BeatMinutes
 from .care.care_keys import CareKeys
 from .care.consents import ConsentDesk
+from .care.explained import ExplainedBeats
 from .care.findings import FindingsMonitor
 from .care.foreseen import ForeseenLows
 from .care.vitals import VitalsMonitor
@@ -161,7 +163,8 @@ class Hospital:
         )
         self.vitals = VitalsMonitor(consents=self.consents, clock_ms=clock_ms)
         self.waves = WaveMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms, send=self.hub.seal)
-        self.findings = FindingsMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms)
+        self.findings = FindingsMonitor(consents=self.consents, clock_ms=clock_ms)
+        self.explained = ExplainedBeats(consents=self.consents, clock_ms=clock_ms)
         self.alarms = AlarmLog(store=store, register=self.register, clock_ms=clock_ms)
         self.foreseen = ForeseenLows(alarms=self.alarms, consents=self.consents, clock_ms=clock_ms)
         self.retirement = RetirementDesk(
@@ -341,6 +344,8 @@ class Hospital:
             case Findings():
                 self.findings.accept(gateway, message)
                 self.foreseen.note(message)
+            case ExplainedBeat():
+                self.explained.accept(gateway, message)
             case AuditKept():
                 self.witnesses.accept(gateway, message)
             case AlertReport():

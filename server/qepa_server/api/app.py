@@ -20,6 +20,7 @@ from qepa_uplink.messages import BoardId, SignedConsent
 from ..errors import RefusedError
 from ..hospital import Hospital
 from ..parsing import parse
+from .beats import add_beats
 from .bodies import read_body, read_bytes
 from .models import add_models
 from .state import StateView
@@ -77,6 +78,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
     _add_desks(app, hospital, view)
     add_models(app, hospital)
     add_waveforms(app, hospital, stopping)
+    add_beats(app, hospital)
 
     @app.get("/api/state")
     async def state() -> Response:

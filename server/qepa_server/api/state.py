@@ -185,6 +185,7 @@ class StateView:
         hospital = self._hospital
         shown: list[Json] = []
         for number, board in sorted(hospital.register.items()):
+            explained = hospital.explained.newest(number, now_ms)
             heartbeat = hospital.presence.last(board.gateway)
             reported = {} if heartbeat is None else {item.board: item for item in heartbeat.status.boards}
             status = reported.get(number)
@@ -205,6 +206,7 @@ class StateView:
                     "consent": hospital.consents.watched(number, now_ms),
                     "vitals": hospital.vitals.shown(number, now_ms),
                     "findings": hospital.findings.shown(number, now_ms),
+                    "explained": None if explained is None else explained.shown(now_ms),
                 }
             )
         return shown

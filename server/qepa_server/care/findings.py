@@ -7,7 +7,6 @@ from qepa_uplink.messages import Findings
 from qepa_uplink.readings import FOUND_MEASURES, found_readings
 from qepa_wire.measures import UNKNOWN
 
-from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
 from .consents import ConsentDesk
 
@@ -38,8 +37,7 @@ class Found:
 class FindingsMonitor:
     """Holds findings while their consent is in force."""
 
-    def __init__(self, *, register: BoardRegister, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
-        self._register = register
+    def __init__(self, *, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
         self._consents = consents
         self._clock_ms = clock_ms
         self._newest: dict[int, dict[str, Found]] = {}
@@ -47,11 +45,7 @@ class FindingsMonitor:
     def accept(self, gateway: str, findings: Findings) -> None:
         """Take findings; raises RefusedError (board, consent, payload, replay)."""
         now_ms = self._clock_ms()
-        verdict = self._consents.decide_care(findings.consent_id, findings.board, now_ms, gateway=gateway)
-        if self._register.get(findings.board) is None or verdict.reason in ("board", "gateway"):
-            raise RefusedError("board", f"{findings.board:08x} is not enrolled at {gateway}")
-        if not verdict.allowed:
-            raise RefusedError(verdict.reason, f"no consent in force covers {findings.board:08x}")
+        self._consents.admit(gateway, findings.board, findings.consent_id, now_ms)
         if not _is_sound(findings):
             raise RefusedError("payload", f"findings of {findings.model} about {findings.board:08x}")
         of_board = self._newest.setdefault(findings.board, {})
