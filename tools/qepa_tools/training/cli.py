@@ -14,7 +14,7 @@ from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 if TYPE_CHECKING:
-    from .made import Made, Steps
+    from .made import Made, Make, Steps
 
 app = typer.Typer(no_args_is_help=True, help="Train models for the bedside (needs the extra `train`).")
 
@@ -22,74 +22,64 @@ DataOption = Annotated[Path | None, typer.Option(help="Folder that holds mitdb, 
 OutOption = Annotated[Path, typer.Option(help="Folder for NAME.tflite and NAME.json.")]
 FoldsOption = Annotated[int, typer.Option(min=2, help="Of the cross-validation by person that the card reports.")]
 EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over as many examples as one draws.")]
+VersionOption = Annotated[int, typer.Option(min=1, help="Gateways take no older model of a name than they have.")]
 BEATS_FOLDS, BEATS_EPOCHS = 5, 4  # of the models that ship
 QUALITY_FOLDS, QUALITY_EPOCHS = 3, 8
 
-VersionOption = Annotated[int, typer.Option(min=1, help="Gateways take no older model of a name than they have.")]
+
+def training(name: str, *, folds: int, epochs: int) -> "Callable[[Callable[[], Make]], None]":
+    """Have a command that trains ``name`` by what the decorated function loads. Defaults are the shipped model's."""
+
+    def add(load: "Callable[[], Make]") -> None:
+        @app.command(name, help=load.__doc__)
+        def command(
+            *,
+            data: DataOption = None,
+            out: OutOption = Path("models"),
+            folds: FoldsOption = folds,
+            epochs: EpochsOption = epochs,
+            version: VersionOption = 1,
+            as_json: JsonOption = False,
+        ) -> None:
+            run(
+                lambda steps: load()(data, version=version, folds=folds, epochs=epochs, steps=steps),
+                out,
+                as_json=as_json,
+            )
+
+    return add
 
 
-@app.command("ecg-beats")
-def ecg_beats(
-    *,
-    data: DataOption = None,
-    out: OutOption = Path("models"),
-    folds: FoldsOption = BEATS_FOLDS,
-    epochs: EpochsOption = BEATS_EPOCHS,
-    version: VersionOption = 1,
-    as_json: JsonOption = False,
-) -> None:
+@training("ecg-beats", folds=BEATS_FOLDS, epochs=BEATS_EPOCHS)
+def ecg_beats() -> "Make":
     """Train the gateway's beat classifier on MIT-BIH: one or two leads, AAMI classes."""
     from .ecg_beats import make  # noqa: PLC0415  # commands load only what they need
 
-    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+    return make
 
 
-@app.command("ecg-quality")
-def ecg_quality(
-    *,
-    data: DataOption = None,
-    out: OutOption = Path("models"),
-    folds: FoldsOption = QUALITY_FOLDS,
-    epochs: EpochsOption = QUALITY_EPOCHS,
-    version: VersionOption = 1,
-    as_json: JsonOption = False,
-) -> None:
+@training("ecg-quality", folds=QUALITY_FOLDS, epochs=QUALITY_EPOCHS)
+def ecg_quality() -> "Make":
     """Train the gateway's judge of signal quality on MIT-BIH with noise of the Noise Stress Test Database."""
     from .ecg_quality import make  # noqa: PLC0415
 
-    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+    return make
 
 
-@app.command("activity")
-def activity(
-    *,
-    data: DataOption = None,
-    out: OutOption = Path("models"),
-    folds: FoldsOption = 5,
-    epochs: EpochsOption = 16,
-    version: VersionOption = 1,
-    as_json: JsonOption = False,
-) -> None:
+@training("activity", folds=5, epochs=16)
+def activity() -> "Make":
     """Train the gateway's activity model on watches and phones of people who stand up, walk, turn and sit down."""
     from .activity import make  # noqa: PLC0415
 
-    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+    return make
 
 
-@app.command("glucose-30")
-def glucose_30(
-    *,
-    data: DataOption = None,
-    out: OutOption = Path("models"),
-    folds: FoldsOption = 5,
-    epochs: EpochsOption = 10,
-    version: VersionOption = 1,
-    as_json: JsonOption = False,
-) -> None:
+@training("glucose-30", folds=5, epochs=10)
+def glucose_30() -> "Make":
     """Train the gateway's forecast of glucose on continuous monitors of four published sets."""
     from .glucose import make  # noqa: PLC0415
 
-    run(lambda steps: make(data, version=version, folds=folds, epochs=epochs, steps=steps), out, as_json=as_json)
+    return make
 
 
 def run(make: "Callable[[Steps], Made]", out: Path, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from qepa_gateway.inference.contract import load_model
 from qepa_gateway.inference.runtime import InferenceError
@@ -31,6 +31,12 @@ class Made:
 
     blob: bytes
     card: Mapping[str, Any]
+
+
+class Make(Protocol):
+    """Cross-validate by person, then train on everybody; data: folder of the sets, raises DataError without them."""
+
+    def __call__(self, data: Path | None, *, version: int, folds: int, epochs: int, steps: Steps) -> Made: ...
 
 
 def made(name: str, version: int, blob: bytes, facts: Mapping[str, Any]) -> Made:
