@@ -1,6 +1,7 @@
 """The gateway's TOML file, checked as a whole before anything starts."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -89,13 +90,7 @@ class ModelRollout(_Section):
 
     def terms(self) -> Terms:
         """In the domain's terms."""
-        return Terms(
-            confirm_within_ms=round(1000 * self.confirm_within_s),
-            soak_ms=round(1000 * self.soak_s),
-            again_after_ms=round(1000 * self.again_after_s),
-            most_failures=self.most_failures,
-            staged=self.staged,
-        )
+        return replace(_terms(self), staged=self.staged)
 
 
 class FirmwareRollout(_Section):
@@ -110,17 +105,20 @@ class FirmwareRollout(_Section):
 
     def terms(self) -> Terms:
         """In the domain's terms."""
-        return Terms(
-            confirm_within_ms=round(1000 * self.confirm_within_s),
-            soak_ms=round(1000 * self.soak_s),
-            again_after_ms=round(1000 * self.again_after_s),
-            most_failures=self.most_failures,
-            reboots=True,
-        )
+        return replace(_terms(self), reboots=True)
 
     def key(self) -> bytes | None:
         """The key as bytes."""
         return None if self.root is None else bytes.fromhex(self.root)
+
+
+def _terms(rollout: ModelRollout | FirmwareRollout) -> Terms:
+    return Terms(
+        confirm_within_ms=round(1000 * rollout.confirm_within_s),
+        soak_ms=round(1000 * rollout.soak_s),
+        again_after_ms=round(1000 * rollout.again_after_s),
+        most_failures=rollout.most_failures,
+    )
 
 
 class InferenceSettings(_Section):

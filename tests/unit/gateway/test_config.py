@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from qepa_gateway.config import example, load_config
+from qepa_gateway.domain.rollout import DEFAULT_TERMS, Terms
 from qepa_gateway.errors import ConfigError
 
 
@@ -35,6 +37,14 @@ def test_the_example_is_a_configuration_and_shows_the_defaults(tmp_path):
     assert every.firmware.model_copy(update={"root": None}) == config.firmware
     assert every.kme.master_sae == "dock"
     assert every.broker.ca == tmp_path / "broker-ca.pem"
+
+
+def test_a_rollout_s_terms_are_those_of_its_section(tmp_path):
+    config = load_config(changed(tmp_path, ("# soak_s = 2 ", "soak_s = 0.5 "), ("# soak_s = 300", "soak_s = 7")))
+    assert config.model_rollout.terms() == replace(DEFAULT_TERMS, soak_ms=500)
+    assert config.firmware.terms() == Terms(3_600_000, 7000, 3_600_000, 1, reboots=True)
+    with pytest.raises(ConfigError, match="firmware.staged is no setting"):
+        load_config(changed(tmp_path, ("[firmware]", "[firmware]\nstaged = false\n#")))
 
 
 def test_the_example_comes_from_the_command(tmp_path):
