@@ -43,7 +43,7 @@ def test_a_rollout_s_terms_are_those_of_its_section(tmp_path):
     config = load_config(changed(tmp_path, ("# soak_s = 2 ", "soak_s = 0.5 "), ("# soak_s = 300", "soak_s = 7")))
     assert config.model_rollout.terms() == replace(DEFAULT_TERMS, soak_ms=500)
     assert config.firmware.terms() == Terms(3_600_000, 7000, 3_600_000, 1, reboots=True)
-    with pytest.raises(ConfigError, match="firmware.staged is no setting"):
+    with pytest.raises(ConfigError, match=r"firmware\.staged is no setting"):
         load_config(changed(tmp_path, ("[firmware]", "[firmware]\nstaged = false\n#")))
 
 

@@ -1,7 +1,6 @@
 """``qepa simulate attack``: hostile boards and a lying gateway against the server's rules."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def attack(
     minutes: Annotated[float, typer.Option(help="How much of each recording.")] = 30.0,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Invented beats, also where there are some.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a figure there (PNG).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Simulate attackers against each aggregator, on persons the model never saw, and a gateway that lies."""
     from qepa_server.robust.choice import Rule  # noqa: PLC0415  # commands load only what they need
@@ -52,8 +52,7 @@ def attack(
         if plot is not None:
             draw(results, ward, plot)
     except (ToolError, OSError) as error:
-        print(f"qepa: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        fail(error)
     if as_json:
         print(json.dumps(record(results, lies, ward)))
         return

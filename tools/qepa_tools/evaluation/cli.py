@@ -1,7 +1,6 @@
 """``qepa evaluate``: beat classification on the people of any directory of WFDB records."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track as show_progress
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write report.html and plots (PNG) there.")] = None,
     cache: Annotated[Path, typer.Option(help="Where computed features are kept.")] = CACHE,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Judge the board's beat classifier on people it was never trained on, split by patient always."""
     from qepa_tools.recordings.board_beats import FeatureCache  # noqa: PLC0415  # commands load only what they need
@@ -79,8 +79,7 @@ def evaluate(
         result = _judge(cohort, model, folds, noisy)
         page = write_report(result, out) if out is not None else None
     except (ToolError, OSError) as error:
-        print(f"qepa: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        fail(error)
     if as_json:
         print(json.dumps(document(result)))
         return

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, help="Key-management entities (ETSI GS QKD 014).")
@@ -51,7 +51,7 @@ def conformance(
     third: Annotated[str | None, typer.Option(help="Name of another slave, for keys that several share.")] = None,
     third_cert: Annotated[Path | None, typer.Option(help="Certificate of the other slave.")] = None,
     third_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a KME, clause by clause. It uses some dozens of keys up.
 
@@ -89,8 +89,7 @@ def conformance(
                 result, why = run_check(check, target)
                 results.append(Result(check.number, check.name, check.clause, check.level, check.title, result, why))
     except ToolError as error:
-        print(f"qepa: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        fail(error)
     failed = [result for result in results if result.result == "failed" and result.level == "shall"]
     if as_json:
         print(json.dumps({"url": url, "conforms": not failed, "checks": [asdict(result) for result in results]}))

@@ -1,7 +1,6 @@
 """`qepa link advise`: best settings for a measured loss and background, and what limits the key rate."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,6 +14,8 @@ from qepa_qkd.advice import RECOMMENDED, Advice, Constraints, evaluate, seconds_
 from qepa_qkd.advice import advise as best_settings
 from qepa_qkd.channel_model import Channel
 from qepa_qkd.decoy import PROOFS, EpsilonBudget, SourceSettings
+
+from ..command_line import JsonOption, fail
 
 _DAY_S = 86_400
 
@@ -34,7 +35,7 @@ def advise(
     efficiency: Annotated[float, typer.Option(help="Of error correction: leak over n h(Q).")] = 1.05,
     epsilon_secrecy: Annotated[float, typer.Option(help="Secrecy of a block.")] = 1e-10,
     proof: Annotated[list[str] | None, typer.Option(help=f"Proofs to plan for: {', '.join(PROOFS)}.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Best intensities, probabilities, block size and expected key rate for a measured loss and background."""
     names = tuple(proof) if proof else RECOMMENDED
@@ -50,8 +51,7 @@ def advise(
         )
         constraints = _constraints(seconds, efficiency, epsilon_secrecy, names)
     except ValueError as error:
-        print(f"qepa: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        fail(error)
     with _Steps(disable=as_json) as steps:
         found = best_settings(channel, constraints, proofs=names, progress=steps.step)
         needed_s = None

@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from qepa_qkd.identity import fingerprint, open_signing_key, public_pem, read_pu
 from qepa_qkd.pqc_secret import Offer, answer_offer, make_offer, take_answer
 from qepa_qkd.store_database import read_secret_file, write_secret_file
 
-from ..command_line import JsonOption
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, help="The initial secret of a link: carried, or by key exchange.")
@@ -181,8 +180,7 @@ def _result(*, as_json: bool, dry_run: bool) -> Iterator[dict[str, Any]]:
     try:
         yield said
     except (ToolError, QkdError) as error:
-        print(f"qepa: {error}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        fail(error)
     if as_json:
         print(json.dumps({"dry_run": dry_run, **said}))
         return

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..command_line import JsonOption, fail
 from ..errors import ToolError
 from .plan import SimulationPlan
 
@@ -37,7 +37,7 @@ def simulate(
         bool, typer.Option("--embedded-broker", help="Not mosquitto even if installed.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for report, figures, logs and all state.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the true server and gateways with many light boards over a true broker, and measure their rounds."""
     if context.invoked_subcommand is not None:
@@ -67,8 +67,7 @@ def simulate(
             with tempfile.TemporaryDirectory(prefix="qepa-simulation-") as folder:
                 found = _run(plan, Path(folder), embedded_broker=embedded_broker)
     except (ToolError, OSError) as error:
-        print(f"qepa: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+        fail(error)
     except KeyboardInterrupt as error:
         raise typer.Exit(130) from error
     if as_json:
