@@ -129,7 +129,8 @@ class Gateway:
             of = self.inference.shelf, self.inference.errors
             glucose = GlucoseReader(*of, clock)
             self.care.on_care.append(glucose.take)
-            self.inference.add([EcgReader(self.waves, *of), ActivityReader(self.waves, *of), glucose])
+            beats = EcgReader(self.waves, *of, self.inference.explain)
+            self.inference.add([beats, ActivityReader(self.waves, *of), glucose])
         errors = Counter[str]() if self.inference is None else self.inference.errors
         self.bedside_models = BedsideModels(spool, shelf, errors)
         self.audit = AuditHeads(spool, self.link, trusted.server.sign_key)

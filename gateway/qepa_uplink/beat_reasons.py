@@ -3,10 +3,10 @@
 Players of a game (Shapley, 1953): each is a stretch of the waveform or an interval, with the model's numbers about it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
-from .bedside_models import CONTRACTS, ECG_BEATS, REGIONS, regularity
+from .bedside_models import CONTRACTS, ECG_BEATS, NUMBERS, REGIONS, regularity
 
 EDGES_MS = {"P": (-240, -80), "QRS": (-80, 120), "T": (120, 400)}
 RHYTHM_PLAYERS = ("RR before", "RR after", "rhythm")
@@ -24,6 +24,10 @@ NUMBERS_OF = {  # which of the numbers beside the leads come and go with a playe
     "rhythm": ("earlier_to_local", "irregular", "unequal"),
 }
 
+_ANSWERS = CONTRACTS[ECG_BEATS].outputs
+_ONE = 1000  # an ExplainedBeat is in thousandths
+_LEAST = 10  # of them: a percentage point
+_MOST = 3  # reasons that are said
 _LIKE = 0.05  # of the usual QRS's height: less than that away is as usual
 _TALL = 0.1
 _IN_TIME = 0.05
@@ -43,6 +47,27 @@ def phrases(numbers: Mapping[str, float]) -> dict[str, str]:
         "RR after": _interval(numbers, "post", "the next beat came"),
         "rhythm": _rhythm(numbers),
     }
+
+
+def reasons_in_words(answer: str, probabilities: Sequence[int], shares: Sequence[int], numbers: Sequence[int]) -> str:
+    """At most three reasons for an ExplainedBeat (whose units these are), the largest first, in percentage points.
+
+    >>> reasons_in_words("V", (100, 0, 900, 0), (0, 700, 2, 0, 300, 0, -200), (0,) * len(NUMBERS))
+    ... # doctest: +NORMALIZE_WHITESPACE
+    "because: QRS like this patient's usual, over 30 % of the usual height for 0 ms (+70), came in time, or no interval
+    is known (+30); against it: a regular rhythm up to then (-20)"
+    """
+    words = phrases({name: number / _ONE for name, number in zip(NUMBERS, numbers, strict=True)})
+    largest = sorted(zip(PLAYERS, shares, strict=True), key=lambda each: -abs(each[1]))[:_MOST]
+    said = []
+    for lead, sign in (("because", 1), ("against it", -1)):
+        some = [f"{words[name]} ({share / 10:+.0f})" for name, share in largest if sign * share >= _LEAST]
+        if some:
+            said.append(f"{lead}: {', '.join(some)}")
+    base = probabilities[_ANSWERS.index(answer)] - probabilities[0] - sum(shares)
+    if base >= _LEAST:
+        said.append(f"this patient's usual beat itself looks {answer} to the model rather than N ({base / 10:+.0f})")
+    return "; ".join(said) or "for no single reason"
 
 
 def _qrs(numbers: Mapping[str, float]) -> str:

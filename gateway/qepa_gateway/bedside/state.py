@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from qepa_uplink.beat_reasons import reasons_in_words
 from qepa_uplink.readings import found_readings, readings, value_of
 from qepa_wire.measures import HEART_RATE
-from qepa_wire.payloads import CARE_ASYSTOLE, CARE_LEAD_OFF, MODES, NO_BEAT_CLASS, RESET_CAUSES
+from qepa_wire.payloads import CARE_ASYSTOLE, CARE_LEAD_OFF, MODES, NO_BEAT_CLASS, RESET_CAUSES, WAVE_ECG
 
 from ..boards import Board
 from ..care import Vitals
@@ -13,6 +14,7 @@ from ..health import REASONS
 
 STALE_MS = 5000
 FINDINGS_STALE_MS = 15_000
+EXPLAINED_STALE_MS = 300_000
 BEAT_CLASSES = "NSVF"
 
 
@@ -53,6 +55,7 @@ def _board(gateway: Gateway, board: Board, now_ms: int, pad_bytes: int) -> dict[
         "consent": gateway.care.has_consent(board.number),
         "vitals": None if vitals is None else _vitals(vitals, now_ms),
         "findings": _findings(gateway, board.number, now_ms),
+        "explained": _explained(gateway, board.number, now_ms),
         "alerts": [{"kind": alert.kind, "since_ms": alert.since_ms} for alert in gateway.alerts.of(board.number)],
     }
 
@@ -72,6 +75,22 @@ def _findings(gateway: Gateway, board: int, now_ms: int) -> list[dict[str, Any]]
         }
         for each in found.findings
     ]
+
+
+def _explained(gateway: Gateway, board: int, now_ms: int) -> dict[str, Any] | None:
+    """The newest beat called S, V or F, and why; class and words are null when it is old or the ECG is gone."""
+    found = None if gateway.inference is None else gateway.inference.explained(board)
+    if found is None:
+        return None
+    age_ms, beat = max(0, now_ms - found.at_ms), found.beat
+    fresh = age_ms <= EXPLAINED_STALE_MS and gateway.waves.window(board, WAVE_ECG, 1) is not None
+    words = reasons_in_words(beat.answer, beat.probabilities, beat.shares, beat.numbers)
+    return {
+        "beat": beat.answer if fresh else None,
+        "words": words if fresh else None,
+        "source": f"model {beat.model} v{beat.version}",
+        "age_ms": age_ms,
+    }
 
 
 def _vitals(vitals: Vitals, now_ms: int) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Beats by class, and whether the signal is good enough to tell, from the ECG that consenting patients' boards stream.
 
 A beat is classified once the next one is known, or 2.5 s later, and only while the signal was last judged usable. What
-could not be classified counts as unknown, never as normal.
+could not be classified counts as unknown, never as normal. Of beats that are not called normal some are explained.
 """
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -16,19 +16,25 @@ from qepa_uplink.readings import ECG_QUALITY as QUALITY_CODE
 from qepa_wire.measures import NO_DATA, POOR_SIGNAL, SETTLING, UNKNOWN
 from qepa_wire.payloads import WAVE_ECG, Wave
 
-from .finding import Finding, Reading
+from .finding import Explanation, Finding, Reading
+from .reasons import NORMAL, Inputs, explain, lead_bytes, thousandths
 from .runtime import InferenceError
 from .shelf import ModelShelf
 from .windows import BeatWindows, Samples, quality_window, reach
 
 BEATS_AT_ONCE: Final = 8  # in one call of work(); a beat takes well under a millisecond
 WINDOWS_AT_ONCE: Final = 4
+EXPLAINED_EVERY_S: Final = 5  # of one board; of all at most one in a call of work(), as it takes two milliseconds
 _MINUTE_S: Final = 60
 _WAIT_S: Final = 2.5  # for the beat that follows, as a board waits
 _MOST_WAITING: Final = 64  # beats of one board; beyond it the oldest are unknown
+_ANSWERS: Final[tuple[Literal["S", "V", "F"], ...]] = ("S", "V", "F")
 _CODES: Final = (BEATS_N, BEATS_S, BEATS_V, BEATS_F)
 _USABLE = CONTRACTS[ECG_QUALITY].outputs.index("usable")
 _NEEDED_S: Final = 12
+
+
+OnExplained = Callable[[int, Explanation], None]  # board, why
 
 
 class Waves(Protocol):
@@ -44,11 +50,18 @@ class Waves(Protocol):
 class EcgReader:
     """Reads the ECG of all boards that stream it."""
 
-    def __init__(self, waves: Waves, shelf: ModelShelf, errors: Counter[str]) -> None:
-        """``errors`` counts, by name of a model, how often it failed."""
+    def __init__(
+        self, waves: Waves, shelf: ModelShelf, errors: Counter[str], explained: OnExplained | None = None
+    ) -> None:
+        """``errors`` counts, by name of a model, how often it failed.
+
+        ``explained`` is told why a beat was called S, V or F, and must not raise; without it none is explained.
+        """
         self._waves = waves
         self._shelf = shelf
         self._errors = errors
+        self._explained = explained
+        self._may_explain = False  # still, in this call of work()
         self._hearts: dict[int, _Heart] = {}
         self._turn: deque[int] = deque()
         waves.on_wave(self._take)
@@ -56,6 +69,7 @@ class EcgReader:
     def work(self) -> None:
         """Judge signals and classify beats that are due, boards in turn."""
         beats, windows = BEATS_AT_ONCE, WINDOWS_AT_ONCE
+        self._may_explain = True
         for _ in range(len(self._turn)):
             number = self._turn[0]
             self._turn.rotate(-1)
@@ -131,12 +145,40 @@ class EcgReader:
             return
         try:
             model, _ = self._shelf.get(ECG_BEATS)
-            answer = model.run(*inputs)[0]
+            answer = int(model.run(*inputs)[0].argmax())
         except InferenceError:
             self._errors[ECG_BEATS] += 1
             heart.classified(peak, None)
             return
-        heart.classified(peak, int(answer.argmax()))
+        heart.classified(peak, answer)
+        if answer != NORMAL and self._explained is not None and self._may_explain and heart.may_explain(peak):
+            self._may_explain = False
+            heart.explained_at = peak
+            why = self._explain(heart, peak, inputs, answer)
+            if why is not None:
+                self._explained(board, why)
+
+    def _explain(self, heart: "_Heart", peak: int, beat: Inputs, answer: int) -> Explanation | None:
+        usual = heart.windows.usual()
+        try:
+            model, card = self._shelf.get(ECG_BEATS)
+            why = explain(model.run_rows, beat, usual, answer)
+        except InferenceError:
+            self._errors[ECG_BEATS] += 1
+            return None
+        return Explanation(
+            model=ECG_BEATS,
+            version=int(card["version"]),
+            boots=heart.boots,
+            t_ms=(1000 * peak // heart.fs_hz) % 2**32,
+            after_ms=1000 * (heart.end - peak) // heart.fs_hz,
+            answer=_ANSWERS[answer - 1],
+            probabilities=thousandths(why.probabilities),
+            shares=thousandths(why.shares),
+            numbers=thousandths(beat[1][0]),
+            beat=lead_bytes(beat),
+            usual=lead_bytes(usual),
+        )
 
 
 class _Heart:
@@ -148,6 +190,7 @@ class _Heart:
         self.windows = BeatWindows(wave.fs_hz)
         self.usable: bool | None = None
         self.judged_at = wave.first
+        self.explained_at: int | None = None
         self._peaks: deque[int] = deque(maxlen=_MOST_WAITING)
         self._before: int | None = None
         self._classes: deque[tuple[int, int | None]] = deque()
@@ -166,6 +209,11 @@ class _Heart:
     def is_quality_due(self) -> bool:
         """Once a second of signal."""
         return bool(self.end - self.judged_at >= self.fs_hz)
+
+    def may_explain(self, peak: int) -> bool:
+        """Whether a beat can be held against the usual one, and the last that was is long enough ago."""
+        at = self.explained_at
+        return self.windows.is_settled and (at is None or peak - at >= EXPLAINED_EVERY_S * self.fs_hz)
 
     def verdict(self, *, usable: bool | None) -> None:
         """Of the newest seconds; None where there is no telling."""

@@ -1,7 +1,7 @@
 """What a model found, and what reads the care stream to find it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 Reading = tuple[int, int, int]  # code of qepa_uplink/readings.py, quality in percent or reason, value
 
@@ -15,6 +15,26 @@ class Finding:
     boots: int
     t_ms: int
     readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a beat of one board got its class, in the units of ExplainedBeat (qepa_uplink/messages.py).
+
+    after_ms: how much of the signal after its R peak was here by then.
+    """
+
+    model: str
+    version: int
+    boots: int
+    t_ms: int
+    after_ms: int
+    answer: Literal["S", "V", "F"]
+    probabilities: tuple[int, ...]
+    shares: tuple[int, ...]
+    numbers: tuple[int, ...]
+    beat: bytes
+    usual: bytes
 
 
 class Reader(Protocol):

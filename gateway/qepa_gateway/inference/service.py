@@ -1,15 +1,15 @@
-"""All models of a gateway at work; findings go to the server every five seconds, and to the page."""
+"""All models of a gateway at work. Findings go to the server every five seconds, explanations at once."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qepa_uplink.messages import Findings
+from qepa_uplink.messages import ExplainedBeat, Findings
 
 from ..care import CareStreams
 from ..server_link import ServerLink
 from ..transport import Clock
-from .finding import Finding, Reader
+from .finding import Explanation, Finding, Reader
 from .shelf import ModelShelf
 
 EVERY_MS = 5000
@@ -23,6 +23,14 @@ class Found:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """The newest explained beat of one board, and when it was."""
+
+    at_ms: int
+    beat: ExplainedBeat
+
+
 class Inference:
     """``errors`` counts failures by name of a model. Nothing of a board is kept beyond its consent."""
 
@@ -32,6 +40,7 @@ class Inference:
         self._clock = clock
         self._readers: list[Reader] = []
         self._found: dict[int, Found] = {}
+        self._explained: dict[int, Explained] = {}
         self.shelf = shelf
         self.errors: Counter[str] = Counter()
         care.on_end.append(self.forget)
@@ -67,6 +76,34 @@ class Inference:
                     )
                 )
 
+    def explain(self, board: int, why: Explanation) -> None:
+        """A reader has explained a beat; without a consent in force nothing comes of that."""
+        consent = self._care.streaming().get(board)
+        if consent is None:
+            return
+        now_ms = self._clock()
+        beat = ExplainedBeat(
+            board=board,
+            consent_id=consent.consent_id,
+            boots=why.boots,
+            t_ms=why.t_ms,
+            received_ms=now_ms,
+            model=why.model,
+            version=why.version,
+            answer=why.answer,
+            probabilities=why.probabilities,
+            shares=why.shares,
+            numbers=why.numbers,
+            beat=why.beat,
+            usual=why.usual,
+        )
+        self._explained[board] = Explained(now_ms - why.after_ms, beat)
+        self._link.send_sealed(beat)
+
+    def explained(self, board: int) -> Explained | None:
+        """The newest beat of ``board`` that was explained; None without a consent in force."""
+        return self._explained.get(board) if self._care.has_consent(board) else None
+
     def found(self, board: int) -> Found | None:
         """What was last found of ``board``; None without a consent in force."""
         return self._found.get(board) if self._care.has_consent(board) else None
@@ -74,5 +111,6 @@ class Inference:
     def forget(self, board: int) -> None:
         """The consent is over."""
         self._found.pop(board, None)
+        self._explained.pop(board, None)
         for reader in self._readers:
             reader.forget(board)

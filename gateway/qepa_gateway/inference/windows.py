@@ -22,6 +22,7 @@ QUALITY_LENGTH = CONTRACTS[ECG_QUALITY].inputs[0].shape[1]
 _QRS = slice(BEFORE - 8, BEFORE + 9)  # +-64 ms
 _USUAL = 64  # beats that say which one is usual
 _USUAL_RR = 128  # a fast run may last for minutes
+_KNOWN = 16  # beats after which what is usual is no longer one or two of them
 _LOCAL = 8
 _IRREGULAR = 32
 _TEMPLATE_EVERY = 8  # beats between two looks at what is usual, once enough of them are there
@@ -79,6 +80,25 @@ class BeatWindows:
         rhythm[RHYTHM.index("height")] = spans[0] / self._height[0] - 1
         rhythm[RHYTHM.index("second_lead")] = float(present[1])
         leads = np.clip(leads, -_LIMIT, _LIMIT)
+        numbers = np.concatenate([rhythm, _shape(leads[0, :, 0], leads[0, :, 1], rhythm)])
+        return leads, np.clip(numbers, -_LIMIT, _LIMIT)[None]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether enough beats were read to say what is usual."""
+        return self._seen >= _KNOWN
+
+    def usual(self) -> tuple[Samples, Samples]:
+        """Return the inputs that the patient's usual beat in a regular rhythm gives, as of the beat last read.
+
+        As :meth:`read` returns them: it is like itself, on time, and has the leads that beat has. Zeros before any.
+        """
+        present = self._height > 0
+        leads = np.zeros((1, LENGTH, 2 * LEADS), np.float32)
+        leads[0, :, 0::2] = np.where(present, self._usual / np.where(present, self._height, 1), 0)
+        leads = np.clip(leads, -_LIMIT, _LIMIT)
+        rhythm = np.zeros(len(RHYTHM), np.float32)
+        rhythm[RHYTHM.index("second_lead")] = float(present[1])
         numbers = np.concatenate([rhythm, _shape(leads[0, :, 0], leads[0, :, 1], rhythm)])
         return leads, np.clip(numbers, -_LIMIT, _LIMIT)[None]
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from qepa_gateway.inference.reasons import players
 from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH
 from qepa_tools.explanation.bedside import (
     OtherBeats,
     explain_at_bedside,
     explain_window,
-    players,
     standard_errors,
 )
 from qepa_tools.explanation.bedside_story import draw, read_model

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH, RATE_HZ
+from qepa_gateway.inference.reasons import players
+from qepa_gateway.inference.windows import LEADS, LENGTH
 from qepa_server.explain.beat import BeatExplanation, Reason, compared
-from qepa_uplink.beat_reasons import EDGES_MS, NUMBERS_OF, PLAYERS, RHYTHM_PLAYERS, phrases
+from qepa_uplink.beat_reasons import PLAYERS, RHYTHM_PLAYERS, phrases
 from qepa_uplink.bedside_models import NUMBERS
 from qepa_uplink.shapley import PlayersAttribution, players_shapley
 
@@ -103,21 +104,6 @@ def standard_errors(by_row: Floats, persons: NDArray[np.int64]) -> list[float | 
     np.add.at(means, who, by_row)
     means /= counts[:, None]
     return [float(error) for error in means.std(axis=0, ddof=1) / np.sqrt(len(counts))]
-
-
-def players() -> list[NDArray[np.int64]]:
-    """Inputs of each of PLAYERS, in the order of leads and then numbers."""
-    number = np.arange(LENGTH * 2 * LEADS).reshape(LENGTH, 2 * LEADS)
-    t_ms = 1000 * (np.arange(LENGTH) - BEFORE) / RATE_HZ
-    inside = {name: (t_ms >= low) & (t_ms < high) for name, (low, high) in EDGES_MS.items()}
-    inside["baseline"] = ~np.any(list(inside.values()), axis=0)
-    nowhere = np.zeros(LENGTH, bool)
-    return [
-        np.r_[
-            number[inside.get(name, nowhere)].ravel(), [number.size + NUMBERS.index(each) for each in NUMBERS_OF[name]]
-        ].astype(np.int64)
-        for name in PLAYERS
-    ]
 
 
 def _parts(contributions: Mapping[str, float]) -> dict[str, float]:
