@@ -14,6 +14,7 @@ IMPLEMENTATION says which. Contracts of all kernels:
 
 RING = 2048  # samples of history: 5.7 s at 360 Hz
 
+# Named twice: the first import fails as a whole where one is missing, and a bundle drops by name what it does not use.
 try:
     from .native import (
         add32,

@@ -1,5 +1,6 @@
 """Native kernels, their bytecode and CPython make the same words; what does not load is replaced quietly."""
 
+import ast
 import functools
 import json
 import shutil
@@ -231,6 +232,16 @@ def test_the_ecg_filter_agrees_whatever_comes_in(
         assert native == fallback
 
     same()
+
+
+def test_both_lists_of_the_package_are_those_of_the_native_kernels() -> None:
+    tree = ast.parse((SOURCES / "__init__.py").read_text())
+    native, fallback = (
+        [alias.name for alias in node.names] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    )
+    kernels = ast.parse((SOURCES / "viper.py").read_text()).body
+    assert native == fallback
+    assert set(native) == {node.name for node in kernels if isinstance(node, ast.FunctionDef)}
 
 
 WHICH = "import qepa_kernels\nprint(qepa_kernels.IMPLEMENTATION)\nqepa_kernels.xor(bytearray(4), bytes(4), 4)"
