@@ -191,12 +191,12 @@ def test_the_server_at_every_step(tmp_path, together):
         "care.alarms.accept",
         "care.consents.accept",
         "care.consents.withdraw",
+        "rounds.announcement.open_when_due",
+        "rounds.announcement.start",
         "rounds.conductor.on_partial",
         "rounds.conductor.on_ready",
-        "rounds.conductor.open_when_due",
-        "rounds.conductor.settle",
-        "rounds.conductor.start",
-        "rounds.conductor.try_open",
+        "rounds.settlement.settle",
+        "rounds.verdicts.try_open",
     }
     with ward.server.store.read() as connection:
         assert chain.verify(connection) > 0

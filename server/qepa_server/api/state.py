@@ -8,8 +8,8 @@ from qepa_wire.keystream import STREAM_STATISTICS
 from qepa_wire.statistics import HR_EDGES_BPM
 
 from ..hospital import Hospital
-from ..rounds.conductor import opening_of, verdicts_by_cell
-from ..rounds.ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundRecord, SumRecord
+from ..rounds.ledger import COLLECT, DONE, READY, SUMMED, VOID, RoundRecord, SumRecord, verdicts_by_cell
+from ..rounds.running import opening_of
 from ..rounds.statistics import heart_rate
 from .models import model_view
 from .trust import PrivacyView, audit, quarantines, rollouts

@@ -221,3 +221,11 @@ class RoundLedger:
             .where(rounds.c.number == number)
             .values(state=state, reason=reason, settled_ms=now_ms, latency_ms=latency_ms, model_version=model_version)
         )
+
+
+def verdicts_by_cell(sums: Sequence[SumRecord]) -> dict[int, list[SumRecord]]:
+    """Group the verdicts of a round by cell."""
+    cells: dict[int, list[SumRecord]] = {}
+    for record in sums:
+        cells.setdefault(record.cell, []).append(record)
+    return cells
