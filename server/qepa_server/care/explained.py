@@ -18,7 +18,7 @@ _CLASSES = CONTRACTS[ECG_BEATS].outputs
 _FS_HZ = CONTRACTS[ECG_BEATS].fs_hz
 _BEFORE_R = 56  # samples, as REGIONS of bedside_models.py count
 _ONE = 1000  # probabilities, shares and numbers are in thousandths
-_ROUNDING = 20  # of them: an int8 answer is rounded to a 256th, four of them do not quite add up to 1
+_ROUNDING = 25  # of them: int8 answers are rounded to a 256th, so that four do not quite add up to 1
 _SHARES = ("unequal", "breadth")  # numbers from 0 to 1
 
 

@@ -1,4 +1,5 @@
 /** One tile a board: the heart rate to be read across the room, and beside it what the number rests on. */
+import { BeatView } from "./beat_view.js";
 import { EcgView } from "./ecg.js";
 import { element, reconcile, setAttributes, setText } from "./elements.js";
 import { FINDINGS_STALE_MS, measured, reading } from "./freshness.js";
@@ -47,6 +48,8 @@ export class BoardTile {
     this.lead = field("lead");
     this.measures = element("dl", { class: "stacked measure-facts", "data-testid": `measures-${board}`, hidden: true });
     this.ecg = new EcgView(board);
+    this.beatView = new BeatView(board);
+    this.asked = element("div", { class: "asked" }, element("div", { class: "ask" }, this.ecg.button, this.beatView.button), this.ecg.box, this.beatView.box);
     this.key = field("key");
     this.pads = field("pads");
     this.model = field("model");
@@ -61,7 +64,7 @@ export class BoardTile {
       element("div", { class: "trend-box" }, this.canvas),
       element("dl", { class: "stacked vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
       this.measures,
-      this.ecg.root,
+      this.asked,
       element("dl", { class: "stacked key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
   }
 
@@ -98,7 +101,9 @@ export class BoardTile {
     setAttributes(this.beat, { "data-warn": beat === "V" || beat === "F" });
 
     this.#showMeasures(board, shown, { heldMs, lost });
+    setAttributes(this.asked, { hidden: !board.consent });
     this.ecg.tick({ consent: board.consent, lost });
+    this.beatView.tick({ explained: board.explained, heldMs, lost });
 
     setText(this.key, lost ? "--" : keySource(board.keySource));
     setAttributes(this.key, { "data-key": lost ? null : board.keySource });
@@ -111,6 +116,7 @@ export class BoardTile {
 
   draw(nowMs) {
     drawTrend(this.canvas, this.#trend, nowMs);
+    this.beatView.draw();
   }
 
   /** Every measure but the heart rate, then what models at the gateway found; without consent none is even named. */

@@ -130,14 +130,13 @@ export class EcgView {
     this.button = element("button", { type: "button", "aria-expanded": "false", "data-testid": `ecg-show-${board}` }, "Show ECG");
     this.canvas = element("canvas", { class: "ecg", role: "img", "aria-label": "ECG, last 6 seconds", "data-testid": `ecg-${board}` });
     this.note = element("span", { class: "basis", "data-testid": `ecg-note-${board}` });
-    this.box = element("div", { class: "ecg-shown", hidden: true }, this.canvas, this.note);
-    this.root = element("div", { class: "ecg-box" }, this.button, this.box);
+    this.box = element("div", { hidden: true }, this.canvas, this.note);
     this.button.addEventListener("click", () => (this.#source ? this.#close() : this.#open()));
   }
 
   tick({ consent, lost }) {
     if (!consent) this.#close();
-    setAttributes(this.root, { hidden: !consent });
+    setAttributes(this.button, { hidden: !consent });
     if (!this.#source) return;
     const current = !lost && performance.now() - this.#heardAt <= STALE_MS;
     if (!current && this.#sweep.end) {

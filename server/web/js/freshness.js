@@ -7,6 +7,7 @@
 
 export const STALE_MS = 5000;
 export const FINDINGS_STALE_MS = 15000; // gateways send findings of their models every five seconds
+export const BEAT_STALE_MS = 300000; // an explained beat is of the past anyway
 export const LOST_MS = 3000;
 const DELAY_MEMORY = 30; // states
 

@@ -5,11 +5,12 @@
  * Test ids (`data-testid`); <board> is the state's `boards[].board`, <id> `alarms[].id`, <n> a round's number, <gateway> a name:
  *   connection-banner, connection          shown while the server is not there; "live" or why not
  *   simulated-banner, knows                what is simulated; what the page may know
- *   server-time, model, round-now          the summary
+ *   server-time, model, round-now          the summary; disagreement: boards' model against the gateways'
  *   boards, board-count, tile-<board>      tiles; `data-state` is live | stale | lost | no-consent, `data-alarm` the highest level
  *   hr-<board>                             the heart rate: digits, or "--"
  *   why-<board>, age-<board>               why there is no number; "3 s ago"
  *   patient-, quality-, lead-, beat-, trend-, key-, pads-, model-, gateway-, tile-alarm-<board>
+ *   beat-{show,age,box,picture,reasons,source,note}-<board>, reason-<part>-<board>    why the newest beat was called so
  *   ecg-show-<board>, ecg-<board>, ecg-note-<board>    the ECG on demand; the canvas's `data-live` while records come
  *   alarms, alarms-technical, alarms-ended, no-alarms, alarm-count, alarm-problem
  *   alarm-<id>, acknowledge-<id>, acknowledged-<id>, ended-<id>      `data-level` is high | medium | low | technical
@@ -28,7 +29,7 @@ import { DeliveryDelay, LOST_MS, Stopwatch } from "./freshness.js";
 import { LinkPanel } from "./links.js";
 import { RoundTable } from "./rounds.js";
 import { TrustPanel } from "./trust.js";
-import { clockTime, count, duration, modelState, roundPhase, simulationNotice } from "./words.js";
+import { clockTime, count, disagreementText, duration, modelState, roundPhase, simulationNotice } from "./words.js";
 
 const TICK_MS = 250;
 const DRAW_MS = 1000;
@@ -103,6 +104,8 @@ function showSummary(lost) {
   setText(at("model"), lost || !model ? "--" : modelState(model));
   setAttributes(at("model"), { "data-warn": !lost && (model?.origin === "rollback" || model?.state === "withdrawn") });
   setText(at("round-now"), lost ? "--" : round ? `${count(round.number)}, ${roundPhase(round.phase)}` : "none");
+  setText(at("disagreement"), lost ? "--" : disagreementText(state.disagreement));
+  setAttributes(at("disagreement"), { "data-warn": !lost && state.disagreement.standing === "raised" });
   const live = tiles.filter((tile) => tile.root.dataset.state === "live").length;
   setText(at("board-count"), boards ? `${live} of ${boards.length} live` : "");
 }

@@ -54,6 +54,25 @@ function parseFinding(finding) {
   };
 }
 
+/** That there is an explained beat; null where it is not known which, or how old it is. */
+function parseExplained(value) {
+  const explained = record(value);
+  const sound = explained && number(explained.number) !== null && /^[SVF]$/.test(text(explained.beat)) && within(explained.age_ms, 0, Infinity) !== null;
+  return sound ? { number: explained.number, beat: explained.beat, ageMs: explained.age_ms } : null;
+}
+
+function parseDisagreement(value) {
+  const told = record(value) ?? {};
+  return {
+    standing: text(told.standing),
+    boards: number(told.boards),
+    version: number(told.version),
+    score: number(told.score),
+    limit: number(told.limit),
+    sinceMs: number(told.since_ms),
+  };
+}
+
 function parseBoard(board) {
   return {
     board: text(board.board),
@@ -70,6 +89,7 @@ function parseBoard(board) {
     consent: board.consent === true,
     vitals: board.consent === true ? parseVitals(board.vitals) : null, // without consent nothing is even held
     findings: board.consent === true ? list(board.findings).map(parseFinding) : [],
+    explained: board.consent === true ? parseExplained(board.explained) : null,
   };
 }
 
@@ -220,6 +240,7 @@ export function parseState(body) {
       version: number(model.version), roundsTrained: number(model.rounds_trained),
       state: text(model.state), origin: text(model.origin), reason: text(model.reason),
     },
+    disagreement: parseDisagreement(value.disagreement),
     round: round && { number: number(round.number), phase: text(round.phase), sinceMs: number(round.since_ms) },
     rounds: distinct(list(value.rounds).map(parseRound), "number"),
     boards: distinct(list(value.boards).map(parseBoard), "board"),

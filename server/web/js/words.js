@@ -20,6 +20,7 @@ const WHY_UNKNOWN = {
 };
 const PRIORITIES = { high: "High priority", medium: "Medium priority", low: "Low priority", technical: "Technical" };
 const BEATS = { N: "normal", S: "supraventricular", V: "ventricular", F: "fusion", Q: "unknown" };
+const PARTS = { T: "ST-T", baseline: "rest" }; // of a beat, where a ward says it otherwise than the model
 const KEY_SOURCES = { qkd: "QKD", ratchet: "ratchet", none: "no key" };
 const PHASES = { idle: "waiting", ready: "asking who is there", collect: "collecting", settle: "summing" };
 const ROUND_STATES = { running: "running", done: "done", void: "void" };
@@ -64,6 +65,7 @@ export const unitName = (code) => own(UNITS, code) ?? code;
 export const whyUnknown = (code) => own(WHY_UNKNOWN, code) ?? (plain(code) || "unknown");
 export const alarmPriority = (code) => own(PRIORITIES, code) ?? (plain(code) || "Unknown priority");
 export const beatName = (code) => own(BEATS, code) ?? "unknown";
+export const partName = (code) => own(PARTS, code) ?? code;
 export const keySource = (code) => own(KEY_SOURCES, code) ?? (code || "unknown");
 export const roundPhase = (code) => own(PHASES, code) ?? plain(code);
 export const roundState = (code) => own(ROUND_STATES, code) ?? plain(code);
@@ -71,6 +73,7 @@ export const refusal = (code) => own(REFUSALS, code) ?? plain(code);
 export const purposeName = (code) => own(PURPOSES, code) ?? plain(code);
 export const threat = (code) => own(THREATS, code) ?? (plain(code) || "unknown");
 export const share = (part) => `${Math.floor(1000 * part) / 10} %`; // never more than there is
+export const percent = (part) => `${Math.round(100 * part)}\u00a0%`;
 export const days = (ms) => `${Math.round(ms / 86400000)} days`;
 
 /** How far a release has come: "v7: with one board first (0000000a), 1 failed". */
@@ -93,6 +96,22 @@ export function voidReason(code) {
   if (!code) return "no reason given";
   const known = VOID_REASONS.find(([pattern]) => pattern.test(code));
   return known ? `${known[1]} (${plain(code)})` : plain(code);
+}
+
+/** Percentage points with their sign: "+48", "\u221212", "0". */
+export function points(value) {
+  const whole = Math.round(Math.abs(value));
+  return whole === 0 ? "0" : `${value < 0 ? "\u2212" : "+"}${whole}`;
+}
+
+/** Whether boards' model answers otherwise than the gateways' about the same beats, by the server's monitor. */
+export function disagreementText({ standing, boards, version, score, limit, sinceMs }) {
+  const by = boards === null ? "" : ` (${count(boards)} ${boards === 1 ? "board" : "boards"} compared)`;
+  const figure = score === null || limit === null ? "" : `, score ${count(score)} of ${count(limit)}`;
+  if (standing === "usual") return `as usual${by}`;
+  if (standing === "watched") return `v${version ?? "--"} is new: nothing unusual so far in its first hour${figure}${by}`;
+  if (standing === "raised") return `unusual: v${version ?? "--"} answers otherwise than the gateways' model since ${clockTime(sinceMs)}${figure}${by}`;
+  return `unknown${by}: it takes 8 boards under consent and an hour of the version before`;
 }
 
 /** An age or duration: "3 s", "4 min", "2 h". */
