@@ -9,7 +9,7 @@ IMPLEMENTATION says which. Contracts of all kernels:
   never a memoryview into one. Nothing is checked: native code writes where its arguments point.
 - Arithmetic is that of signed 32-bit words that wrap, `>>` and `//` round down. Where no word reaches 2**30 in size the
   fallback allocates nothing either.
-- array('h') and array('b') are read as signed. A ring is an array('h') of RING samples, sample i at i & (RING - 1).
+- array('h') is read as signed. A ring is an array('h') of RING samples, sample i at i & (RING - 1).
 """
 
 RING = 2048  # samples of history: 5.7 s at 360 Hz
@@ -19,16 +19,12 @@ try:
     from .native import (
         add32,
         add64,
-        biquad,
         check_sums,
         correlate,
         descend,
-        dot8,
-        dot16,
         dot32,
         ecg_filter,
         fill_counters,
-        fir,
         isqrt,
         pack32,
         qrs_adapt,
@@ -38,8 +34,6 @@ try:
         ring_span,
         ring_steepest,
         scan_peaks,
-        sub32,
-        unpack24,
         xor,
     )
 
@@ -48,16 +42,12 @@ except (ImportError, ValueError, MemoryError):
     from .bytecode import (
         add32,
         add64,
-        biquad,
         check_sums,
         correlate,
         descend,
-        dot8,
-        dot16,
         dot32,
         ecg_filter,
         fill_counters,
-        fir,
         isqrt,
         pack32,
         qrs_adapt,
@@ -67,8 +57,6 @@ except (ImportError, ValueError, MemoryError):
         ring_span,
         ring_steepest,
         scan_peaks,
-        sub32,
-        unpack24,
         xor,
     )
 

@@ -40,14 +40,6 @@ def add32(total: bytearray, words: "bytes | bytearray", n: int) -> None:
     total[:size] = _add32(_integer(total, size), _integer(words, size), n).to_bytes(size, "little")
 
 
-def sub32(total: bytearray, words: "bytes | bytearray", n: int) -> None:
-    """total[k] -= words[k] mod 2^32 for n words of 32 bits."""
-    size = 4 * n
-    ones = (1 << (8 * size)) - 1
-    # a - b is the complement of what the complement of a and b add up to
-    total[:size] = (_add32(_integer(total, size) ^ ones, _integer(words, size), n) ^ ones).to_bytes(size, "little")
-
-
 def add64(total: bytearray, words: "bytes | bytearray", first: int, n: int) -> None:
     """total[k] += words[k] mod 2^64 for n words of 64 bits that begin at 32-bit word number first of both."""
     for at in range(4 * first, 4 * first + 8 * n, 8):
@@ -93,31 +85,7 @@ def pack32(out: bytearray, first: int, values: "array[int]", n: int) -> None:
     out[4 * first : 4 * (first + n)] = bytes(memoryview(values)[:n])
 
 
-def unpack24(raw: "bytes | bytearray", words: "array[int]", n: int) -> None:
-    """Read n signed big-endian words of three bytes into array('i'), as FIFOs of analogue front ends hold them."""
-    at = 0
-    for k in range(n):
-        words[k] = ((raw[at] ^ 128) - 128) << 16 | raw[at + 1] << 8 | raw[at + 2]
-        at += 3
-
-
-# Dot products and filters
-
-
-def dot8(a: "array[int]", b: "array[int]", n: int) -> int:
-    """Sum of a[k] * b[k] over n words of array('b'); at most 131072 of them do not wrap."""
-    total = 0
-    for k in range(n):
-        total += a[k] * b[k]
-    return _wrap(total)
-
-
-def dot16(a: "array[int]", b: "array[int]", n: int) -> int:
-    """Sum of a[k] * b[k] over n words of array('h')."""
-    total = 0
-    for k in range(n):
-        total += a[k] * b[k]
-    return _wrap(total)
+# Layers and roots
 
 
 def dot32(words: "array[int]", first: int, x: "array[int]", n: int) -> int:
@@ -146,47 +114,6 @@ def descend(
             v = words[first] - ((error * (x[k] if k < n else 256) + 32768) >> 16)
             words[first] = limit if v > limit else -limit if v < -limit else v
             first += 1
-
-
-def biquad(x: "array[int]", n: int, coefficients: "array[int]", state: "array[int]", sections: int) -> None:
-    """Filter x[0:n] in place by a cascade of second-order sections, direct form 1.
-
-    All array('i'). coefficients: b0 b1 b2 a1 a2 in Q14 of each section; state: x1 x2 y1 y2 of each.
-    """
-    for section in range(sections):
-        c = 5 * section
-        b0 = coefficients[c]
-        b1 = coefficients[c + 1]
-        b2 = coefficients[c + 2]
-        a1 = coefficients[c + 3]
-        a2 = coefficients[c + 4]
-        s = 4 * section
-        x1 = state[s]
-        x2 = state[s + 1]
-        y1 = state[s + 2]
-        y2 = state[s + 3]
-        for k in range(n):
-            v = x[k]
-            y = b0 * v + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2
-            y = (y if -0x40000000 <= y < 0x40000000 else _wrap(y)) >> 14
-            x2 = x1
-            x1 = v
-            y2 = y1
-            y1 = y
-            x[k] = y
-        state[s] = x1
-        state[s + 1] = x2
-        state[s + 2] = y1
-        state[s + 3] = y2
-
-
-def fir(x: "array[int]", n: int, taps: "array[int]", n_taps: int, out: "array[int]", shift: int) -> None:
-    """out[k] = (sum of x[k + j] * taps[j] over n_taps) >> shift where all taps fit: n - n_taps + 1, array('i')."""
-    for k in range(n - n_taps + 1):
-        total = 0
-        for j in range(n_taps):
-            total += x[k + j] * taps[j]
-        out[k] = (total if -0x40000000 <= total < 0x40000000 else _wrap(total)) >> shift
 
 
 def isqrt(value: int) -> int:

@@ -1,10 +1,10 @@
-# ruff: noqa: F821, D103, B007, PLR0915, PLR1730  viper's types; contracts are in bytecode.py; max() would make objects
+# ruff: noqa: F821, D103, PLR0915, PLR1730  viper's types; contracts are in bytecode.py; max() would make objects
 # mypy: ignore-errors
 # This is MicroPython, built to native.mpy and never imported as a source.
 """The kernels in viper, for `mpy-cross -march`: contracts in bytecode.py, which does the same in plain Python.
 
-Viper's words are the processor's 32 bits and wrap. ptr8 and ptr16 read unsigned words; `(v ^ 128) - 128` and
-`(v ^ 32768) - 32768` give them their sign. A 64-bit build of MicroPython would compute other words.
+Viper's words are the processor's 32 bits and wrap. ptr16 reads unsigned words; `(v ^ 32768) - 32768` gives
+them their sign. A 64-bit build of MicroPython would compute other words.
 """
 
 import micropython
@@ -17,12 +17,6 @@ _MASK = const(2047)  # RING - 1
 def add32(total: ptr32, words: ptr32, n: int):
     for k in range(n):
         total[k] += words[k]
-
-
-@micropython.viper
-def sub32(total: ptr32, words: ptr32, n: int):
-    for k in range(n):
-        total[k] -= words[k]
 
 
 @micropython.viper
@@ -94,31 +88,6 @@ def pack32(out: ptr32, first: int, values: ptr32, n: int):
 
 
 @micropython.viper
-def unpack24(raw: ptr8, words: ptr32, n: int):
-    at: int = 0
-    for k in range(n):
-        high: int = int(raw[at]) ^ 128
-        words[k] = ((high - 128) << 16) | (int(raw[at + 1]) << 8) | int(raw[at + 2])
-        at += 3
-
-
-@micropython.viper
-def dot8(a: ptr8, b: ptr8, n: int) -> int:
-    total: int = 0
-    for k in range(n):
-        total += ((int(a[k]) ^ 128) - 128) * ((int(b[k]) ^ 128) - 128)
-    return total
-
-
-@micropython.viper
-def dot16(a: ptr16, b: ptr16, n: int) -> int:
-    total: int = 0
-    for k in range(n):
-        total += ((int(a[k]) ^ 32768) - 32768) * ((int(b[k]) ^ 32768) - 32768)
-    return total
-
-
-@micropython.viper
 def dot32(words: ptr32, first: int, x: ptr16, n: int) -> int:
     total: int = 0
     for k in range(n):
@@ -142,45 +111,6 @@ def descend(words: ptr32, first: int, errors: ptr32, units: int, x: ptr16, n: in
                     v = 0 - limit
                 words[first + k] = v
         first += n + 1
-
-
-@micropython.viper
-def biquad(x: ptr32, n: int, coefficients: ptr32, state: ptr32, sections: int):
-    c: int = 0
-    s: int = 0
-    for section in range(sections):
-        b0: int = int(coefficients[c])
-        b1: int = int(coefficients[c + 1])
-        b2: int = int(coefficients[c + 2])
-        a1: int = int(coefficients[c + 3])
-        a2: int = int(coefficients[c + 4])
-        x1: int = int(state[s])
-        x2: int = int(state[s + 1])
-        y1: int = int(state[s + 2])
-        y2: int = int(state[s + 3])
-        for k in range(n):
-            v: int = int(x[k])
-            y: int = (b0 * v + b1 * x1 + b2 * x2 - a1 * y1 - a2 * y2) >> 14
-            x2 = x1
-            x1 = v
-            y2 = y1
-            y1 = y
-            x[k] = y
-        state[s] = x1
-        state[s + 1] = x2
-        state[s + 2] = y1
-        state[s + 3] = y2
-        c += 5
-        s += 4
-
-
-@micropython.viper
-def fir(x: ptr32, n: int, taps: ptr32, n_taps: int, out: ptr32, shift: int):
-    for k in range(n - n_taps + 1):
-        total: int = 0
-        for j in range(n_taps):
-            total += int(x[k + j]) * int(taps[j])
-        out[k] = total >> shift
 
 
 @micropython.viper
