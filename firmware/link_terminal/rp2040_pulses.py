@@ -10,7 +10,6 @@ Timing at 125 MHz (8 ns a cycle), RP2040 datasheet 3.4: each instruction takes o
 
 import rp2
 
-SETTLE_CYCLES = 3
 OVERHEAD_CYCLES = 8  # of a slot, besides the two loops' counts
 SHORTEST_SLOT_CYCLES = 10
 

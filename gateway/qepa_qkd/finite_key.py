@@ -1,9 +1,9 @@
-"""Finite-key curves: secret bits per sifted bit against block size and against loss, expected on a modelled channel."""
+"""Finite-key curves: what a modelled channel is expected to give."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from qepa_qkd.advice import DEFAULTS, Advice, Constraints, evaluate
+from qepa_qkd.advice import DEFAULTS, Constraints, evaluate
 from qepa_qkd.channel_model import Channel
 from qepa_qkd.decoy import SourceSettings
 
@@ -19,23 +19,6 @@ class CurvePoint:
     key_rate_bps: float
 
 
-def against_block_size(
-    channel: Channel,
-    source: SourceSettings,
-    key_basis_probability: float,
-    sizes: Iterable[int],
-    *,
-    proofs: Iterable[str],
-    constraints: Constraints = DEFAULTS,
-) -> list[CurvePoint]:
-    """Return secret bits per sifted bit for blocks of `sizes` sifted bits, settings as they are."""
-    return [
-        _point(evaluate(channel, constraints, proof, source, key_basis_probability, size), float(size))
-        for proof in proofs
-        for size in sizes
-    ]
-
-
 def against_loss(
     channel: Channel,
     source: SourceSettings,
@@ -46,24 +29,13 @@ def against_loss(
     proofs: Iterable[str],
     constraints: Constraints = DEFAULTS,
 ) -> list[CurvePoint]:
-    """Return the same for blocks of `block_bits` when the channel lost `losses_db` in all, settings as they are."""
+    """Return points for blocks of `block_bits` sifted bits when the channel lost `losses_db` in all."""
+    points = []
     losses = list(losses_db)
-    return [
-        _point(
-            evaluate(
-                replace(channel, transmittance=10 ** (-loss / 10)),
-                constraints,
-                proof,
-                source,
-                key_basis_probability,
-                block_bits,
-            ),
-            loss,
-        )
-        for proof in proofs
-        for loss in losses
-    ]
-
-
-def _point(advice: Advice, at: float) -> CurvePoint:
-    return CurvePoint(advice.proof, at, advice.length.bits / max(1, advice.block_bits), advice.key_rate_bps)
+    for proof in proofs:
+        for loss in losses:
+            lossy = replace(channel, transmittance=10 ** (-loss / 10))
+            found = evaluate(lossy, constraints, proof, source, key_basis_probability, block_bits)
+            per_bit = found.length.bits / max(1, found.block_bits)
+            points.append(CurvePoint(proof, loss, per_bit, found.key_rate_bps))
+    return points

@@ -177,15 +177,6 @@ class FrameDecoder:
                     yield FrameDamaged(str(error))
 
 
-def decode_frame(frame: bytes) -> tuple[int, Message]:
-    """Return (sequence, message) of one frame without its delimiter. Raises SerialProtocolError, nothing else."""
-    try:
-        kind, sequence, payload = frames.parse(frame)
-    except WireError as error:
-        raise SerialProtocolError(str(error)) from None
-    return sequence, decode_message(kind, payload)
-
-
 def decode_message(kind: int, payload: bytes) -> Message:
     """Return the message of one frame's payload. Raises SerialProtocolError, nothing else."""
     unpack = _UNPACK.get(kind)

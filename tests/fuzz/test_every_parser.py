@@ -254,11 +254,6 @@ PARSERS = {
         serial_messages(),
         (),
     ),
-    "qepa_qkd/serial_protocol.py:decode_frame": (
-        serial_protocol.decode_frame,
-        [each[:-1] for each in serial_messages()],
-        QkdError,
-    ),
     "qepa_qkd/serial_protocol.py:decode_message": (
         lambda data: serial_protocol.decode_message(data[0] if data else 0, data[1:]),
         [bytes([kind]) + payload for kind, _, payload in (link_frames.parse(each[:-1]) for each in serial_messages())],

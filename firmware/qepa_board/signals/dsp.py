@@ -37,8 +37,7 @@ class EcgFilter:
 
     `clean` (0.45 to about 30 Hz) and `band` (about 5 to 15 Hz) hold the latest RING samples, int16, at position
     `index & RING_MASK`, index being the number of the input sample. A feature of the input at sample s is found at
-    s + clean_delay in `clean`, s + clean_delay + band_delay in `band`, s + clean_delay + envelope_delay in the
-    envelope.
+    s + clean_delay in `clean`, s + clean_delay + band_delay in `band`.
     """
 
     def __init__(self, fs_hz, mains_hz=50):
@@ -59,7 +58,6 @@ class EcgFilter:
         window = fs_hz * 80 // 1000
         self.clean_delay = smooth - 1
         self.band_delay = (5 * short - 1) // 2
-        self.envelope_delay = self.band_delay + (slope + window) // 2
 
         # Notch with zeros on the circle and poles at radius r: r = 1 - pi * bandwidth / fs.
         r = 4096 - (4096 * 355 * _POLE_BANDWIDTH_HZ) // (113 * fs_hz)

@@ -12,7 +12,7 @@ from ..learning.features import N_FEATURES, BeatFeatures
 from ..learning.learn import REHEARSED, UNLABELLED, Rehearsal
 from .beats import BEATS, BeatRing
 from .dsp import EcgFilter
-from .quality import FLATLINE, GOOD, SATURATED, HeartRate, SignalQuality
+from .quality import GOOD, SATURATED, HeartRate, SignalQuality
 from .rpeak import RPeakDetector
 from .vital_statistics import RoundStatistics
 
@@ -44,7 +44,6 @@ class EcgPipeline:
         self.beats = BeatRing()
         self.features = array("h", bytes(2 * N_FEATURES))
         self.n_beats = 0
-        self.n_peaks = 0
 
     @property
     def n_samples(self):
@@ -94,7 +93,6 @@ class EcgPipeline:
             self._finish(r_index - self._pending)
             self._previous = self._pending
         self._pending = r_index
-        self.n_peaks += 1
         self._rate.beat(r_index)
         if self._previous >= 0 and self._quality.state == GOOD:
             self._statistics.interval(r_index - self._previous)
@@ -126,10 +124,6 @@ class EcgPipeline:
     def asystole(self):
         """No beat for 4 s while the lead is on; a railed input (lead off) is no asystole, a flat one is."""
         return self._quality.state != SATURATED and self._rate.asystole(self.filter.n)
-
-    def lead_is_on(self):
-        """Neither railed nor flat."""
-        return self._quality.state not in (SATURATED, FLATLINE)
 
     def label(self, sample_index, label):
         """Attach a class number to the measured beat nearest to sample_index within 150 ms; True if there is one.

@@ -8,7 +8,6 @@ GOOD = 0
 FLATLINE = 1  # less than 0.05 mV peak to peak: no electrode, or no heart
 SATURATED = 2  # the ADC at a rail for more than 5% of the time: electrode lost or railed
 NOISY = 3  # much above 30 Hz, noise peaks that rival the QRS, or beats that are all unlike each other
-QUALITY_NAMES = ("good", "flatline", "saturated", "noisy")
 
 _FLAT = 40  # filter units peak to peak
 _RESIDUAL = 60  # mean filter units (0.075 mV) above 30 Hz

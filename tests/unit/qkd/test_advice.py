@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from qepa_qkd.advice import Constraints, advise, evaluate, seconds_to_a_key
 from qepa_qkd.channel_model import Channel, background_share, leak_bits, sifted_rates
 from qepa_qkd.decoy import PROOFS, BlockCounts, EpsilonBudget, SourceSettings
-from qepa_qkd.finite_key import against_block_size, against_loss
+from qepa_qkd.finite_key import against_loss
 from qepa_qkd.sifting import judge, report_symbols, squash, tally
 from qepa_tools.bench.physics import BenchSettings, OpticalBench, PulseSettings
 from qepa_tools.link.advise import advise as command
@@ -152,11 +152,10 @@ def test_a_worse_channel_never_gives_more_key(
     assert bits(replace(channel, background_hz=1.5 * background_hz + 1_000)) <= bits(channel) + slack
 
 
-def test_curves_fall_with_loss_and_rise_with_the_block() -> None:
+def test_key_falls_with_loss_and_rises_with_the_block() -> None:
     sizes = [30_000, 100_000, 300_000, 1_000_000]
-    points = against_block_size(CHANNEL, SOURCE, 0.7, sizes, proofs=("Lim2014-chernoff",))
-    assert [point.at for point in points] == sizes
-    secret = [point.bits_per_sifted_bit for point in points]
+    blocks = [evaluate(CHANNEL, Constraints(), "Lim2014-chernoff", SOURCE, 0.7, size).length.bits for size in sizes]
+    secret = [bits / size for bits, size in zip(blocks, sizes, strict=True)]
     assert secret == sorted(secret)
     assert secret[-1] > secret[1] > 0
     losses = against_loss(CHANNEL, SOURCE, 0.7, [3, 6, 9, 12, 40], block_bits=400_000, proofs=("Rusca2018-chernoff",))

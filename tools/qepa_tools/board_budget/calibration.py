@@ -16,8 +16,6 @@ PUBLISHED = {"bm_fannkuch": 71.63, "bm_nqueens": 2232.22, "misc_aes": 334.52}
 MEASURED = {"bm_fannkuch": 6147.5, "bm_nqueens": 264831.0, "misc_aes": 35615.0}
 REFERENCE_US = 57.2
 
-CLOCK_MHZ = 240
-
 
 def mean_ratio() -> float:
     """Geometric mean of the ratios of measured to published scores."""

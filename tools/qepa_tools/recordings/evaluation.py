@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +10,6 @@ from qepa_board.learning.features import LIMIT, N_FEATURES, ONE
 from qepa_board.learning.network import ModelShape
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES, Recording
-
-HELD_OUT_DURATION_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +43,6 @@ class HeldOut:
     def evaluate(self, weights: Sequence[int], hidden: int = 0) -> Evaluation:
         """Evaluate a model of 4 classes and ``hidden`` units (0: softmax regression), words as on the board."""
         return _evaluation(predict(weights, self._features, hidden), self._classes, self._persons)
-
-
-def evaluate_model(
-    weights: Sequence[int],
-    recordings: Sequence[Recording],
-    cache_directory: Path,
-    duration_s: float = HELD_OUT_DURATION_S,
-    hidden: int = 0,
-) -> Evaluation:
-    """Evaluate once; for many models of one split keep a HeldOut."""
-    return HeldOut(recordings, FeatureCache(cache_directory), duration_s).evaluate(weights, hidden)
 
 
 def predict(weights: Sequence[int], features: NDArray[np.int16], hidden: int = 0) -> NDArray[np.int64]:

@@ -22,7 +22,6 @@ class RoundTraffic:
     opened_ms: int = 0
     started_ms: int = 0
     first_vector_ms: int = 0
-    last_vector_ms: int = 0
     model_ms: int = 0
     vectors: int = 0
     bytes: dict[str, int] = field(default_factory=dict)
@@ -95,7 +94,6 @@ class MeteredTransport:
             traffic = self._of(int.from_bytes(data[_ROUND_AT], "little"))
             traffic.vectors += 1
             traffic.first_vector_ms = traffic.first_vector_ms or now_ms
-            traffic.last_vector_ms = now_ms
 
     def _note_uplink(self, data: bytes) -> None:
         # Unauthenticated, and only looked at: the gateway behind decides for itself.

@@ -19,7 +19,6 @@ from ..errors import ToolError
 
 SUITE = "trixie"
 MIRROR_VARIABLE = "QEPA_DEBIAN_MIRROR"
-MPY_ARCH = "x86"  # what mpy-cross calls it
 
 _PACKAGES = ("micropython", "libc6", "libgcc-s1", "libffi8", "libmbedcrypto16", "libmbedtls21", "libmbedx509-7")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
