@@ -1,34 +1,32 @@
 """The ward page answers why a gateway's model called a beat so, in a real Chromium."""
 
 import json
-import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from page_rig import HOSTILE, SHOTS, Ward, alarm, board, hr, shoot
 from playwright.sync_api import expect
 
+from qepa_server.care.explained import Explained
+from qepa_uplink.beat_reasons import PLAYERS
+from qepa_uplink.bedside_models import NUMBERS
+from qepa_uplink.messages import LEAD_LENGTH, LEAD_STEPS, ExplainedBeat
+
 BOARD = "00000001"
-REASONS = {  # of a made ventricular beat
-    "QRS": (
-        131.2,
-        "QRS 62 % of its height off this patient's usual, 40 % taller, over 30 % of the usual height for 96 ms",
-    ),
-    "RR before": (34.0, "came 28 % early by the usual interval"),
-    "RR after": (14.1, "the next beat came 30 % late by the usual interval"),
-    "T": (8.6, "ST segment and T wave 41 % of the QRS's height off this patient's usual"),
-    "rhythm": (-4.2, "a regular rhythm up to then"),
-    "P": (-2.6, "where the P wave is, 9 % of the QRS's height off this patient's usual"),
-    "baseline": (0.3, "before the P wave and after the T wave, like this patient's usual"),
+SHARES = {"P": -26, "QRS": 1312, "T": 86, "baseline": 3, "RR before": 340, "RR after": 141, "rhythm": -42}  # made
+NUMBERS_OF_BEAT = {
+    **{"unlike_q": 450, "unlike_r": 720, "unlike_s": 610, "unlike_t": 410, "unlike_p": 90, "height": 400},
+    **{"breadth": 333, "pre_to_usual": -1120, "post_to_usual": 1200},
 }
-EDGES_MS = {"P": [-240, -80], "QRS": [-80, 120], "T": [120, 400]}
 
 
-def made_lead(*waves: tuple[float, float, float]) -> list[float]:
+def made_lead(*waves: tuple[float, float, float]) -> bytes:
     """At 125 Hz from 448 ms before the R peak: bumps of (ms, height, width in ms)."""
-    times = [8 * n - 448 for n in range(128)]
-    return [round(sum(h * math.exp(-0.5 * ((t - at) / wide) ** 2) for at, h, wide in waves), 3) for t in times]
+    times = 8 * np.arange(LEAD_LENGTH) - 448
+    heights = sum(height * np.exp(-0.5 * ((times - at) / wide) ** 2) for at, height, wide in waves)
+    return np.asarray(np.rint(LEAD_STEPS * np.asarray(heights)), np.int8).tobytes()
 
 
 def told(number: int = 1, beat: str = "V", age_ms: int = 12_000) -> dict[str, Any]:
@@ -36,25 +34,24 @@ def told(number: int = 1, beat: str = "V", age_ms: int = 12_000) -> dict[str, An
 
 
 def whole(number: int = 1, answer: str = "V", age_ms: int = 12_000, **changes: Any) -> str:
-    reasons = [
-        {"name": name, "words": words, "points": points, "edges_ms": EDGES_MS.get(name)}
-        for name, (points, words) in REASONS.items()
-    ]
-    lead = made_lead((-150, 0.06, 25), (-10, 1.4, 32), (70, -0.55, 38), (250, -0.45, 60))
-    usual = made_lead((-150, 0.12, 25), (-24, -0.12, 8), (0, 1.0, 11), (26, -0.2, 9), (260, 0.28, 45))
-    beat = told(number, answer, age_ms) | {
-        "answer": answer,
-        "board": BOARD,
-        "probabilities": {"N": 0.055, "S": 0.01, "V": 0.93, "F": 0.005},
-        "reasons": reasons,
-        "start_points": -93.9,
-        "lead_points": 87.5,
-        "fs_hz": 125,
-        "first_ms": -448,
-        "beat": lead,
-        "usual": usual,
-    }
-    return json.dumps(beat | changes)
+    """As the server answers, of a made ventricular beat."""
+    message = ExplainedBeat(
+        board=1,
+        consent_id=bytes(16),
+        boots=1,
+        t_ms=1,
+        received_ms=0,
+        model="ecg-beats",
+        version=3,
+        answer="V",
+        probabilities=(55, 10, 930, 5),
+        shares=tuple(SHARES[player] for player in PLAYERS),
+        numbers=tuple(NUMBERS_OF_BEAT.get(name, 0) for name in NUMBERS),
+        beat=made_lead((-150, 0.06, 25), (-10, 1.4, 32), (70, -0.55, 38), (250, -0.45, 60)),
+        usual=made_lead((-150, 0.12, 25), (-24, -0.12, 8), (0, 1.0, 11), (26, -0.2, 9), (260, 0.28, 45)),
+    )
+    answered = Explained(number, message, 0).whole(age_ms)
+    return json.dumps(answered | {"board": BOARD, "answer": answer} | changes)
 
 
 def show(ward: Ward, explained: Any, **answers: Any) -> None:
@@ -90,7 +87,7 @@ def test_it_is_asked_by_keyboard_and_answered_with_picture_reasons_and_limits(pa
     expect(part(page, "beat-show")).to_have_attribute("aria-expanded", "true")
     expect(page.get_by_role("button", name="Why V?")).to_be_focused()
     rows = part(page, "beat-reasons").locator("li")
-    expect(rows).to_have_count(len(REASONS))
+    expect(rows).to_have_count(len(PLAYERS))
     expect(part(page, "reason-QRS")).to_contain_text("40 % taller")
     expect(part(page, "reason-QRS")).to_contain_text("+131 points")
     expect(part(page, "reason-T")).to_contain_text("ST-T")
@@ -205,15 +202,23 @@ def test_answers_that_are_no_beat_are_refused(page: Any) -> None:
 
 
 def test_alarms_stay_where_they_are_and_keep_the_focus(page: Any, ward: Ward) -> None:
+    place = "node => { const box = node.getBoundingClientRect(); return [box.x + scrollX, box.y + scrollY]; }"
     ward.change(alarms=[alarm("a1", "high")])
+    show(ward, told())
+    expect(part(page, "beat-show")).to_be_visible()
     button = page.get_by_test_id("acknowledge-a1")
-    before = button.bounding_box()
-    opened(page, ward)
+    before = button.evaluate(place)
+    part(page, "beat-show").click()
+    expect(part(page, "reason-QRS")).to_be_visible()
     button.focus()
-    show(ward, told(2, "V", 100), number=2, age_ms=100)
-    expect(part(page, "beat-show")).to_have_text(re.compile(r"Why V\? \d s ago"))
+    show(ward, told(2, "S", 500), number=2, answer="S", age_ms=500)
+    expect(part(page, "beat-show")).to_have_text(re.compile(r"Why S\? \d s ago"))
     expect(button).to_be_focused()
-    assert button.bounding_box() == before
+    assert button.evaluate(place) == before
+    show(ward, None)
+    expect(part(page, "beat-show")).to_be_hidden()
+    expect(button).to_be_focused()
+    assert button.evaluate(place) == before
 
 
 def test_whether_boards_and_gateways_models_agree_is_said_and_what_is_odd_is_unknown(page: Any, ward: Ward) -> None:

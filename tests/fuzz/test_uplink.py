@@ -14,10 +14,22 @@ from hospital_rig import Rig, certified, ward
 
 from qepa_server.errors import RefusedError
 from qepa_uplink import envelope, sealing, session
+from qepa_uplink.beat_reasons import PLAYERS
+from qepa_uplink.bedside_models import NUMBERS
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import Certificate, verify_certificate
 from qepa_uplink.lighthe import SealedVector
-from qepa_uplink.messages import Ack, BedsideStatus, CellVoid, ModelStatus, Partial, Ready, Status
+from qepa_uplink.messages import (
+    LEAD_LENGTH,
+    Ack,
+    BedsideStatus,
+    CellVoid,
+    ExplainedBeat,
+    ModelStatus,
+    Partial,
+    Ready,
+    Status,
+)
 from qepa_uplink.releases import ORDER_CONTEXT, ModelOrder, SignedModelOrder
 from qepa_uplink.session import Session, offer
 
@@ -184,6 +196,48 @@ def test_what_a_gateway_tells_of_models_cannot_stop_the_server_or_use_numbers_up
     for name in ("ecg-beats", "activity"):
         newest = rig.hospital.releases.newest(name)
         assert newest is None or newest.version < 20_000
+    rig.to_gateways.clear()
+
+
+@pytest.fixture(scope="module")
+def watched(rig):
+    """A board under consent, and a beat of it that is taken."""
+    board = rig.gateways["gw-1"].boards[101]
+    rig.hospital.consents.accept(rig.consent(board, bytes(16)))
+    rig.to_gateways.clear()
+    return json.loads(
+        ExplainedBeat(
+            board=101, consent_id=bytes(16), boots=1, t_ms=1, received_ms=rig.now, model="ecg-beats", version=1,
+            answer="V", probabilities=(50, 0, 950, 0), shares=(0,) * len(PLAYERS), numbers=(0,) * len(NUMBERS),
+            beat=bytes(LEAD_LENGTH), usual=bytes(LEAD_LENGTH),
+        ).model_dump_json()
+    )  # fmt: skip
+
+
+thousandths = st.sampled_from([0, 1, -1, 500, 1000, 2000, -2000, 4000, -4000]) | st.integers(-4000, 4000)
+bent = st.one_of(
+    st.tuples(st.just("numbers"), st.lists(thousandths, min_size=len(NUMBERS), max_size=len(NUMBERS))),
+    st.tuples(st.just("shares"), st.lists(thousandths, min_size=len(PLAYERS), max_size=len(PLAYERS))),
+    st.tuples(st.just("probabilities"), st.lists(thousandths, min_size=4, max_size=4)),
+    st.tuples(
+        st.sampled_from(["answer", "model", "beat", "boots", "t_ms", "received_ms", "version"]), edges | json_values
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(bent, max_size=3), t_ms=st.integers(0, 2**32 - 1))
+def test_whatever_a_gateway_says_of_a_beat_is_refused_or_can_be_shown(rig, watched, changes, t_ms):
+    message = watched | {"t_ms": t_ms} | dict(changes)
+    rig.hospital.receive("gw-1", rig.gateways["gw-1"].session.seal(_Raw(json.dumps(message))))
+    explained = rig.hospital.explained.newest(101, rig.now)
+    if explained is not None:
+        shown = json.loads(json.dumps(explained.whole(rig.now), allow_nan=False))
+        assert shown["answer"] in "SVF"
+        assert 0 <= shown["lead_points"] <= 100
+        assert abs(shown["start_points"]) <= 102.5
+        assert sum(r["points"] for r in shown["reasons"]) == pytest.approx(shown["lead_points"] - shown["start_points"])
+        assert all(r["words"] for r in shown["reasons"])
     rig.to_gateways.clear()
 
 

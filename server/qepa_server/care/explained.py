@@ -55,6 +55,7 @@ class Explained:
             for player, share in sorted(zip(PLAYERS, of.shares, strict=True), key=lambda each: -abs(each[1]))
         ]
         return self.shown(now_ms) | {
+            "answer": of.answer,
             "probabilities": {name: p / _ONE for name, p in zip(_CLASSES, of.probabilities, strict=True)},
             "reasons": reasons,
             "start_points": (_lead(of) - sum(of.shares)) / 10,

@@ -89,6 +89,7 @@ async def test_the_whole_gives_reasons_that_add_up_and_both_beats(rig):
     send(rig, explained(rig, board))
     status, whole = await asked(rig, f"{board.number:08x}")
     assert status == 200
+    assert (whole["board"], whole["answer"], whole["number"]) == (f"{board.number:08x}", "V", 1)
     assert whole["probabilities"] == {"N": 0.055, "S": 0.01, "V": 0.93, "F": 0.005}
     assert [(r["name"], r["points"], r["edges_ms"]) for r in whole["reasons"][:3]] == [
         ("QRS", 48.0, [-80, 120]),
