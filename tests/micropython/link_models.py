@@ -251,13 +251,6 @@ class Esp32Rmt:
         self._clock_div = clock_div
         self._end = 0
 
-    def wait_done(self, *, timeout=0):
-        """Whether it is over; `timeout` in milliseconds."""
-        chip = self._pin.chip
-        if chip.ticks < self._end:
-            chip.ticks = min(self._end, chip.ticks + timeout * 1000 * chip.TICKS_PER_US)
-        return chip.ticks >= self._end
-
     def write_pulses(self, durations, data=True):
         """Begin the sequence, once the one before is over. Levels alternate from `data`."""
         if not isinstance(durations, tuple) and not isinstance(durations, list):  # one tuple of both is allocated

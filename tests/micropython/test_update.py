@@ -280,15 +280,6 @@ async def send(board, bundle: Bundle, missing, pieces: int = 1 << 30) -> int:
     return sent
 
 
-async def until_status(board, **expected) -> dict:
-    async with asyncio.timeout(60):
-        while True:
-            status = await board.dock("status()")
-            if expected.items() <= status.items():
-                return status
-            await asyncio.sleep(2)
-
-
 async def until_confirmed(board) -> None:
     async with asyncio.timeout(60):
         while (board.flash / "qepa/slots").read_bytes()[:6] != b"\x01\x02\x00\x00\x00\x01":  # b confirmed, no trial

@@ -11,7 +11,7 @@ from qepa_gateway.errors import Refused
 from qepa_wire.keys import LINK_MAC_UP, derive, ratchet
 
 seqs = st.lists(st.integers(0, 4 * WIDTH) | st.integers(0, 2**32 - 1), max_size=60)
-PAD_A, PAD_B = bytes(16), bytes([1]) * 16
+PAD_A = bytes(16)
 KEY_A, KEY_B = bytes(range(32)), bytes(range(32, 64))
 
 
