@@ -82,9 +82,8 @@ def test_rows_say_what_ends_the_answer() -> None:
     beats = {"S": [live("a", early=1), live("b", early=1)], "V": []}
     rows = live_rows("live", Network(), beats, {"S": ("RR", "QRS"), "V": ("QRS",)})
     assert rows == [
-        ["live, called S, 2 beats of 2 people: strongest is", "RR 100 %, QRS 0 %"],
+        ["live, called S, 2 beats of 2 people: strongest is; usual beat not N", "RR 100 %, QRS 0 %; 0 %"],
         ["live, S ends without the strongest; any; the weakest player", "100 % (100 to 100); 14 %; 0 %"],
-        ["live, S: the usual beat is not called N", "0 %"],
     ]
 
 

@@ -101,7 +101,7 @@ def judge(network: Int8Model, beats: Sequence[LiveBeat], answer: int) -> list[Ju
 def live_rows(
     name: str, network: Int8Model, beats: Mapping[str, Sequence[LiveBeat]], shown: Mapping[str, Sequence[str]]
 ) -> list[list[str]]:
-    """Rows of the table, three a class. beats: by the class they get. shown: by class, parts that may be strongest."""
+    """Rows of the table, two a class. beats: by the class they get. shown: by class, parts that may be strongest."""
     rows = []
     for class_, each in beats.items():
         judged = judge(network, each, AAMI_CLASSES.index(class_))
@@ -112,17 +112,17 @@ def live_rows(
         strongest = share_by_persons(np.array([one.ends[one.strongest] for one in judged], float), persons)
         any_one = 100 * float(np.mean([one.ends.mean() for one in judged]))
         weakest = 100 * float(np.mean([one.ends[one.weakest] for one in judged]))
-        takes_so = sum(one.base >= 0 for one in judged)
+        so_itself = sum(one.base >= 0 for one in judged)
         rows += [
             [
-                f"{name}, called {class_}, {n} beats of {len(set(persons))} people: strongest is",
-                ", ".join(f"{part} {100 * parts.count(part) / n:.0f} %" for part in shown[class_]),
+                f"{name}, called {class_}, {n} beats of {len(set(persons))} people: strongest is; usual beat not N",
+                ", ".join(f"{part} {100 * parts.count(part) / n:.0f} %" for part in shown[class_])
+                + f"; {100 * so_itself / n:.0f} %",
             ],
             [
                 f"{name}, {class_} ends without the strongest; any; the weakest player",
                 f"{strongest[0]:.0f} % ({strongest[1]:.0f} to {strongest[2]:.0f}); {any_one:.0f} %; {weakest:.0f} %",
             ],
-            [f"{name}, {class_}: the usual beat is not called N", f"{100 * takes_so / n:.0f} %"],
         ]
     return rows
 
