@@ -111,7 +111,9 @@ export class BeatView {
     if (this.#asking || this.#sinceAsked?.elapsedMs() < ASK_AGAIN_MS) return;
     const asking = (this.#asking = new AbortController());
     this.#sinceAsked = new Stopwatch();
+    const patience = setTimeout(() => asking.abort(), REQUEST_MS);
     const { beat, trouble } = await request(this.#board, asking.signal);
+    clearTimeout(patience);
     if (this.#asking !== asking) return; // closed, or the connection was lost, meanwhile
     if (!beat) this.#forget();
     this.#asking = null;
@@ -139,14 +141,14 @@ export class BeatView {
 /** What it is, and what it is not. */
 export function sourceText({ answer, model, version, probabilities, startPoints, leadPoints }) {
   const likely = probabilities.map(([name, p]) => `${name}\u00a0${percent(p)}`).join(", ");
-  const taken = startPoints > 0 ? ` The model calls the usual beat ${answer}, too: reasons are only what this beat adds.` : "";
+  const taken = startPoints >= 1 ? ` The model calls the usual beat ${answer}, too: reasons are only what this beat adds.` : "";
   return `Second opinion of the gateway's model ${model} v${version}, against this patient's own usual beat. Its probabilities: ${likely}. `
     + `${answer} ahead of N: usual beat ${points(startPoints)} points, this beat ${points(leadPoints)}; reasons make up the difference.${taken} Not for diagnosis.`;
 }
 
-async function request(board, closed) {
+async function request(board, signal) {
   try {
-    const answer = await fetch(`/api/boards/${board}/beat`, { cache: "no-store", signal: AbortSignal.any([closed, AbortSignal.timeout(REQUEST_MS)]) });
+    const answer = await fetch(`/api/boards/${board}/beat`, { cache: "no-store", signal });
     if (answer.status === 404) return { beat: null, trouble: "the server has no reasons for it" };
     if (!answer.ok) return { beat: null, trouble: `the server answered ${answer.status}` };
     const beat = parseBeat(await answer.text());
