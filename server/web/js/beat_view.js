@@ -5,6 +5,7 @@ import { BEAT_STALE_MS, Stopwatch } from "./freshness.js";
 import { beatName, duration, partName, percent, points } from "./words.js";
 
 const ASK_AGAIN_MS = 2000;
+const READ_MS = 10_000; // reasons stay that long before those of a newer beat take their place
 const REQUEST_MS = 5000;
 const HALF_BAR = 100;
 
@@ -67,14 +68,18 @@ export class BeatView {
       return;
     }
     if (lost) this.#forget();
-    else if (this.#open && this.#beat?.number !== told.number) this.#ask();
-    const other = this.#beat && this.#beat.number !== told.number; // a newer one is on its way
+    else if (this.#open && this.#isDue(told)) this.#ask();
+    const other = this.#beat && this.#beat.number !== told.number; // a newer one will follow
     const ageMs = other ? this.#beat.ageMs + this.#sinceBeat.elapsedMs() : told.ageMs + heldMs;
     setText(this.question, `Why ${other ? this.#beat.answer : told.beat}?`);
     setText(this.age, lost ? "--" : `${duration(ageMs)} ago`);
     setAttributes(this.shown, { hidden: !this.#beat });
     setAttributes(this.note, { hidden: Boolean(this.#beat) });
     setText(this.note, this.#beat || !this.#open ? "" : lost ? "-- connection lost" : this.#trouble || "asking the server");
+  }
+
+  #isDue(told) {
+    return !this.#beat || (this.#beat.number !== told.number && this.#sinceBeat.elapsedMs() >= READ_MS);
   }
 
   draw() {
