@@ -15,6 +15,7 @@ from qepa_uplink.bedside_models import MAX_BLOB
 from ..errors import GatewayError
 
 Real = NDArray[np.float32]
+Words = NDArray[np.int8]
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 _IDENTIFIER = b"TFL3"  # at bytes 4 to 8 (TensorFlow Lite schema, file_identifier)
 
@@ -86,29 +87,33 @@ class Int8Model:
 
         Inputs beyond what int8 reaches are clipped to it.
         """
-        return self._run(1, inputs)
+        return self._output.real(self._invoke(self._words(1, inputs)))
 
     def run_rows(self, *inputs: Real) -> Real:
         """Return the outputs of sets of inputs, along the first axis, as :meth:`run` gives them one by one.
 
         They are quantized together, since that takes longer than the model itself.
         """
-        return self._run(max((len(values) for values in inputs), default=0), inputs)
+        n = max((len(values) for values in inputs), default=0)
+        words = self._words(n, inputs)
+        found = np.empty((n, *self._output.shape[1:]), np.int8)
+        for k in range(n):
+            found[k] = self._invoke([rows[k : k + 1] for rows in words])[0]
+        return self._output.real(found)
 
-    def _run(self, n: int, inputs: tuple[Real, ...]) -> Real:
+    def _words(self, n: int, inputs: tuple[Real, ...]) -> list[Words]:
         if len(inputs) != len(self._inputs):
             raise InferenceError(f"the model takes {len(self._inputs)} inputs, not {len(inputs)}")
-        words = [tensor.quantized(values, n) for tensor, values in zip(self._inputs, inputs, strict=True)]
-        found = np.empty((n, *self._output.shape[1:]), np.int8)
+        return [tensor.quantized(values, n) for tensor, values in zip(self._inputs, inputs, strict=True)]
+
+    def _invoke(self, words: list[Words]) -> Words:
+        for tensor, values in zip(self._inputs, words, strict=True):
+            self._interpreter.set_tensor(tensor.index, values)
         try:
-            for k in range(n):
-                for tensor, rows in zip(self._inputs, words, strict=True):
-                    self._interpreter.set_tensor(tensor.index, rows[k : k + 1])
-                self._interpreter.invoke()
-                found[k] = self._interpreter.get_tensor(self._output.index)[0]
+            self._interpreter.invoke()
         except Exception as error:
             raise InferenceError(f"the model failed ({type(error).__name__})") from error
-        return self._output.real(found)
+        return self._interpreter.get_tensor(self._output.index)  # type: ignore[no-any-return]
 
 
 class _Quantized:
@@ -125,15 +130,15 @@ class _Quantized:
         if dynamic or not self.shape or self.shape[0] != 1:
             raise InferenceError(f"the tensor {details['name']} has the shape {self.shape}")
 
-    def quantized(self, values: Real, n: int) -> NDArray[np.int8]:
+    def quantized(self, values: Real, n: int) -> Words:
         if values.shape != (n, *self.shape[1:]):
             raise InferenceError(f"an input has the shape {values.shape}, not {(n, *self.shape[1:])}")
         if not np.isfinite(values).all():
             raise InferenceError("an input holds numbers that are not finite")
         # In float64: x / scale + zero in float32 may fall on the other side of a half than the runtime's own.
         words = np.rint(values.astype(np.float64) / self.scale) + self.zero
-        clipped: NDArray[np.int8] = np.clip(words, -128, 127).astype(np.int8)
+        clipped: Words = np.clip(words, -128, 127).astype(np.int8)
         return clipped
 
-    def real(self, words: NDArray[np.int8]) -> Real:
+    def real(self, words: Words) -> Real:
         return (self.scale * (words.astype(np.float64) - self.zero)).astype(np.float32)

@@ -192,6 +192,7 @@ def test_rows_at_once_are_as_rows_one_by_one():
     leads, numbers = coalitions(*early_wide_beat(2))
     alone = [model.run(leads[k : k + 1], numbers[k : k + 1])[0] for k in range(len(leads))]
     np.testing.assert_array_equal(model.run_rows(leads, numbers), alone)
+    assert model.run_rows(leads[:0], numbers[:0]).shape == (0, 4)
     with pytest.raises(InferenceError):
         model.run_rows(leads, numbers[1:])
     with pytest.raises(InferenceError):

@@ -18,7 +18,6 @@ from qepa_tools.explanation.story import Setting, known_by, read_people
 from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.recording import AAMI_CLASSES, DataError
 from qepa_tools.training.beat_set import BeatSet, beat_set, leads_of
-from qepa_tools.training.ecg_beats import outputs
 from qepa_uplink.beat_reasons import EDGES_MS, PLAYERS
 from qepa_uplink.bedside_models import ECG_BEATS
 
@@ -27,6 +26,7 @@ METHOD = (
     "which runs from -100 to +100 percentage points; ± is their standard error, as other people differ."
 )
 _SEGMENTS = {name: (*EDGES_MS[name], side) for name, side in (("P", "right"), ("QRS", "center"), ("T", "center"))}
+_AT_ONCE = 1024  # rows for the model: a long record's are many
 _EACH = 2  # beats of each other person
 _USUAL_KNOWN = 64  # beats after which the gateway knows what is usual
 _FIRST = 250  # beats of others that are read: to read them takes longer than to explain one
@@ -42,7 +42,8 @@ class BedsideModel:
 
     def run(self, leads: Real, numbers: Real) -> Real:
         """Probabilities, a row a beat."""
-        return outputs(self.network, [leads, numbers])
+        pieces = [slice(k, k + _AT_ONCE) for k in range(0, max(1, len(leads)), _AT_ONCE)]
+        return np.concatenate([self.network.run_rows(leads[piece], numbers[piece]) for piece in pieces])
 
 
 def read_model(wanted: str = "") -> BedsideModel:
