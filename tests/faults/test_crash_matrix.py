@@ -180,7 +180,7 @@ def test_the_server_at_every_step(tmp_path, together):
     ward.server.together = together
     cuts, missed = sweep(ward, ward.server, most=1)
     starting = (
-        ("audit.seals.install", "audit.witnesses.keep", "hospital.cohort_key", "sessions.hub.open_session")
+        ("audit.seals.install", "audit.witnesses.keep", "enrolment.cohort.cohort_key", "sessions.hub.open_session")
         if together
         else ()
     )

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 from qepa_uplink.cells import Cell
 from qepa_uplink.envelope import sign
@@ -14,27 +13,12 @@ from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..privacy.office import PrivacyOffice
 from ..registry.models import ModelRegistry
+from ..sessions.ward import Ward
 from .ledger import RoundLedger, RoundRecord
 from .plan import RoundPlan
 from .running import RunningRound
 
 _LOG = logging.getLogger(__name__)
-
-
-class Ward(Protocol):
-    """What rounds ask of who is there."""
-
-    def present(self) -> frozenset[str]:
-        """Gateways with a session that were heard lately."""
-        ...
-
-    def prepared(self) -> tuple[int, int]:
-        """(gateways with online boards, patients with an online board)."""
-        ...
-
-    def tell_parts(self) -> None:
-        """Tell gateways which of their boards have no part in a stream, where that changed."""
-        ...
 
 
 class Announcer:

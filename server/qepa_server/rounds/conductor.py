@@ -17,20 +17,16 @@ After a restart the running round goes on from what is stored; what its deadline
 from collections.abc import Callable
 
 from qepa_uplink.cells import Cell
-from qepa_uplink.identity import Identity
 from qepa_uplink.messages import CellVoid, Partial, Ready, Signed, StreamSpec
 from qepa_wire.primitives import equal
 
 from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
-from ..privacy.office import PrivacyOffice
-from ..registry.models import ModelRegistry
-from ..robust.aggregate import Aggregator
-from ..training.averaging import LearningRule
-from .announcement import Announcer, Ward
+from ..privacy.ledger import BudgetLedger
+from ..sessions.ward import Ward
+from .announcement import Announcer
 from .ledger import RoundLedger
-from .plan import RoundPlan
 from .running import RunningRound, message_of, ready_of, resume
 from .settlement import Settlement
 from .verdicts import Verdicts
@@ -44,54 +40,31 @@ class Conductor:
     def __init__(
         self,
         *,
-        plan: RoundPlan,
         ledger: RoundLedger,
         register: BoardRegister,
-        registry: ModelRegistry,
-        privacy: PrivacyOffice,
-        identity: Identity,
-        cohort_check_key: bytes,
-        aggregator: Aggregator,
-        rule: LearningRule,
+        accounts: BudgetLedger,
+        announcer: Announcer,
+        verdicts: Verdicts,
+        settlement: Settlement,
         ward: Ward,
         clock_ms: Callable[[], int],
         send: Callable[[str, bytes], None],
-        random_bytes: Callable[[int], bytes],
     ) -> None:
         self._ledger = ledger
         self._register = register
-        self._registry = registry
-        self._accounts = privacy.ledger
-        self._announcer = Announcer(
-            plan=plan,
-            ledger=ledger,
-            register=register,
-            registry=registry,
-            privacy=privacy,
-            identity=identity,
-            ward=ward,
-            random_bytes=random_bytes,
-        )
-        self._verdicts = Verdicts(
-            ledger=ledger, register=register, privacy=privacy, check_key=cohort_check_key, clock_ms=clock_ms
-        )
-        self._settlement = Settlement(
-            ledger=ledger,
-            registry=registry,
-            accounts=privacy.ledger,
-            aggregator=aggregator,
-            rule=rule,
-            clock_ms=clock_ms,
-        )
+        self._accounts = accounts
+        self._announcer = announcer
+        self._verdicts = verdicts
+        self._settlement = settlement
         self._ward = ward
         self._clock_ms = clock_ms
         self._send = send
         self._repeated_ms = 0
         self._conflicts: set[tuple[int, int, int, str]] = set()
         self._last = ledger.last()
-        self.running = resume(self._last, ledger, self._accounts)
+        self.running = resume(self._last, ledger, accounts)
         if self.running is not None:
-            self._announcer.rounds = 1
+            announcer.rounds = 1
 
     @property
     def finished(self) -> bool:
@@ -125,9 +98,7 @@ class Conductor:
             self._send_phase(running, now_ms)
 
     def greet(self, gateway: str) -> None:
-        """Send what a gateway with a new session may have missed."""
-        if self._registry.envelope:
-            self._send(gateway, self._registry.envelope)
+        """Send what a gateway with a new session may have missed of the running round."""
         message = None if self.running is None else self.running.lacking(gateway)
         if message is not None:
             self._send(gateway, message)

@@ -39,7 +39,7 @@ def test_a_round_is_charged_in_full_before_its_announcement_leaves(tmp_path):
     rig = rig_of(tmp_path, max_rounds=1)
     rig.connect()
     crash, send = drop_types(rig, "RoundOpen")
-    rig.hospital._transmit = send
+    rig.hospital.outbox.transmit = send
     with pytest.raises(crash):
         rig.pass_time(2)
     rig.crash()

@@ -278,7 +278,7 @@ def test_a_crash_before_a_message_leaves_goes_on_with_the_same_round(tmp_path, w
     rig = Rig(tmp_path, ward(3, 4), max_rounds=1, gateways_expected=3)
     rig.connect()
     crash, send = drop_types(rig, when)
-    rig.hospital._transmit = send
+    rig.hospital.outbox.transmit = send
     with pytest.raises(crash):
         rig.pass_time(5)
     rig.to_server.clear()
