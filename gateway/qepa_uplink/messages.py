@@ -346,7 +346,7 @@ class ExplainedBeat(Message):
     are the exact Shapley values of PLAYERS (beat_reasons.py) for the probability of ``answer`` less that of N, in
     thousandths; ``probabilities`` (N, S, V, F) and ``numbers`` (NUMBERS of bedside_models.py) likewise. ``beat`` and
     ``usual`` are the first lead at 125 Hz as the model saw it, signed bytes, LEAD_STEPS to the height of the usual QRS.
-    ``t_ms`` is the board's time since boot of the R peak.
+    ``t_ms`` is the R peak's time since the board's boot, ``received_ms`` when that reached the gateway.
     """
 
     type: Literal["explained_beat"] = "explained_beat"

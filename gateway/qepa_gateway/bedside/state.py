@@ -79,10 +79,10 @@ def _findings(gateway: Gateway, board: int, now_ms: int) -> list[dict[str, Any]]
 
 def _explained(gateway: Gateway, board: int, now_ms: int) -> dict[str, Any] | None:
     """The newest beat called S, V or F, and why; class and words are null when it is old or the ECG is gone."""
-    found = None if gateway.inference is None else gateway.inference.explained(board)
-    if found is None:
+    beat = None if gateway.inference is None else gateway.inference.explained(board)
+    if beat is None:
         return None
-    age_ms, beat = max(0, now_ms - found.at_ms), found.beat
+    age_ms = max(0, now_ms - beat.received_ms)
     fresh = age_ms <= EXPLAINED_STALE_MS and gateway.waves.window(board, WAVE_ECG, 1) is not None
     words = reasons_in_words(beat.answer, beat.probabilities, beat.shares, beat.numbers)
     return {

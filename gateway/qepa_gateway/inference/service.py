@@ -23,14 +23,6 @@ class Found:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """The newest explained beat of one board, and when it was."""
-
-    at_ms: int
-    beat: ExplainedBeat
-
-
 class Inference:
     """``errors`` counts failures by name of a model. Nothing of a board is kept beyond its consent."""
 
@@ -40,7 +32,7 @@ class Inference:
         self._clock = clock
         self._readers: list[Reader] = []
         self._found: dict[int, Found] = {}
-        self._explained: dict[int, Explained] = {}
+        self._explained: dict[int, ExplainedBeat] = {}
         self.shelf = shelf
         self.errors: Counter[str] = Counter()
         care.on_end.append(self.forget)
@@ -81,13 +73,12 @@ class Inference:
         consent = self._care.streaming().get(board)
         if consent is None:
             return
-        now_ms = self._clock()
         beat = ExplainedBeat(
             board=board,
             consent_id=consent.consent_id,
             boots=why.boots,
             t_ms=why.t_ms,
-            received_ms=now_ms,
+            received_ms=self._clock() - why.after_ms,
             model=why.model,
             version=why.version,
             answer=why.answer,
@@ -97,10 +88,10 @@ class Inference:
             beat=why.beat,
             usual=why.usual,
         )
-        self._explained[board] = Explained(now_ms - why.after_ms, beat)
+        self._explained[board] = beat
         self._link.send_sealed(beat)
 
-    def explained(self, board: int) -> Explained | None:
+    def explained(self, board: int) -> ExplainedBeat | None:
         """The newest beat of ``board`` that was explained; None without a consent in force."""
         return self._explained.get(board) if self._care.has_consent(board) else None
 

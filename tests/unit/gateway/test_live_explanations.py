@@ -174,13 +174,13 @@ def test_an_explanation_reaches_the_server_at_once_and_the_page_in_words(ward):
     stream(ward, 6)
     (message,) = ward.server.explained
     assert (message.board, message.consent_id, message.answer) == (1, ward.boards[1].consent_id, "V")
-    assert 0 <= ward.now_ms - message.received_ms < 6000
+    assert 1000 <= ward.now_ms - message.received_ms < 9000
     why, *others = shown(ward)
     assert others == [None, None]
     assert (why["beat"], why["source"]) == ("V", "model ecg-beats v3")
     assert why["words"].startswith("because: QRS")
     assert "of its height off this patient's usual" in why["words"]
-    assert 1000 <= why["age_ms"] <= ward.now_ms - message.received_ms + 3000
+    assert why["age_ms"] == ward.now_ms - message.received_ms
     json.dumps(why)
 
 
