@@ -45,9 +45,9 @@ from .rounds.conductor import Conductor
 from .rounds.ledger import RoundLedger
 from .rounds.settlement import Settlement
 from .rounds.verdicts import Verdicts
+from .rounds.ward import Ward
 from .sessions.hub import GatewayHub
 from .sessions.presence import Presence
-from .sessions.ward import Ward
 from .store.database import Store
 from .store.outbox import Outbox
 from .store.vault import Vault

@@ -13,10 +13,10 @@ from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..privacy.office import PrivacyOffice
 from ..registry.models import ModelRegistry
-from ..sessions.ward import Ward
 from .ledger import RoundLedger, RoundRecord
 from .plan import RoundPlan
 from .running import RunningRound
+from .ward import Ward
 
 _LOG = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
 from ..privacy.ledger import BudgetLedger
-from ..sessions.ward import Ward
 from .announcement import Announcer
 from .ledger import RoundLedger
 from .running import RunningRound, message_of, ready_of, resume
 from .settlement import Settlement
 from .verdicts import Verdicts
+from .ward import Ward
 
 _REPEAT_MS = 2000
 

@@ -7,8 +7,8 @@ from qepa_uplink.messages import Adopted, Status, Welcome
 from ..enrolment.register import BoardRegister
 from ..privacy.office import PrivacyOffice
 from ..robust.quarantine import GATEWAY, Quarantine
-from .hub import GatewayHub
-from .presence import Presence
+from ..sessions.hub import GatewayHub
+from ..sessions.presence import Presence
 
 _WELCOME_AGAIN_MS = 10_000
 
