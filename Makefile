@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
+ALONE := tests/e2e/test_ward.py
 BIN := $(VENV)/bin
 
 .PHONY: ward test lint format bench install dev clean
@@ -11,7 +13,8 @@ ward: $(VENV)/.ward
 	@$(BIN)/qepa ward $(ARGS)
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --ignore=$(ALONE)
+	$(BIN)/pytest $(ALONE)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -109,8 +109,8 @@ async def broker():
     await running.start()
     try:
         yield port
-    finally:
-        await running.shutdown()
+    finally:  # it may wait for ever for a client whose reader missed its cancellation
+        await asyncio.wait([asyncio.create_task(running.shutdown())], timeout=10)
 
 
 class Bedside:
@@ -224,9 +224,11 @@ async def run_ward(tmp_path, layout, *, watch, rounds_done, server, extra=""):
                 state = await until(done)
                 details = [(await http.get(f"/api/rounds/{r['number']}")).json() for r in state["rounds"]]
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            going = set(tasks)
+            while going:  # Python 3.11's wait_for swallows a cancellation that comes together with its result
+                for task in going:
+                    task.cancel()
+                _, going = await asyncio.wait(going, timeout=1)
         return rig, state, details
 
 
