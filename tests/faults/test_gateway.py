@@ -156,8 +156,8 @@ async def broker():
     await served.start()
     try:
         yield port
-    finally:
-        await served.shutdown()
+    finally:  # it may wait for ever for a client whose reader missed its cancellation
+        await asyncio.wait([asyncio.create_task(served.shutdown())], timeout=10)
 
 
 @contextlib.asynccontextmanager

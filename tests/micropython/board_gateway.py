@@ -186,10 +186,12 @@ class Gateway:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await self.broker.shutdown()
+        while not self._task.done():  # Python 3.11's wait_for swallows a cancellation that comes with its result
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1)
+        await asyncio.wait([asyncio.create_task(self.broker.shutdown())], timeout=10)  # so it may wait for ever
+        if not self._task.cancelled():
+            self._task.result()
 
     async def _serve(self) -> None:
         while True:

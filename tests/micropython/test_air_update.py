@@ -125,7 +125,7 @@ async def bed(fleet, tmp_path, *, rom: bool = True):
         finally:
             await bedside.kill()
             await board.close()
-    await played.broker.shutdown()
+    await asyncio.wait([asyncio.create_task(played.broker.shutdown())], timeout=10)  # as in board_gateway
 
 
 async def _begin(board: ConsoleBoard, bedside: Bedside, ward: Ward, peer: Peer, tmp_path) -> Bundle:
