@@ -98,7 +98,7 @@ async def test_boot_program_log_and_exec(fleet, tmp_path):
 async def test_nonsense_is_refused_in_one_sentence(fleet, tmp_path):
     with pytest.raises(FleetError, match="not running"):
         await fleet.kill(BOARD)
-    with pytest.raises(FleetError, match="not running"):
+    with pytest.raises(BoardError, match="not running"):
         await fleet.exec(BOARD, "1")
     await fleet.start_board(spec(tmp_path, main=""))
     with pytest.raises(FleetError, match="already running"):

@@ -44,7 +44,7 @@ NODE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 
 class BoardError(FleetError):
-    """Code executed on a board raised, or the board went off meanwhile; the message is its traceback or the reason."""
+    """Code on a board raised, or the board is off, or went off meanwhile; the message is its traceback or the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,7 +329,7 @@ class Fleet:
         kind = {"start": "boot", "kill": "exit", "exec": "executed"}.get(refused.op or "", "")
         pending = self._waiting.get((kind, refused.id if kind == "executed" else refused.board))
         if pending is not None:
-            pending.fail(FleetError(refused.message))
+            pending.fail((BoardError if kind == "executed" else FleetError)(refused.message))
 
     def _board_gone(self, gone: Exit) -> None:
         for (kind, _), pending in self._waiting.items():
