@@ -44,7 +44,7 @@ NODE_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 
 class BoardError(FleetError):
-    """Code on a board raised, or the board is off, or went off meanwhile; the message is its traceback or the reason."""
+    """Code on a board raised, or the board is or went off meanwhile; the message is its traceback or the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
