@@ -64,8 +64,7 @@ class Hospital(Parts):
         if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:
             self._care_ticked_ms = now_ms
             self.care_keys.tick()
-            self.foreseen.tick()
-            self.beat_minutes.tick()
+            self.tick_care()
             self.witnesses.tick(self.hub.connected)
             if self.warden.look(now_ms):
                 self.ward.tell_parts()
@@ -142,7 +141,7 @@ class Hospital(Parts):
             if error.reason == "consent" and consent is not None and consent.has_ended(self.clock_ms()):
                 self.care_keys.revoke(gateway, consent_id)
             raise
-        self.beat_minutes.note(record.board, care)
+        self.beat_minutes.note(record.board, consent_id, care)
         self.care_keys.heard(gateway, consent_id, record.board)
 
 

@@ -178,6 +178,7 @@ class Parts:
         self.delivery = ModelDelivery(registry=self.registry, clock_ms=clock_ms, send=send)
         self.beat_minutes = BeatMinutes(
             disagreement=Disagreement(BOARD_MODEL, np.random.default_rng().random),
+            consents=self.consents,
             findings=self.findings,
             newest=lambda: self.registry.newest,
             drifted=self.releases.on_drift,
@@ -230,5 +231,11 @@ class Parts:
         consent = self.consents.find(consent_id)
         if consent is not None and consent.purpose == "care":
             self.care_keys.changed(consent_id)
+            self.tick_care()
         else:
             self.ward.tell_parts()
+
+    def tick_care(self) -> None:
+        """Have everything that holds data of patients forget what it may not hold any more."""
+        for part in (self.vitals, self.waves, self.findings, self.explained, self.foreseen, self.beat_minutes):
+            part.tick()

@@ -2,7 +2,8 @@
 
 A board's care record names the class of its newest beat and how many beats there were; a gateway sends counts of the
 last minute. A minute counts for a board when the newest model made all of its answers, both saw beats enough, and the
-gateway knew most of them. All of it is in memory only, and goes with the consent.
+gateway knew most of them. All of it is in memory only. A minute goes with the consent that it came under, what is usual
+for a board when no consent covers it any more: to forget that at each renewal would leave no verdict for an hour.
 """
 
 from collections import Counter
@@ -18,7 +19,9 @@ from qepa_wire.payloads import Care
 from ..explain.disagreement import Difference, Disagreement
 from ..explain.drift import DriftSignal
 from ..registry.versions import FEDERATED, Version
+from .consents import ConsentDesk
 from .findings import STALE_MS, FindingsMonitor
+from .memory import CareMemory
 from .vitals import BEAT_CLASSES
 
 MINUTE_MS = 60_000
@@ -47,24 +50,26 @@ class BeatMinutes:
         self,
         *,
         disagreement: Disagreement,
+        consents: ConsentDesk,
         findings: FindingsMonitor,
         newest: Callable[[], Version],
         drifted: Callable[[DriftSignal], None],
         clock_ms: Callable[[], int],
     ) -> None:
         self.disagreement = disagreement
+        self._consents = consents
         self._findings = findings
         self._newest = newest
         self._drifted = drifted
         self._clock_ms = clock_ms
         self._began_ms = clock_ms()
-        self._minutes: dict[int, _Minute] = {}
+        self._minutes: CareMemory[_Minute] = CareMemory(consents)
 
-    def note(self, board: int, care: Care) -> None:
+    def note(self, board: int, consent_id: bytes, care: Care) -> None:
         """Take an accepted care record; late ones are left out."""
-        minute = self._minutes.get(board)
+        minute = self._minutes.get(board, self._clock_ms(), consent_id=consent_id)
         if minute is None:
-            self._minutes[board] = _Minute(care, care, {care.model})
+            self._minutes.put(board, consent_id, _Minute(care, care, {care.model}))
             return
         if not is_later(care, minute.last):
             return
@@ -74,15 +79,16 @@ class BeatMinutes:
         minute.last = care
 
     def tick(self) -> None:
-        """End the minute when it is over; call it about once a second."""
+        """Forget what has no consent any more, and end the minute when it is over; call it about once a second."""
         now_ms = self._clock_ms()
+        self._minutes.forget_uncovered(now_ms)
+        for board in self.disagreement.known:
+            if not self._consents.watched(board, now_ms):
+                self.disagreement.forget(board)
         if 0 <= now_ms - self._began_ms < MINUTE_MS:
             return
         self._began_ms = now_ms
-        minutes, self._minutes = self._minutes, {}
-        for board in self.disagreement.known:
-            if not self._findings.newest(board, now_ms):  # without a consent there are none
-                self.disagreement.forget(board)
+        minutes, self._minutes = self._minutes.items(now_ms), CareMemory(self._consents)
         newest = self._newest()
         told: dict[int, tuple[int, Difference]] = {}
         for board, minute in minutes.items():

@@ -243,7 +243,9 @@ class ConsentDesk:
 
     def watched(self, board: int, now_ms: int) -> bool:
         """Tell whether any consent covers ``board`` now."""
-        return any(self.covers(consent_id, board, now_ms) for consent_id in self._consents)
+        record = self._register.get(board)
+        signed = () if record is None else self._signed.get(("care", record.patient), ())
+        return any(self.covers(consent_id, board, now_ms) for consent_id in signed)
 
     def grants(self, gateway: str, now_ms: int) -> Iterator[tuple[bytes, CareGrant]]:
         """Care keys that ``gateway`` is to hold now, each with its consent id: one for a board, of the longest consent.

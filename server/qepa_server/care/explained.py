@@ -11,6 +11,7 @@ from qepa_uplink.messages import LEAD_STEPS, ExplainedBeat
 
 from ..errors import RefusedError
 from .consents import ConsentDesk
+from .memory import CareMemory
 
 STALE_MS = 300_000
 
@@ -73,7 +74,7 @@ class ExplainedBeats:
     def __init__(self, *, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
         self._consents = consents
         self._clock_ms = clock_ms
-        self._newest: dict[int, Explained] = {}
+        self._newest: CareMemory[Explained] = CareMemory(consents)
         self._count = 0
 
     def accept(self, gateway: str, message: ExplainedBeat) -> None:
@@ -82,21 +83,24 @@ class ExplainedBeats:
         self._consents.admit(gateway, message.board, message.consent_id, now_ms)
         if not _is_possible(message):
             raise RefusedError("payload", f"an explained beat of {message.board:08x} that can't be")
-        last = self._newest.get(message.board)
+        last = self._newest.get(message.board, now_ms)
         if last is not None and _comes_late(message, last.message, now_ms):
             raise RefusedError("replay", f"an explained beat of {message.board:08x}")
         self._count += 1
-        self._newest[message.board] = Explained(self._count, message, min(now_ms, message.received_ms))
+        explained = Explained(self._count, message, min(now_ms, message.received_ms))
+        self._newest.put(message.board, message.consent_id, explained)
 
     def newest(self, board: int, now_ms: int) -> Explained | None:
-        """None without a consent in force, or when it is older than STALE_MS: it is forgotten then."""
-        found = self._newest.get(board)
-        if found is None:
-            return None
-        if now_ms - found.at_ms > STALE_MS or not self._consents.covers(found.message.consent_id, board, now_ms):
-            del self._newest[board]
-            return None
-        return found
+        """None without one whose consent is in force, or when it is older than STALE_MS."""
+        found = self._newest.get(board, now_ms)
+        return None if found is None or now_ms - found.at_ms > STALE_MS else found
+
+    def tick(self) -> None:
+        """Forget what is old, and what has no consent any more."""
+        now_ms = self._clock_ms()
+        for board, found in self._newest.items(now_ms).items():
+            if now_ms - found.at_ms > STALE_MS:
+                self._newest.drop(board)
 
 
 def _is_possible(message: ExplainedBeat) -> bool:

@@ -9,6 +9,7 @@ from qepa_wire.measures import UNKNOWN
 
 from ..errors import RefusedError
 from .consents import ConsentDesk
+from .memory import CareMemory
 
 STALE_MS = 15_000  # gateways send every five seconds
 MODELS_AT_MOST = 16  # of one board
@@ -40,7 +41,7 @@ class FindingsMonitor:
     def __init__(self, *, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
         self._consents = consents
         self._clock_ms = clock_ms
-        self._newest: dict[int, dict[str, Found]] = {}
+        self._newest: CareMemory[dict[str, Found]] = CareMemory(consents)  # by name of the model
 
     def accept(self, gateway: str, findings: Findings) -> None:
         """Take findings; raises RefusedError (board, consent, payload, replay)."""
@@ -48,23 +49,26 @@ class FindingsMonitor:
         self._consents.admit(gateway, findings.board, findings.consent_id, now_ms)
         if not _is_sound(findings):
             raise RefusedError("payload", f"findings of {findings.model} about {findings.board:08x}")
-        of_board = self._newest.setdefault(findings.board, {})
-        last = of_board.get(findings.model)
+        last = self.newest(findings.board, now_ms).get(findings.model)
         if last is not None and findings.received_ms < last.findings.received_ms <= now_ms:
             raise RefusedError("replay", f"findings of {findings.model} about {findings.board:08x}")
-        if last is None and len(of_board) >= MODELS_AT_MOST:
+        of_board = self._newest.get(findings.board, now_ms, consent_id=findings.consent_id) or {}
+        if findings.model not in of_board and len(of_board) >= MODELS_AT_MOST:
             raise RefusedError("payload", f"findings of more than {MODELS_AT_MOST} models")
-        of_board[findings.model] = Found(findings, min(now_ms, findings.received_ms))
+        found = Found(findings, min(now_ms, findings.received_ms))
+        self._newest.put(findings.board, findings.consent_id, of_board | {findings.model: found})
 
     def newest(self, board: int, now_ms: int) -> dict[str, Found]:
-        """By name of the model; {} without a consent in force."""
-        if board in self._newest and not self._consents.watched(board, now_ms):
-            del self._newest[board]
-        return self._newest.get(board, {})
+        """By name of the model; {} without any whose consent is in force."""
+        return self._newest.get(board, now_ms) or {}
 
     def shown(self, board: int, now_ms: int) -> list[dict[str, object]]:
         """What may be shown of ``board`` now, models in order of name."""
         return [found.shown(now_ms) for _, found in sorted(self.newest(board, now_ms).items())]
+
+    def tick(self) -> None:
+        """Forget what has no consent any more."""
+        self._newest.forget_uncovered(self._clock_ms())
 
 
 def _is_sound(findings: Findings) -> bool:

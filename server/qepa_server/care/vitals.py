@@ -17,6 +17,7 @@ from qepa_wire.payloads import (
 
 from ..errors import RefusedError
 from .consents import ConsentDesk
+from .memory import CareMemory
 
 STALE_MS = 5000
 BEAT_CLASSES = "NSVF"
@@ -54,7 +55,7 @@ class VitalsMonitor:
     def __init__(self, *, consents: ConsentDesk, clock_ms: Callable[[], int]) -> None:
         self._consents = consents
         self._clock_ms = clock_ms
-        self._newest: dict[int, Vitals] = {}
+        self._newest: CareMemory[Vitals] = CareMemory(consents)
         self._last_seq: dict[tuple[int, bytes], int] = {}
 
     def accept(self, gateway: str, record: CareRecord) -> Care:
@@ -70,17 +71,16 @@ class VitalsMonitor:
         if record.seq <= self._last_seq.get(place, -1):
             raise RefusedError("replay", f"care record {record.seq} of {record.board:08x}")
         self._last_seq[place] = record.seq
-        newest = self._newest.get(record.board)
+        newest = self._newest.get(record.board, now_ms)
         if newest is None or is_later(care, newest.care):
-            self._newest[record.board] = Vitals(care, min(now_ms, record.received_ms))
+            self._newest.put(record.board, consent_id, Vitals(care, min(now_ms, record.received_ms)))
         return care
 
     def shown(self, board: int, now_ms: int) -> dict[str, object] | None:
-        """What may be shown of ``board`` now; None without a consent in force or a record."""
-        vitals = self._newest.get(board)
-        if vitals is None:
-            return None
-        if not self._consents.watched(board, now_ms):
-            del self._newest[board]
-            return None
-        return vitals.shown(now_ms)
+        """What may be shown of ``board`` now; None without a record whose consent is in force."""
+        vitals = self._newest.get(board, now_ms)
+        return None if vitals is None else vitals.shown(now_ms)
+
+    def tick(self) -> None:
+        """Forget what has no consent any more."""
+        self._newest.forget_uncovered(self._clock_ms())

@@ -13,6 +13,7 @@ from qepa_wire.payloads import WAVE_ECG, WAVE_UNITS_PER_MV, Wave, care_consent, 
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
 from .consents import ConsentDesk
+from .memory import CareMemory
 
 WATCH_S = 30
 STALE_MS = 8000
@@ -57,7 +58,7 @@ class WaveMonitor:
         self._consents = consents
         self._clock_ms = clock_ms
         self._send = send
-        self._kept: dict[int, deque[WatchedWave]] = {}
+        self._kept: CareMemory[deque[WatchedWave]] = CareMemory(consents)
         self._watched_until_ms: dict[int, int] = {}
         self._last_seq: dict[tuple[int, bytes], int] = {}
         self._count = 0
@@ -85,18 +86,37 @@ class WaveMonitor:
         if record.seq <= self._last_seq.get(place, -1):
             raise RefusedError("replay", f"waveform {record.seq} of {record.board:08x}")
         self._last_seq[place] = record.seq
-        if now_ms < self._watched_until_ms.get(record.board, 0):
+        if self._is_watched(record.board, now_ms):
             self._count += 1
-            kept = self._kept.setdefault(record.board, deque(maxlen=_KEPT))
+            kept = self._kept.get(record.board, now_ms, consent_id=consent_id)
+            if kept is None:
+                kept = deque(maxlen=_KEPT)
+                self._kept.put(record.board, consent_id, kept)
             kept.append(WatchedWave(self._count, wave, min(now_ms, record.received_ms)))
 
     def since(self, number: int, after: int) -> list[WatchedWave] | None:
         """Records of ``number`` that came after the one numbered ``after``, oldest first; None without a consent."""
         now_ms = self._clock_ms()
         if not self._consents.watched(number, now_ms):
-            self._kept.pop(number, None)
             return None
-        if now_ms >= self._watched_until_ms.get(number, 0):
-            self._kept.pop(number, None)
-        kept = self._kept.get(number, ())
-        return [each for each in kept if each.number > after and 0 <= now_ms - each.at_ms <= STALE_MS]
+        kept = self._kept.get(number, now_ms) if self._is_watched(number, now_ms) else None
+        return [each for each in kept or () if each.number > after and _is_of_now(each, now_ms)]
+
+    def tick(self) -> None:
+        """Forget what nobody looks at any more, what is old, and what has no consent any more."""
+        now_ms = self._clock_ms()
+        for number in list(self._watched_until_ms):
+            if not self._is_watched(number, now_ms):
+                del self._watched_until_ms[number]
+                self._kept.drop(number)
+        for kept in self._kept.items(now_ms).values():
+            while kept and not _is_of_now(kept[0], now_ms):
+                kept.popleft()
+
+    def _is_watched(self, number: int, now_ms: int) -> bool:
+        left_ms = self._watched_until_ms.get(number, 0) - now_ms
+        return 0 < left_ms <= 1000 * WATCH_S  # and not longer after the clock was set back
+
+
+def _is_of_now(wave: WatchedWave, now_ms: int) -> bool:
+    return 0 <= now_ms - wave.at_ms <= STALE_MS

@@ -36,7 +36,7 @@ class Heart:
         for _ in range(seconds):
             ventricular = self.rng.random() < 0.2
             answer = (1 if swapped else 2) if ventricular else 0
-            self.rig.hospital.beat_minutes.note(self.board.number, self.care(answer, model))
+            self.rig.hospital.beat_minutes.note(self.board.number, self.consent_id, self.care(answer, model))
 
     def found(self, quality: int = 95, value: int | None = None, version: int = 1) -> None:
         """What the gateway found in it."""
@@ -161,5 +161,15 @@ def test_nothing_of_a_patient_stays_when_the_consent_ends(rig, hearts):
     pass_minutes(rig, hearts[:2], 1)
     assert told(rig) == {heart.board.number for heart in hearts[:2]}
     rig.hospital.consents.withdraw(rig.withdrawal(hearts[0].consent_id))
-    end_minute(rig)
     assert told(rig) == {hearts[1].board.number}
+
+
+def test_what_is_usual_for_a_board_outlasts_the_renewal_of_its_consent(rig, hearts):
+    heart = hearts[0]
+    pass_minutes(rig, [heart], 1)
+    rig.hospital.consents.accept(rig.consent(heart.board, bytes(16), end_s=100_000))
+    rig.hospital.consents.withdraw(rig.withdrawal(heart.consent_id))
+    end_minute(rig)
+    assert told(rig) == {heart.board.number}
+    rig.hospital.consents.withdraw(rig.withdrawal(bytes(16)))
+    assert not told(rig)
