@@ -10,6 +10,7 @@ from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, NUMBERS
 from qepa_uplink.messages import LEAD_STEPS, ExplainedBeat
 
 from ..errors import RefusedError
+from .arrival import comes_late, source_of
 from .consents import ConsentDesk
 from .memory import CareMemory
 
@@ -39,7 +40,7 @@ class Explained:
             "beat": of.answer,
             "model": of.model,
             "version": of.version,
-            "source": f"gateway model {of.model} v{of.version}",
+            "source": source_of(of),
             "age_ms": max(0, now_ms - self.at_ms),
         }
 
@@ -84,7 +85,7 @@ class ExplainedBeats:
         if not _is_possible(message):
             raise RefusedError("payload", f"an explained beat of {message.board:08x} that can't be")
         last = self._newest.get(message.board, now_ms)
-        if last is not None and _comes_late(message, last.message, now_ms):
+        if last is not None and _is_of_the_past(message, last.message, now_ms):
             raise RefusedError("replay", f"an explained beat of {message.board:08x}")
         self._count += 1
         explained = Explained(self._count, message, min(now_ms, message.received_ms))
@@ -118,9 +119,9 @@ def _is_possible(message: ExplainedBeat) -> bool:
     return min(distances) >= 0 and all(0 <= numbers[name] <= _ONE for name in _SHARES)
 
 
-def _comes_late(message: ExplainedBeat, last: ExplainedBeat, now_ms: int) -> bool:
+def _is_of_the_past(message: ExplainedBeat, last: ExplainedBeat, now_ms: int) -> bool:
     same = (message.boots, message.t_ms) == (last.boots, last.t_ms)
-    return same or message.received_ms < last.received_ms <= now_ms
+    return same or comes_late(message.received_ms, last.received_ms, now_ms)
 
 
 def _lead(message: ExplainedBeat) -> int:

@@ -8,6 +8,7 @@ from qepa_uplink.readings import FOUND_MEASURES, found_readings
 from qepa_wire.measures import UNKNOWN
 
 from ..errors import RefusedError
+from .arrival import comes_late, source_of
 from .consents import ConsentDesk
 from .memory import CareMemory
 
@@ -29,7 +30,7 @@ class Found:
         return {
             "model": of.model,
             "version": of.version,
-            "source": f"gateway model {of.model} v{of.version}",
+            "source": source_of(of),
             "readings": found_readings(of.readings, fresh=age_ms <= STALE_MS),
             "age_ms": age_ms,
         }
@@ -50,7 +51,7 @@ class FindingsMonitor:
         if not _is_sound(findings):
             raise RefusedError("payload", f"findings of {findings.model} about {findings.board:08x}")
         last = self.newest(findings.board, now_ms).get(findings.model)
-        if last is not None and findings.received_ms < last.findings.received_ms <= now_ms:
+        if last is not None and comes_late(findings.received_ms, last.findings.received_ms, now_ms):
             raise RefusedError("replay", f"findings of {findings.model} about {findings.board:08x}")
         of_board = self._newest.get(findings.board, now_ms, consent_id=findings.consent_id) or {}
         if findings.model not in of_board and len(of_board) >= MODELS_AT_MOST:

@@ -11,6 +11,7 @@ from qepa_uplink.readings import HYPOGLYCAEMIA_AHEAD
 from qepa_wire.measures import UNKNOWN
 
 from .alarms import GLUCOSE_LOW_SOON, AlarmLog
+from .arrival import source_of
 from .consents import ConsentDesk
 
 AHEAD_MS = 30 * 60_000
@@ -31,12 +32,11 @@ class ForeseenLows:
         value = next((value for code, _, value in findings.readings if code == HYPOGLYCAEMIA_AHEAD), UNKNOWN)
         if value == UNKNOWN or self._clock_ms() - findings.received_ms >= AHEAD_MS:
             return
-        source = f"{findings.model} v{findings.version}"
         if not value:
-            self._end(findings.board, source)
+            self._end(findings.board, source_of(findings))
         else:
             if findings.board not in self._foretold_ms:
-                self._alarms.begin_foretold(findings.board, GLUCOSE_LOW_SOON, source)
+                self._alarms.begin_foretold(findings.board, GLUCOSE_LOW_SOON, source_of(findings))
             self._foretold_ms[findings.board] = self._clock_ms()
 
     def tick(self) -> None:

@@ -15,7 +15,7 @@ from qepa_wire.payloads import (
     decode_care,
 )
 
-from ..errors import RefusedError
+from .arrival import SequenceGuard
 from .consents import ConsentDesk
 from .memory import CareMemory
 
@@ -56,7 +56,7 @@ class VitalsMonitor:
         self._consents = consents
         self._clock_ms = clock_ms
         self._newest: CareMemory[Vitals] = CareMemory(consents)
-        self._last_seq: dict[tuple[int, bytes], int] = {}
+        self._seen = SequenceGuard()
 
     def accept(self, gateway: str, record: CareRecord) -> Care:
         """Open a care record.
@@ -67,10 +67,7 @@ class VitalsMonitor:
         consent_id = care_consent(record.payload)
         board = self._consents.admit(gateway, record.board, consent_id, now_ms)
         care = decode_care(care_key(board.end_key, consent_id), record.board, record.seq, record.payload)
-        place = (record.board, consent_id)
-        if record.seq <= self._last_seq.get(place, -1):
-            raise RefusedError("replay", f"care record {record.seq} of {record.board:08x}")
-        self._last_seq[place] = record.seq
+        self._seen.take(record.board, consent_id, record.seq)
         newest = self._newest.get(record.board, now_ms)
         if newest is None or is_later(care, newest.care):
             self._newest.put(record.board, consent_id, Vitals(care, min(now_ms, record.received_ms)))

@@ -12,6 +12,7 @@ from qepa_wire.payloads import WAVE_ECG, WAVE_UNITS_PER_MV, Wave, care_consent, 
 
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
+from .arrival import SequenceGuard
 from .consents import ConsentDesk
 from .memory import CareMemory
 
@@ -60,7 +61,7 @@ class WaveMonitor:
         self._send = send
         self._kept: CareMemory[deque[WatchedWave]] = CareMemory(consents)
         self._watched_until_ms: dict[int, int] = {}
-        self._last_seq: dict[tuple[int, bytes], int] = {}
+        self._seen = SequenceGuard()
         self._count = 0
 
     def watch(self, number: int) -> None:
@@ -82,10 +83,7 @@ class WaveMonitor:
         wave = decode_wave(care_key(board.end_key, consent_id), record.board, record.seq, record.payload)
         if wave.channel != WAVE_ECG:
             raise RefusedError("payload", f"a waveform of {record.board:08x} that nobody shows")
-        place = (record.board, consent_id)
-        if record.seq <= self._last_seq.get(place, -1):
-            raise RefusedError("replay", f"waveform {record.seq} of {record.board:08x}")
-        self._last_seq[place] = record.seq
+        self._seen.take(record.board, consent_id, record.seq)
         if self._is_watched(record.board, now_ms):
             self._count += 1
             kept = self._kept.get(record.board, now_ms, consent_id=consent_id)
