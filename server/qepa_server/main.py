@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import uvicorn
-from sqlalchemy import insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from qepa_uplink.errors import UplinkError
@@ -26,8 +25,8 @@ from .hospital import Hospital, audit_head
 from .mqtt import BrokerLink
 from .registry.models import signatures_used
 from .registry.signer import HssSigner
+from .store import settings
 from .store.database import Store
-from .store.schema import settings
 from .store.vault import Vault
 from .unmask.opening import warm_up
 
@@ -110,7 +109,7 @@ def _open_keys(folder: Path, store: Store) -> tuple[Vault, HssSigner]:
     """Open the key file and the model signing key, or make both at the first start."""
     path = folder / "model-signing.key"
     with store.read() as connection:
-        root = connection.execute(select(settings.c.value).where(settings.c.key == _MODEL_ROOT)).scalar()
+        root = settings.read(connection, _MODEL_ROOT)
         used = signatures_used(connection)
     vault = Vault.open(folder / "kek", create=root is None)
     if root is not None:
@@ -118,7 +117,7 @@ def _open_keys(folder: Path, store: Store) -> tuple[Vault, HssSigner]:
     _LOG.info("making the model signing key (a few seconds)")
     signer = HssSigner.generate(path, vault)
     with store.write() as connection:
-        connection.execute(insert(settings).values(key=_MODEL_ROOT, value=signer.public_key))
+        settings.add(connection, _MODEL_ROOT, signer.public_key)
     return vault, signer
 
 

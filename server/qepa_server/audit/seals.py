@@ -12,8 +12,9 @@ from sqlalchemy import Connection, func, insert, select
 from qepa_uplink.audit import SEAL_CONTEXT, Head, head_bytes
 from qepa_uplink.identity import Certificate, Identity, verify_signature
 
+from ..store import settings
 from ..store.database import Store
-from ..store.schema import audit_seals, settings
+from ..store.schema import audit_seals
 from . import chain
 
 CERTIFICATE_KEY = "audit certificate "  # then the first 32 hex digits of its SHA-256
@@ -51,9 +52,8 @@ class Sealer:
             unsigned = chain.head(connection).seq - sealed_until(connection)
             if unsigned:
                 chain.append(connection, now_ms, "audit.unsigned", entries=unsigned)
-            if connection.execute(select(settings.c.key).where(settings.c.key == key)).first() is None:
-                value = self._identity.certificate.model_dump_json().encode()
-                connection.execute(insert(settings).values(key=key, value=value))
+            if settings.read(connection, key) is None:
+                settings.add(connection, key, self._identity.certificate.model_dump_json().encode())
                 chain.append(connection, now_ms, "key.audit", signer=self._signer, name=self._identity.name)
 
 

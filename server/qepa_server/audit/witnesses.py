@@ -8,16 +8,15 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection
 
 from qepa_uplink.audit import ANCHOR_CONTEXT, GENESIS, MOST_LINKS, SEAL_CONTEXT, Head, anchor_text, head_bytes
 from qepa_uplink.identity import Certificate, Identity, Subject, verify_signature
 from qepa_uplink.messages import AuditHead, AuditKept
 
 from ..errors import AuditError
+from ..store import settings
 from ..store.database import Store
-from ..store.schema import settings
 from . import chain
 
 _LOG = logging.getLogger(__name__)
@@ -109,9 +108,8 @@ class Witnesses:
 
     def _keep(self, gateway: str, head: Head, text: str) -> None:
         # Not an entry of the log itself: that would have a new head, and so for ever.
-        row = upsert(settings).values(key=ANCHOR_KEY + gateway, value=text.encode())
         with self._store.write() as connection:
-            connection.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": row.excluded.value}))
+            settings.put(connection, ANCHOR_KEY + gateway, text.encode())
         self.kept[gateway] = head
 
     def _tell(self, gateway: str) -> None:
@@ -139,5 +137,4 @@ class Witnesses:
 
 
 def _anchors(connection: Connection) -> list[tuple[str, dict[str, object]]]:
-    chosen = select(settings).where(settings.c.key.startswith(ANCHOR_KEY, autoescape=True))
-    return [(row.key.removeprefix(ANCHOR_KEY), json.loads(row.value)) for row in connection.execute(chosen)]
+    return [(gateway, json.loads(text)) for gateway, text in settings.under(connection, ANCHOR_KEY).items()]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection
 
 from qepa_uplink.envelope import sign
 from qepa_uplink.identity import Identity
@@ -14,7 +14,7 @@ from qepa_wire.model import CONTEXT, Model, decode_model, encode_model, encode_r
 from qepa_wire.primitives import sha256
 
 from ..errors import RefusedError
-from ..store.schema import settings
+from ..store import settings
 from . import cards
 from .signer import HssSigner
 from .versions import CANARY, FEDERATED, PREPARED, PUSHED, ROLLBACK, SHIPPED, WITHDRAWN, Card, Version, VersionStore
@@ -25,8 +25,8 @@ HOLD_MS = 300_000  # rounds wait so long at most for a model that a person or a 
 
 def signatures_used(connection: Connection) -> int:
     """Signatures of the model key that the database knows of."""
-    row = connection.execute(select(settings.c.value).where(settings.c.key == _USED_KEY)).first()
-    return 0 if row is None else int(row.value)
+    used = settings.read(connection, _USED_KEY)
+    return 0 if used is None else int(used)
 
 
 def content_digest(model: Model) -> bytes:
@@ -150,9 +150,7 @@ class ModelRegistry:
     def release(self, connection: Connection, version: Version) -> None:
         """Store a prepared version in the caller's transaction; :meth:`adopt` it when that is durable."""
         self._versions.add(connection, version)
-        used = str(self._signer.used).encode()
-        if not connection.execute(update(settings).where(settings.c.key == _USED_KEY).values(value=used)).rowcount:
-            connection.execute(insert(settings).values(key=_USED_KEY, value=used))
+        settings.put(connection, _USED_KEY, str(self._signer.used).encode())
 
     def adopt(self, version: Version) -> None:
         """Make a stored version the current one, or take in how far the current one has come."""
