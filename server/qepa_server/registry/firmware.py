@@ -5,10 +5,8 @@ What boards run is decided by the signature that the gateways and the boards ver
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, insert, select, update
 
 from qepa_uplink.envelope import sign
 from qepa_uplink.firmware import open_bundle
@@ -19,19 +17,12 @@ from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
 from ..parsing import parse
+from ..store import settings
 from ..store.database import Store
-from ..store.schema import settings
+from .repetition import Repetition
 
 _RELEASE = "firmware:"
 _STAGE = "firmware stage:"
-_FIRST_MS, _LONGEST_MS = 4000, 600_000
-
-
-@dataclass(slots=True)
-class _Repetition:
-    number: int
-    due_ms: int
-    every_ms: int
 
 
 class FirmwareDesk:
@@ -51,15 +42,14 @@ class FirmwareDesk:
         self._register = register
         self._clock_ms = clock_ms
         self._send = send
-        self._again: dict[tuple[str, str], _Repetition] = {}
+        self._repetition = Repetition()
         self._told: dict[str, dict[str, dict[str, str | int]]] = {}  # gateway, kind: how far it is there
         self._releases: dict[str, FirmwareRelease] = {}
         with store.read() as connection:
-            for key, value in connection.execute(select(settings.c.key, settings.c.value)):
-                if key.startswith(_RELEASE):
-                    self._releases[key.removeprefix(_RELEASE)] = parse(FirmwareRelease, value)
-                elif key.startswith(_STAGE):
-                    self._told[key.removeprefix(_STAGE)] = json.loads(value)
+            for kind, value in settings.under(connection, _RELEASE).items():
+                self._releases[kind] = parse(FirmwareRelease, value)
+            for gateway, value in settings.under(connection, _STAGE).items():
+                self._told[gateway] = json.loads(value)
 
     def release(self, kind: str, boards: Iterable[int], bundle: bytes, by: str = "") -> int:
         """Hand a signed bundle to the gateways of ``boards``; returns its number.
@@ -77,7 +67,7 @@ class FirmwareDesk:
         except ValidationError as error:
             raise RefusedError("schema", f"{error.error_count()} fields do not fit a release") from error
         with self._store.write() as connection:
-            _set(connection, _RELEASE + kind, message.model_dump_json().encode())
+            settings.put(connection, _RELEASE + kind, message.model_dump_json().encode())
             chain.append(
                 connection,
                 self._clock_ms(),
@@ -98,22 +88,13 @@ class FirmwareDesk:
         for kind, release in self._releases.items():
             known = told.get(kind)
             if known is not None and known.number >= release.number:
-                self._again.pop((gateway, kind), None)
+                self._repetition.arrived((gateway, kind))
                 self._note(gateway, known)
                 continue
             mine = {board.board for board in self._register.of_gateway(gateway)} & set(release.boards)
-            if mine and self._is_due(gateway, release):
+            if mine and self._repetition.is_due((gateway, kind), release.number, self._clock_ms()):
                 message = release.model_copy(update={"boards": tuple(sorted(mine))})
                 self._send(gateway, sign(self._identity, message))
-
-    def _is_due(self, gateway: str, release: FirmwareRelease) -> bool:
-        now_ms = self._clock_ms()
-        last = self._again.get((gateway, release.kind))
-        if last is not None and last.number == release.number and now_ms < last.due_ms:
-            return False
-        every_ms = _FIRST_MS if last is None or last.number != release.number else min(2 * last.every_ms, _LONGEST_MS)
-        self._again[gateway, release.kind] = _Repetition(release.number, now_ms + every_ms, every_ms)
-        return True
 
     def _note(self, gateway: str, known: FirmwareStatus) -> None:
         state: dict[str, str | int] = {
@@ -128,7 +109,7 @@ class FirmwareDesk:
             return
         told = self._told[gateway] = told | {known.kind: state}
         with self._store.write() as connection:
-            _set(connection, _STAGE + gateway, json.dumps(told).encode())
+            settings.put(connection, _STAGE + gateway, json.dumps(told).encode())
             chain.append(connection, self._clock_ms(), "firmware.stage", gateway=gateway, kind=known.kind, **state)
 
     def state(self) -> list[dict[str, object]]:
@@ -142,8 +123,3 @@ class FirmwareDesk:
             }
             for kind, release in sorted(self._releases.items())
         ]
-
-
-def _set(connection: Connection, key: str, value: bytes) -> None:
-    if not connection.execute(update(settings).where(settings.c.key == key).values(value=value)).rowcount:
-        connection.execute(insert(settings).values(key=key, value=value))

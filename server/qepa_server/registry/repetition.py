@@ -28,3 +28,7 @@ class Repetition:
         every_ms = min(2 * last.every_ms, _LONGEST_MS) if last is not None and same else _FIRST_MS
         self._last[whom] = _Last(version, now_ms + every_ms, every_ms)
         return True
+
+    def arrived(self, whom: Hashable) -> None:
+        """It did: what is said next is said at once."""
+        self._last.pop(whom, None)

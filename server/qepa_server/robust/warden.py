@@ -6,8 +6,7 @@ from math import sqrt
 
 import numpy as np
 
-from qepa_uplink.envelope import parse, peek
-from qepa_uplink.messages import Partial, RoundOpen, StreamSpec
+from qepa_uplink.messages import Partial, StreamSpec
 from qepa_wire.discrete_gaussian import Q8
 from qepa_wire.keystream import STREAM_UPDATE
 from qepa_wire.quantizer import NEAREST
@@ -15,6 +14,7 @@ from qepa_wire.quantizer import NEAREST
 from ..audit import chain
 from ..enrolment.register import BoardRegister
 from ..rounds.ledger import COLLECT, READY, SUMMED, RoundLedger, RoundRecord, SumRecord
+from ..rounds.running import message_of, opening_of
 from .failures import Outcome
 from .quarantine import GATEWAY, PATIENT, Quarantine, Quarantined
 from .suspicion import OpenedCell
@@ -146,12 +146,7 @@ class Warden:
         self._seen = record.number
         if (record.settled_ms or 0) <= self._quarantine.last_release_ms:
             return  # evidence from before a release counts no more
-        opening = peek(parse(record.open_envelope))
-        spec = (
-            next((s for s in opening.streams if s.stream == STREAM_UPDATE), None)
-            if isinstance(opening, RoundOpen)
-            else None
-        )
+        spec = next((s for s in opening_of(record).streams if s.stream == STREAM_UPDATE), None)
         verdicts = self._ledger.sums(record.number)
         if spec is None or not verdicts:
             return
@@ -177,7 +172,7 @@ class Warden:
         """Return one outcome for each cell: its streams fail together, so they are no two proofs."""
         claimed: dict[int, set[int]] = {}
         for envelope in self._ledger.partials(number):
-            message = peek(parse(envelope))
+            message = message_of(envelope)
             if isinstance(message, Partial):
                 claimed.setdefault(message.cell, set()).update(message.contributors)
         for cell in sorted({verdict.cell for verdict in verdicts}):
