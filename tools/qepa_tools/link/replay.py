@@ -21,6 +21,8 @@ from .session import running_link, views
 
 _QUIET_VIEWS: Final = 8
 """Views without a new block after which a replay that is over has nothing more to give."""
+_QUIET_FIRST_VIEWS: Final = 60
+"""Likewise before the first block, which a slow machine may still be working on."""
 _CONFIGURED: Final = {
     "pulse_rate_hz": "pulse_rate_hz",
     "intensities": "intensities",
@@ -58,7 +60,7 @@ class Replay:
                     status = await tell_bench(scratch, "status")
                     quiet = quiet + 1 if status["over"] and view.blocks == blocks else 0
                     blocks = view.blocks
-                    if quiet >= _QUIET_VIEWS:
+                    if quiet >= (_QUIET_VIEWS if blocks else _QUIET_FIRST_VIEWS):
                         return str(status["ending"])
         raise ToolError("the bench ended before the recording did")
 

@@ -8,6 +8,8 @@ import signal
 
 from amqtt.broker import Broker
 
+_SHUTDOWN_S = 5.0
+
 
 async def serve(host: str, port: int) -> None:
     """Run until SIGTERM."""
@@ -24,7 +26,8 @@ async def serve(host: str, port: int) -> None:
     await broker.start()
     print(json.dumps({"ready": True, "port": port}), flush=True)
     await stop.wait()
-    await broker.shutdown()
+    # Python 3.11's wait_for may swallow the cancellation of a client's reader; asyncio.run cancels it once more.
+    await asyncio.wait([asyncio.create_task(broker.shutdown())], timeout=_SHUTDOWN_S)
 
 
 def main() -> None:
