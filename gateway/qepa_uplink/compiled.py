@@ -4,7 +4,6 @@ A library's cipher object costs twenty times what it encrypts here, so a loop ch
 or a libcrypto of OpenSSL 3 is missing, :func:`available` is False and lighthe.py does the same in Python.
 """
 
-import ctypes
 import sys
 from functools import cache
 from typing import Any
@@ -12,18 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LIBRARY = "libcrypto.so.3"  # elsewhere than on Linux its name leads to other libraries, or ends the process
-
 
 @cache
 def _kernels() -> Any:
     """The module of loops; None where there is none. Numba is loaded here, since few processes need it."""
     if not sys.platform.startswith("linux") or sys.byteorder != "little":
-        return None
+        return None  # elsewhere libcrypto's name leads to other libraries, or ends the process
     try:
-        ctypes.CDLL(LIBRARY)
         from . import kernels  # noqa: PLC0415
-    except (OSError, ImportError):
+    except (ImportError, RuntimeError):
         return None
     return kernels
 

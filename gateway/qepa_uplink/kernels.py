@@ -7,9 +7,7 @@ import numpy as np
 from llvmlite import binding
 from numba import types
 
-from .compiled import LIBRARY
-
-binding.load_library_permanently(LIBRARY)
+binding.load_library_permanently("libcrypto.so.3")  # RuntimeError where it is missing
 
 # EVP_EncryptInit(3), with pointers as integers. By name, so that numba can keep on disk what it compiles.
 _pointer = types.intp
