@@ -165,7 +165,8 @@ class _AliceSession:
         self._distiller.restart_filling()
         self._channel.send(encode(RunStart(run)))
         try:
-            await asyncio.wait_for(self._ready.wait(), SILENCE_LIMIT_S)
+            async with asyncio.timeout(SILENCE_LIMIT_S):
+                await self._ready.wait()
         except TimeoutError:
             raise TransientError("Bob's receiver does not get ready") from None
         try:
@@ -174,7 +175,8 @@ class _AliceSession:
             self._last_report_s = self._loop.time()
             while not self._run_ends.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._run_ends.wait(), CONTROLLER_CHECK_S)
+                    async with asyncio.timeout(CONTROLLER_CHECK_S):
+                        await self._run_ends.wait()
                 if "state=running" not in await self._terminal.command("STATUS?"):
                     raise TransientError("the transmitter stopped by itself")
                 self._end.status.frames_lost = self._terminal.frames_lost

@@ -99,7 +99,8 @@ class ClassicalChannel:
         writer.write(preface(role, nonce))
         peer_role = "bob" if role == "alice" else "alice"
         try:
-            data = await asyncio.wait_for(reader.readexactly(PREFACE_BYTES), HANDSHAKE_TIMEOUT_S)
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                data = await reader.readexactly(PREFACE_BYTES)
         except (OSError, EOFError, TimeoutError) as error:
             raise TransientError(f"{peer_role} went away before the connection stood") from error
         peer_nonce = parse_preface(data, peer_role)
@@ -122,7 +123,8 @@ class ClassicalChannel:
         """Return the next payload. Raises TransientError when the connection ends or stays silent for `timeout_s`."""
         while not self._received:
             try:
-                data = await asyncio.wait_for(self._reader.read(1 << 18), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    data = await self._reader.read(1 << 18)
             except TimeoutError:
                 raise TransientError(f"the peer has been silent for {timeout_s:.0f} s") from None
             except OSError as error:

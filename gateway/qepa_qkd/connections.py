@@ -79,8 +79,8 @@ class Caller:
             return await self._line.connect()
         host, port = split_address(self._tcp_address)
         try:
-            connecting = asyncio.open_connection(host.strip("[]"), port)
-            reader, writer = await asyncio.wait_for(connecting, HANDSHAKE_TIMEOUT_S)
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection(host.strip("[]"), port)
         except (OSError, TimeoutError) as error:
             raise TransientError(f"Alice is not reachable at {self._tcp_address}") from error
         writer.transport.set_write_buffer_limits(high=_QUEUE_BYTES)

@@ -156,7 +156,8 @@ class Tdc1:
         self._port.send(command.encode() + b"\r\n")
         self._lines.append(answer)
         try:
-            return await asyncio.wait_for(answer, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await answer
         except TimeoutError:
             raise PortError(f"the device on {self._port.path} does not answer {command!r}") from None
         finally:

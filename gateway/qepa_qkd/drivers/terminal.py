@@ -83,7 +83,8 @@ class Terminal:
             self._port.send(self._encoder.encode(Command(text)))
             self._replies.append(reply)
             try:
-                answer = await asyncio.wait_for(reply, ANSWER_TIMEOUT_S)
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    answer = await reply
             except TimeoutError:
                 # A reply that comes later would be taken for the next one's: only a fresh start is safe.
                 self.close(f"no answer to {text!r}")
@@ -125,7 +126,8 @@ class Terminal:
             self._port.send(self._encoder.encode(query))
             self._queries[query.tag] = answer
             try:
-                states = await asyncio.wait_for(answer, ANSWER_TIMEOUT_S)
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    states = await answer
             except TimeoutError:
                 states = np.empty(0, np.uint8)
             finally:

@@ -185,6 +185,7 @@ async def _events(view: StateView, stopping: asyncio.Event) -> AsyncIterator[str
     while not stopping.is_set():
         yield f"data: {view.text()}\n\n"
         try:
-            await asyncio.wait_for(stopping.wait(), EVENTS_EVERY_S)
+            async with asyncio.timeout(EVENTS_EVERY_S):
+                await stopping.wait()
         except TimeoutError:
             continue

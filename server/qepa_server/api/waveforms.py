@@ -44,6 +44,7 @@ async def records(hospital: Hospital, number: int, stopping: asyncio.Event) -> A
             after = record.number
             yield f"data: {json.dumps(record.shown(), separators=(',', ':'))}\n\n"
         try:
-            await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+            async with asyncio.timeout(_LOOK_EVERY_S):
+                await stopping.wait()
         except TimeoutError:
             continue

@@ -220,7 +220,8 @@ class Fleet:
             with contextlib.suppress(FleetError):
                 await self._send({"op": "stop"})
             try:
-                await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    await process.wait()
             except TimeoutError:
                 process.kill()
                 await process.wait()

@@ -50,7 +50,8 @@ class Programs:
         self._running[name] = process
         assert process.stdout is not None  # noqa: S101  # a pipe was asked for
         try:
-            line = await asyncio.wait_for(process.stdout.readline(), _START_LIMIT_S)
+            async with asyncio.timeout(_START_LIMIT_S):
+                line = await process.stdout.readline()
         except TimeoutError:
             raise ToolError(f"{name} does not start; see {log}") from None
         try:
@@ -97,7 +98,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
+            async with asyncio.timeout(_STOP_LIMIT_S):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()
