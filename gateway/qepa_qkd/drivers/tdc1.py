@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from qepa_qkd.drivers.answer import answer_to
 from qepa_qkd.drivers.errors import PortError, TagStreamError, WrongDeviceError
 from qepa_qkd.drivers.receiver import OnEvents
 from qepa_qkd.drivers.serial_port import SerialPort
@@ -156,8 +157,7 @@ class Tdc1:
         self._port.send(command.encode() + b"\r\n")
         self._lines.append(answer)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await answer
+            return await answer_to(answer, timeout_s)
         except TimeoutError:
             raise PortError(f"the device on {self._port.path} does not answer {command!r}") from None
         finally:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from qepa_qkd.drivers.answer import answer_to
 from qepa_qkd.drivers.errors import PortError, RefusedError, WrongDeviceError, WrongVersionError
 from qepa_qkd.drivers.receiver import OnEvents
 from qepa_qkd.drivers.serial_port import SerialPort
@@ -83,8 +84,7 @@ class Terminal:
             self._port.send(self._encoder.encode(Command(text)))
             self._replies.append(reply)
             try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    answer = await reply
+                answer = await answer_to(reply, ANSWER_TIMEOUT_S)
             except TimeoutError:
                 # A reply that comes later would be taken for the next one's: only a fresh start is safe.
                 self.close(f"no answer to {text!r}")
@@ -126,8 +126,7 @@ class Terminal:
             self._port.send(self._encoder.encode(query))
             self._queries[query.tag] = answer
             try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    states = await answer
+                states = await answer_to(answer, ANSWER_TIMEOUT_S)
             except TimeoutError:
                 states = np.empty(0, np.uint8)
             finally:
