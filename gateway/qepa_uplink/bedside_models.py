@@ -66,7 +66,8 @@ RHYTHM = (  # intervals count as far as the rhythm is regular: 1 - 1.25 unequal,
     "height",  # of the QRS against the usual one, less 1
     "second_lead",  # 1 where there is one
 )
-REGIONS = {  # of a beat, samples at 125 Hz from 56 before the R peak: P, start of the QRS, QRS, its end, T, after it
+BEFORE_R = 56  # samples of a beat's window before the R peak
+REGIONS = {  # of a beat, samples of its window at 125 Hz: P, start of the QRS, QRS, its end, T, after it
     "p": (20, 44),
     "q": (44, 52),
     "r": (52, 61),

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qepa_uplink.beat_reasons import EDGES_MS, NUMBERS_OF, PLAYERS
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, NUMBERS
+from qepa_uplink.bedside_models import BEFORE_R, CONTRACTS, ECG_BEATS, NUMBERS
 from qepa_uplink.messages import LEAD_STEPS
 from qepa_uplink.shapley import shapley_of_values
 
 from .runtime import InferenceError
-from .windows import BEFORE, LEADS, LENGTH, RATE_HZ
+from .windows import LEADS, LENGTH, RATE_HZ
 
 Real = NDArray[np.float32]
 Inputs = tuple[Real, Real]  # leads [n, LENGTH, 2 LEADS], numbers [n, NUMBERS]
@@ -83,7 +83,7 @@ def lead_bytes(inputs: Inputs) -> bytes:
 def players() -> list[NDArray[np.int64]]:
     """Inputs of each of PLAYERS, in the order of leads and then numbers; which leads there are is nobody's."""
     number = np.arange(LENGTH * 2 * LEADS).reshape(LENGTH, 2 * LEADS)
-    t_ms = 1000 * (np.arange(LENGTH) - BEFORE) / RATE_HZ
+    t_ms = 1000 * (np.arange(LENGTH) - BEFORE_R) / RATE_HZ
     inside = {name: (t_ms >= low) & (t_ms < high) for name, (low, high) in EDGES_MS.items()}
     inside["baseline"] = ~np.any(list(inside.values()), axis=0)
     nowhere = np.zeros(LENGTH, bool)

@@ -9,17 +9,16 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, ECG_QUALITY, REGIONS, RHYTHM, SHAPE, regularity
+from qepa_uplink.bedside_models import BEFORE_R, CONTRACTS, ECG_BEATS, ECG_QUALITY, REGIONS, RHYTHM, SHAPE, regularity
 
 Samples = NDArray[np.float32]
 
 RATE_HZ = CONTRACTS[ECG_BEATS].fs_hz
 LENGTH = CONTRACTS[ECG_BEATS].inputs[0].shape[1]
 LEADS = CONTRACTS[ECG_BEATS].inputs[0].shape[2] // 2
-BEFORE = 56  # samples of the window before the R peak
 QUALITY_LENGTH = CONTRACTS[ECG_QUALITY].inputs[0].shape[1]
 
-_QRS = slice(BEFORE - 8, BEFORE + 9)  # +-64 ms
+_QRS = slice(BEFORE_R - 8, BEFORE_R + 9)  # +-64 ms
 _USUAL = 64  # beats that say which one is usual
 _USUAL_RR = 128  # a fast run may last for minutes
 _KNOWN = 16  # beats after which what is usual is no longer one or two of them
@@ -34,7 +33,7 @@ _QUALITY_LIMIT = 8.0
 
 def reach(fs_hz: int) -> tuple[int, int]:
     """How many samples before and after an R peak :meth:`BeatWindows.read` needs."""
-    return -(-BEFORE * fs_hz // RATE_HZ) + 1, -(-(LENGTH - BEFORE) * fs_hz // RATE_HZ) + 1
+    return -(-BEFORE_R * fs_hz // RATE_HZ) + 1, -(-(LENGTH - BEFORE_R) * fs_hz // RATE_HZ) + 1
 
 
 class BeatWindows:
@@ -114,7 +113,7 @@ class BeatWindows:
         part = samples[max(0, start) : peak + right + 1 - first]
         if start < 0 or len(part) < left + right + 1:
             return None
-        places = left + (np.arange(LENGTH) - BEFORE) * (self._fs_hz / RATE_HZ)
+        places = left + (np.arange(LENGTH) - BEFORE_R) * (self._fs_hz / RATE_HZ)
         window = np.zeros((LENGTH, LEADS), np.float32)
         whole = np.array([bool(np.isfinite(column).all()) for column in part.T])
         if not whole[0]:

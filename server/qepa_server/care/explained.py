@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qepa_uplink.beat_reasons import EDGES_MS, PLAYERS, phrases
-from qepa_uplink.bedside_models import CONTRACTS, ECG_BEATS, NUMBERS
+from qepa_uplink.bedside_models import BEFORE_R, CONTRACTS, ECG_BEATS, NUMBERS
 from qepa_uplink.messages import LEAD_STEPS, ExplainedBeat
 
 from ..errors import RefusedError
@@ -18,7 +18,6 @@ STALE_MS = 300_000
 
 _CLASSES = CONTRACTS[ECG_BEATS].outputs
 _FS_HZ = CONTRACTS[ECG_BEATS].fs_hz
-_BEFORE_R = 56  # samples, as REGIONS of bedside_models.py count
 _ONE = 1000  # probabilities, shares and numbers are in thousandths
 _ROUNDING = 25  # of them: int8 answers are rounded to a 256th, so that four do not quite add up to 1
 _SHARES = ("unequal", "breadth")  # numbers from 0 to 1
@@ -63,7 +62,7 @@ class Explained:
             "start_points": (_lead(of) - sum(of.shares)) / 10,
             "lead_points": _lead(of) / 10,
             "fs_hz": _FS_HZ,
-            "first_ms": -1000 * _BEFORE_R // _FS_HZ,
+            "first_ms": -1000 * BEFORE_R // _FS_HZ,
             "beat": _heights(of.beat),
             "usual": _heights(of.usual),
         }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qepa_gateway.inference.reasons import players
-from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH
+from qepa_gateway.inference.windows import BEFORE_R, LEADS, LENGTH
 from qepa_tools.explanation.bedside import (
     OtherBeats,
     explain_at_bedside,
@@ -46,14 +46,14 @@ def test_every_input_belongs_to_one_player_but_what_says_which_leads_there_are()
 
 def test_what_a_network_looks_at_is_what_gets_the_credit() -> None:
     def run(leads: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        height = leads[:, BEFORE, 0]
+        height = leads[:, BEFORE_R, 0]
         early = rows[:, NUMBERS.index("early")]
-        p_wave = leads[:, BEFORE - 20, 0]
+        p_wave = leads[:, BEFORE_R - 20, 0]
         return np.stack([p_wave, height * early + 2 * rows[:, NUMBERS.index("second_lead")]], axis=1)
 
     leads = np.zeros((LENGTH, 2 * LEADS), np.float32)
-    leads[BEFORE, 0] = 2
-    leads[BEFORE - 20, 0] = 1
+    leads[BEFORE_R, 0] = 2
+    leads[BEFORE_R - 20, 0] = 1
     found = explain_window(run, leads, numbers(early=1, second_lead=1), others(3))
     by_name = dict(zip(PLAYERS, found.values.T, strict=True))
     assert by_name["P"] == pytest.approx([1, 0])
@@ -89,7 +89,7 @@ def test_a_second_lead_counts_only_against_second_leads() -> None:
 def test_the_shipped_model_calls_an_early_wide_beat_v_by_its_qrs() -> None:
     model = read_model()
     assert model.trained_on
-    t = np.arange(LENGTH) - BEFORE
+    t = np.arange(LENGTH) - BEFORE_R
     usual = np.exp(-((t / 2.5) ** 2)) + 0.2 * np.exp(-(((t - 30) / 8) ** 2))
     wide = np.exp(-((t / 9) ** 2)) - 0.4 * np.exp(-(((t - 30) / 8) ** 2))
     leads = np.zeros((LENGTH, 2 * LEADS), np.float32)

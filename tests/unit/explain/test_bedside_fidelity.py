@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qepa_gateway.inference.reasons import CLASSES
-from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH, BeatWindows
+from qepa_gateway.inference.windows import BEFORE_R, LEADS, LENGTH, BeatWindows
 from qepa_tools.evaluation.cohort import Case
 from qepa_tools.explanation.bedside_fidelity import (
     LiveBeat,
@@ -30,13 +30,13 @@ class Network:
     """V where the QRS is far from usual, S where a beat is early, else N: by one input each."""
 
     def run_rows(self, leads: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        place = np.where(np.abs(leads[:, BEFORE, 1]) > 1, 2, np.where(numbers[:, EARLY] > 0.5, 1, 0))
+        place = np.where(np.abs(leads[:, BEFORE_R, 1]) > 1, 2, np.where(numbers[:, EARLY] > 0.5, 1, 0))
         return np.eye(4, dtype=np.float32)[place]
 
 
 def inputs(qrs: float = 0.0, early: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     leads, numbers = np.zeros((1, LENGTH, 2 * LEADS), np.float32), np.zeros((1, len(NUMBERS)), np.float32)
-    leads[0, BEFORE, 1], numbers[0, EARLY] = qrs, early
+    leads[0, BEFORE_R, 1], numbers[0, EARLY] = qrs, early
     return leads, numbers
 
 

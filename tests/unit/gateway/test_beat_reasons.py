@@ -12,7 +12,7 @@ from test_ecg_windows import heart, read_all, value
 from qepa_gateway.inference.reasons import CLASSES, coalitions, explain, lead_bytes, players, thousandths
 from qepa_gateway.inference.runtime import InferenceError
 from qepa_gateway.inference.shelf import ModelShelf
-from qepa_gateway.inference.windows import BEFORE, LEADS, LENGTH, BeatWindows
+from qepa_gateway.inference.windows import BEFORE_R, LEADS, LENGTH, BeatWindows
 from qepa_uplink.beat_reasons import PLAYERS, reasons_in_words
 from qepa_uplink.bedside_models import ECG_BEATS, NUMBERS, RHYTHM
 
@@ -82,7 +82,7 @@ def test_the_usual_beat_is_like_itself_and_on_time():
     assert leads.shape == (1, LENGTH, 2 * LEADS)
     assert not leads[..., 1::2].any()
     assert not leads[..., 2:].any()  # no second lead
-    assert abs(int(leads[0, :, 0].argmax()) - BEFORE) <= 1
+    assert abs(int(leads[0, :, 0].argmax()) - BEFORE_R) <= 1
     assert np.ptp(leads[0, :, 0]) == pytest.approx(1, abs=0.1)
     assert not numbers[0, : len(RHYTHM)].any()
     shape = dict(zip(NUMBERS, numbers[0].tolist(), strict=True))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qepa_gateway.inference.windows import BEFORE, LENGTH, RATE_HZ, BeatWindows, quality_window
+from qepa_gateway.inference.windows import BEFORE_R, LENGTH, RATE_HZ, BeatWindows, quality_window
 from qepa_uplink.bedside_models import NUMBERS
 
 
@@ -43,7 +43,7 @@ def test_a_beat_looks_alike_at_every_rate_of_a_board(fs_hz):
     leads, numbers = read_all(samples, peaks, fs_hz)[20]
     assert leads.shape == (1, LENGTH, 4)
     assert numbers.shape == (1, len(NUMBERS))
-    assert abs(int(leads[0, :, 0].argmax()) - BEFORE) <= 1
+    assert abs(int(leads[0, :, 0].argmax()) - BEFORE_R) <= 1
     assert np.ptp(leads[0, :, 0]) == pytest.approx(1, abs=0.1)
     assert np.abs(leads[0, :, 1]).max() < 0.2  # nothing unlike the usual beat
     assert np.abs(numbers[0, :12]).max() < 0.2
