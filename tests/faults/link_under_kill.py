@@ -1,12 +1,14 @@
 """Starts an end of a link again and again: `python link_under_kill.py alice|bob CONFIG`.
 
 A line on standard input forks a process, which has everything imported already and runs the program of that end until
-it is killed. Standard output: its process id on a line, then what the program prints when it is up.
+it is killed. Standard output: its process id on a line, then what the program prints when it is up, or null once it
+has ended by itself.
 """
 
 import os
 import signal
 import sys
+import traceback
 
 import numpy as np
 
@@ -38,7 +40,12 @@ def serve(role, config):
         if os.fork() == 0:
             os.write(1, f"{os.getpid()}\n".encode())
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            os._exit(main(role, run_alice if role == "alice" else run_bob, ["--config", config]))
+            try:
+                main(role, run_alice if role == "alice" else run_bob, ["--config", config])
+            except BaseException:
+                traceback.print_exc()
+            os.write(1, b"null\n")
+            os._exit(1)
 
 
 if __name__ == "__main__":

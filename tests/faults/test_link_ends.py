@@ -1,6 +1,7 @@
 """Alice and Bob killed at any moment: both hold identical keys afterwards, or none; nothing is used twice."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -117,11 +118,14 @@ class Ends(LinkOfProcesses):
         cradle.stdin.write("\n")
         cradle.stdin.flush()
         self.pids[role] = int(cradle.stdout.readline())
-        self.urls[role] = json.loads(cradle.stdout.readline())["kme"]
+        document = json.loads(cradle.stdout.readline())
+        assert document, (self.directory / f"{role}.log").read_text()[-2000:]
+        self.urls[role] = document["kme"]
 
     def shoot(self, role: Role) -> None:
         """Kill an end, at whatever it is."""
-        os.kill(self.pids[role], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pids[role], signal.SIGKILL)
         while Path(f"/proc/{self.pids[role]}").exists():
             time.sleep(0.01)
 
