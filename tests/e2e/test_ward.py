@@ -18,16 +18,12 @@ import psutil
 import pytest
 from playwright.sync_api import Browser
 
+from qepa_tools.ward.ports import free_port
+
 STATISTICS, UPDATE = 1, 2
 MEMORY_LIMIT_BYTES = 2_000_000_000
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

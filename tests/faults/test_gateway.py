@@ -21,15 +21,10 @@ from bedside_rig import Kme, Server, VirtualBoard, identity, root
 from qepa_gateway.spool.boards import BoardStore
 from qepa_gateway.spool.database import Spool
 from qepa_gateway.transport import Outgoing
+from qepa_tools.ward.ports import free_port
 from qepa_uplink.identity import write_private
 from qepa_uplink.topics import TO_SERVER_ALL
 from qepa_wire.topics import board_up
-
-
-def free_port():
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
 
 
 def configure(directory, broker_port, **changes):

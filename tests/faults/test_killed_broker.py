@@ -13,7 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from test_gateway import LiveWard, Process, configure, free_port
+from test_gateway import LiveWard, Process, configure
+
+from qepa_tools.ward.ports import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="NOT TESTED: mosquitto is not installed")

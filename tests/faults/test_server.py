@@ -26,13 +26,9 @@ from qepa_server.registry.signer import HssSigner
 from qepa_server.store.database import Store
 from qepa_server.store.schema import settings
 from qepa_server.store.vault import Vault
+from qepa_tools.ward.ports import free_port
 from qepa_uplink.enrolment import SignedReply
 from qepa_uplink.topics import to_gateway, to_server
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def write_config(folder, *, broker_port, api_port=0, extra=""):

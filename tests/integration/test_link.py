@@ -21,6 +21,7 @@ from qepa_qkd.kme_client import KmeClient
 from qepa_qkd.pki import create_ca, issue
 from qepa_qkd.store_database import write_secret_file
 from qepa_tools.bench.null_modem import NullModem
+from qepa_tools.ward.ports import free_port
 
 CONFIG = """
 link = "gw-1"
@@ -47,12 +48,6 @@ client_ca = "pki/ca.pem"
 master = "dock"
 slave = "gw-1"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Link:

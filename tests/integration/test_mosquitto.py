@@ -5,7 +5,6 @@ import contextlib
 import getpass
 import json
 import shutil
-import socket
 import ssl
 
 import aiomqtt
@@ -15,18 +14,13 @@ from qepa_gateway.mosquitto.command import write_broker
 from qepa_gateway.mosquitto.configuration import Site
 from qepa_gateway.mqtt.transport import MqttTransport
 from qepa_gateway.transport import Outgoing
+from qepa_tools.ward.ports import free_port
 from qepa_uplink.topics import to_gateway, to_server
 from qepa_wire.topics import board_down, board_up
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="NOT TESTED: mosquitto is not installed")
 PATIENCE_S = 60
-
-
-def free_port():
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
 
 
 class Broker:

@@ -19,13 +19,13 @@ from qepa_gateway.domain.rollout import Stage, Terms
 from qepa_gateway.spool.database import Spool
 from qepa_tools.firmware_build.bundle import Bundle, build_bundle
 from qepa_tools.recordings.chip_wiring import wire_board
+from qepa_tools.ward.ports import free_port
 from qepa_uplink.identity import Root
 from qepa_uplink.messages import FirmwareRelease
 from qepa_wire import frame, topics
 
 from ..unit.board_app.slot_rig import ROOT, signed
 from .board_gateway import GATEWAY, Cable, Gateway, Peer, Ward
-from .test_board_app import free_port
 from .test_memory import AD8232
 from .test_update import BOARD, ConsoleBoard, crashing, flash_board, small_pauses, successor
 

@@ -4,13 +4,13 @@ import asyncio
 import itertools
 import json
 import os
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
 from qepa_server.training.initial import initial_model
 from qepa_tools.fleet.events import Log, ProgramError
+from qepa_tools.ward.ports import free_port
 from qepa_uplink.readings import value_of
 from qepa_wire import frame as wire
 from qepa_wire import keys, payloads
@@ -41,12 +41,6 @@ def full(*args):
     raise MemoryError
 App.running.link.send_waves = full
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture
@@ -285,7 +279,7 @@ async def test_labels_reach_the_learner_which_follows_the_models_shape(ward):
     await until_refused(ward, "boots")
     await send_labels([payloads.Label(boots, sample + 5, 2)])
     async with asyncio.timeout(10):
-        while not await _json(ward, BOARD, get + "print(App.running.vitals.labels_taken)"):
+        while not await _json(ward, BOARD, get + "print(int(2 in p.beats.labels))"):
             await asyncio.sleep(0.05)
     await gateway.order(peer, 1, UPDATE, version=1)
     await until_refused(ward, "length")

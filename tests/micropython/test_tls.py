@@ -5,7 +5,6 @@ import contextlib
 import datetime
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+from qepa_tools.ward.ports import free_port
 
 from .board_gateway import find_mosquitto
 
@@ -105,12 +106,6 @@ class Ca:
         builder = self._builder(subject, key.public_key(), begins, ends)
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         return builder.sign(self._key, hashes.SHA256()), key
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from qepa_boot.record import LIB, ROLLED_BACK, TRIAL_BOOTS, A, B, Slots
 from qepa_tools.firmware_build.bundle import Bundle, assemble, build_bundle
 from qepa_tools.fleet.fleet import BoardError, BoardSpec, Ecg
 from qepa_tools.unix_port.board import ROM_BYTES, UnixBoard
+from qepa_tools.ward.ports import free_port
 
 from ..unit.board_app.slot_rig import ROOT, encoded, signed
 from .board_gateway import FS_HZ, Cable, Gateway, Peer, Ward
-from .test_board_app import free_port
 
 BOARD = 0x51
 SAMPLES_NO_MORE = b"""

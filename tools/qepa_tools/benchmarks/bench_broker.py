@@ -5,7 +5,6 @@ import contextlib
 import getpass
 import json
 import shutil
-import socket
 import sys
 from pathlib import Path
 
@@ -14,20 +13,13 @@ from qepa_gateway.mosquitto.configuration import Site, password_file
 from qepa_wire.topics import all_boards_up
 
 from ..errors import ToolError
+from ..ward.ports import free_port
 from ..ward.processes import Child, die_with_parent
 from .load_ward import GATEWAY
 
 LOAD = "load"
 _PASSWORD = "of this benchmark"  # noqa: S105  # lives as long as its broker, on the loopback
 _PATIENCE_S = 60.0
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port: int = door.getsockname()[1]
-        return port
 
 
 class BenchBroker:

@@ -5,7 +5,6 @@ on one machine: where the ends are apart it goes by dock, and each end has its o
 """
 
 import os
-import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from qepa_qkd.pki import create_ca, issue
 from qepa_qkd.store_database import write_secret_file
 
 from ..errors import ToolError
+from ..ward.ports import free_port
 
 MASTER, SLAVE = "dock", "gateway"
 ROLES: Final[tuple[Role, Role]] = ("alice", "bob")
@@ -122,7 +122,7 @@ def _create(path: Path, ports: Ports, protocol: dict[str, Any]) -> None:
     for name in ("kme-alice", "kme-bob", MASTER, SLAVE):
         issue(ca, name).save(path / f"tls/{name}.pem", path / f"tls/{name}.key")
     write_secret_file(path / "initial.secret", os.urandom(SECRET_BYTES))
-    channel = _free_port()
+    channel = free_port()
     given: dict[Role, str | None] = {"bob": ports.receiver, "alice": ports.transmitter}
     for role, port in given.items():  # alice.toml last: then all is there
         text = _CONFIG.format(
@@ -145,9 +145,3 @@ def _toml(value: object) -> str:
 
 def _private(path: Path) -> bool:
     return path.exists() and not stat.S_IMODE(path.stat().st_mode) & 0o077
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
