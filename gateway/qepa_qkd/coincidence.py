@@ -53,8 +53,6 @@ class TagSlots:
         self._waiting: Slots = np.empty(0, np.int64)
         self._without_sign = 0
         self._bridge = _Bridge()
-        self.outside_gate = 0
-        """Clicks dropped since the run began."""
 
     @property
     def clock(self) -> SlotClock | None:
@@ -119,7 +117,6 @@ class TagSlots:
             slots[done:until], in_gate[done:until] = self._place(times[done:until])
             done = max(done, until)
         slots[done:], in_gate[done:] = self._place(times[done:])
-        self.outside_gate += int(np.count_nonzero(~in_gate))
         return self._block(tags, slots[in_gate], detectors[in_gate])
 
     def _follow(self, stretch: Slots) -> None:

@@ -279,7 +279,7 @@ async def test_labels_reach_the_learner_which_follows_the_models_shape(ward):
     await until_refused(ward, "boots")
     await send_labels([payloads.Label(boots, sample + 5, 2)])
     async with asyncio.timeout(10):
-        while not await _json(ward, BOARD, get + "print(int(2 in p.beats.labels))"):
+        while not await _json(ward, BOARD, get + "print(int(2 in list(p.beats.labels)))"):
             await asyncio.sleep(0.05)
     await gateway.order(peer, 1, UPDATE, version=1)
     await until_refused(ward, "length")

@@ -14,6 +14,8 @@ from qepa_wire.measures import (
 )
 from qepa_wire.payloads import NO_BEAT_CLASS, WAVE_ECG
 
+from ..console import say
+from ..errors import BoardError
 from ..learning.learn import Learner
 from ..learning.network import ModelShape, predict
 from .beats import BEATS
@@ -45,8 +47,6 @@ class Vitals:
         self._breaths = None
         self._waveform = Waveform()
         self.beat_class = NO_BEAT_CLASS
-        self.labels_taken = 0
-        self.labels_lost = 0
 
     def push(self, samples, n):
         """Take samples[0:n] (n at most 128), steps of 2.5 microvolts; classify new beats with the model in use."""
@@ -111,22 +111,25 @@ class Vitals:
         keep = []
         for sample, beat_class, until in self._waiting:
             if self.pipeline.label(sample, beat_class):
-                self.labels_taken += 1
-            elif now < until:
+                continue
+            if now < until:
                 keep.append((sample, beat_class, until))
             else:
-                self.labels_lost += 1
+                say("a label of no beat")
         self._waiting = keep
 
     def label(self, labels):
-        """Take a clinician's labels."""
+        """Take a clinician's labels; raises BoardError("label") if not all, those that can be used are."""
         until = self.pipeline.n_samples + _LABEL_PATIENCE_S * self._fs_hz
+        lost = 0
         for label in labels:
             if label.beat_class < self.shape.classes and len(self._waiting) < _MAX_WAITING_LABELS:
                 self._waiting.append((label.sample, label.beat_class, until))
             else:
-                self.labels_lost += 1
+                lost += 1
         self._offer_labels()
+        if lost:
+            raise BoardError("label", "%d of no class, or too many" % lost)
 
     def update(self, models):
         """What learning from the beats labelled since the last call adds to the model's words: array('i'), clipped."""

@@ -37,7 +37,6 @@ class CareBacklog:
         self._sending = []  # records of the oldest segment that have not gone out
         self._unsure = {}  # seq: record that has gone out and is not acknowledged
         self._tries = 0
-        self.forwarded = 0
 
     def __len__(self):
         return len(self._ring)
@@ -142,7 +141,6 @@ class CareBacklog:
     def acknowledge(self, seq):
         """The gateway holds frame ``seq``."""
         if self._unsure.pop(seq, None) is not None:
-            self.forwarded += 1
             self._settle()
             if not self._sending and not self._unsure:
                 self._due_ms = self._paced_ms

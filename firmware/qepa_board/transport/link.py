@@ -66,12 +66,7 @@ class Link:
         self.late_care = None  # a CareBacklog, whose records go when nothing else does
         self.firmware = None  # an AirUpdate, once the gateway has offered a release
         self.refused = {}
-        self.sent = 0
-        self.resent = 0
         self.acknowledged = 0
-        self.care_skipped = 0
-        self.one_time = 0  # frames of suite otp
-        self.without_pad = 0  # frames that would have been of suite otp, had there been bytes for them
 
     @property
     def epoch(self):
@@ -117,10 +112,7 @@ class Link:
 
     def take_pad(self, n_words):
         """OneTime bytes for a vector of ``n_words``, or None: it is to be sealed under the link key."""
-        one_time = None if self.blocks is None else self.blocks.take_vector(vector_bytes(n_words))
-        if one_time is None:
-            self.without_pad += 1
-        return one_time
+        return None if self.blocks is None else self.blocks.take_vector(vector_bytes(n_words))
 
     def send_vector(self, round_, stream, model, sealed, one_time=None):
         """Queue a sealed vector, durably; ``one_time`` is what take_pad() gave for it."""
@@ -143,7 +135,6 @@ class Link:
         self._keep(seq, frame)
 
     def _masked(self, type_, seq, body, one_time):
-        self.one_time += 1
         return encode_one_time(type_, self._board, self._epoch.number, seq, body, one_time, self._epoch.mac_up)
 
     def _keep(self, seq, data):
@@ -156,8 +147,6 @@ class Link:
         """Offer a care record; it replaces one that has not gone out yet."""
         if self._epoch is None:
             return
-        if self._care is not None:
-            self.care_skipped += 1
         seq = self._counters.next_seq()
         self._care = self._frame(CARE, seq, encode_care(care_key, consent_id, self._board, seq, care))
 
@@ -199,10 +188,7 @@ class Link:
             data = self._kept(seq, now_ms)
             if data is not None:
                 return data
-        data = self._next_pads(now_ms) or self._next_care(now_ms) or self._next_wave() or self._next_want(now_ms)
-        if data is not None:
-            self.sent += 1
-        return data
+        return self._next_pads(now_ms) or self._next_care(now_ms) or self._next_wave() or self._next_want(now_ms)
 
     def _next_pads(self, now_ms):
         """PADS, if the gateway is to be told (again) which blocks there are; None before it knows this epoch."""
@@ -248,13 +234,11 @@ class Link:
         retry = self._retries.get(seq)
         if retry is None:
             self._retries[seq] = [now_ms + RESEND_FIRST_MS, 0]
-            self.sent += 1
             return True
         if now_ms < retry[0]:
             return False
         retry[1] += 1
         retry[0] = now_ms + min(RESEND_LONGEST_MS, RESEND_FIRST_MS << min(retry[1], 8))
-        self.resent += 1
         if retry[1] == HELLO_AGAIN_AFTER and self._hello is None:
             self._say_hello()
         return True

@@ -255,7 +255,7 @@ def test_one_record_in_ten_is_kept_and_forwarded_in_order_under_numbers_of_its_o
     gateway.take_all(backlog, 3_600_000)
     assert gateway.times == kept
     assert len(set(gateway.seqs)) == len(kept)
-    assert (len(backlog), backlog.forwarded, backlog.dropped) == (0, len(kept), 0)
+    assert (len(backlog), backlog.dropped) == (0, 0)
     assert gateway.seqs[-1] - gateway.seqs[0] < 1024  # what a gateway's window takes
 
 
