@@ -45,6 +45,15 @@ class ActiveAlert:
     since_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a board told last of a kind, by the numbers of its frames; ``since_ms`` is None once it has ended."""
+
+    since_ms: int | None
+    epoch: int
+    seq: int
+
+
 class Alerts:
     """Active alerts by board and kind, for the bedside; durable reports for the server."""
 
@@ -52,11 +61,12 @@ class Alerts:
         self._spool = spool
         self._link = link
         self._clock = clock
-        self._active: dict[tuple[int, int], ActiveAlert] = {}
+        self._told: dict[tuple[int, int], _Told] = {}  # by board and kind
         sealed = spool.get(_ACTIVE)
         if sealed is not None:
-            for board, kind, since_ms in json.loads(spool.vault.open(sealed, _ACTIVE)):
-                self._active[board, kind] = _active(kind, since_ms)
+            for board, kind, since_ms, *place in json.loads(spool.vault.open(sealed, _ACTIVE)):
+                # Earlier releases kept no place: what they have is active, and any frame is newer.
+                self._told[board, kind] = _Told(since_ms, *(place or (0, 0)))
 
     def take(self, board: Board, keys: EpochKeys, frame: Frame) -> None:
         """Handle an authentic ALERT frame; raises WireError for what does not decode."""
@@ -73,17 +83,28 @@ class Alerts:
                 received_ms=now_ms,
             )
         )
-        if alert.active:
-            self._active.setdefault((board.number, alert.kind), _active(alert.kind, now_ms))
-        else:
-            self._active.pop((board.number, alert.kind), None)
-        record = [[board_, kind, active.since_ms] for (board_, kind), active in self._active.items()]
-        self._spool.set(_ACTIVE, self._spool.vault.seal(json.dumps(record).encode(), _ACTIVE))
+        before = self._told.get((board.number, alert.kind))
+        if before is not None and (before.epoch, before.seq) > (frame.epoch, frame.seq):
+            return  # the board has told otherwise since; this one was under way for longer
+        since_ms = (before and before.since_ms) or now_ms
+        self._told[board.number, alert.kind] = _Told(since_ms if alert.active else None, frame.epoch, frame.seq)
+        self._keep()
+
+    def forget(self, board: int) -> None:
+        """The board is no longer served here, or has another patient: nothing that it told is shown any more."""
+        kept = {place: told for place, told in self._told.items() if place[0] != board}
+        if len(kept) < len(self._told):
+            self._told = kept
+            self._keep()
 
     def of(self, board: int) -> list[ActiveAlert]:
         """Active alerts of a board."""
-        return [alert for (number, _), alert in sorted(self._active.items()) if number == board]
+        return [
+            ActiveAlert(KIND_NAMES.get(kind, str(kind)), told.since_ms)
+            for (number, kind), told in sorted(self._told.items())
+            if number == board and told.since_ms is not None
+        ]
 
-
-def _active(kind: int, since_ms: int) -> ActiveAlert:
-    return ActiveAlert(KIND_NAMES.get(kind, str(kind)), since_ms)
+    def _keep(self) -> None:
+        record = [[*place, told.since_ms, told.epoch, told.seq] for place, told in self._told.items()]
+        self._spool.set(_ACTIVE, self._spool.vault.seal(json.dumps(record).encode(), _ACTIVE))

@@ -316,4 +316,5 @@ class Gateway:
         with self._spool.transaction():
             for number in self.boards.adopt(adopted):
                 self.care.forget(number)
+                self.alerts.forget(number)
             self.boards.bar({each.board: each.barred for each in message.boards})

@@ -6,7 +6,7 @@ from bedside_rig import Rig
 from qepa_gateway.bedside.metrics import prometheus_text
 from qepa_gateway.bedside.state import bedside_state
 from qepa_gateway.errors import Refused
-from qepa_uplink.messages import CareRevoke, Welcome
+from qepa_uplink.messages import Adopted, CareRevoke, Welcome
 from qepa_wire import frame, payloads
 from qepa_wire.measures import HEART_RATE, POSTURE, SENSOR_FAULT, SPO2, TEMPERATURE, UNKNOWN
 from qepa_wire.payloads import Label
@@ -191,8 +191,6 @@ def test_an_altered_consent_is_refused(ward):
 
 
 def test_a_board_of_another_patient_loses_its_consent(monitored):
-    from qepa_uplink.messages import Adopted
-
     monitored.server.send_sealed("gw-1", Welcome(boards=(Adopted(board=1, patient="p-9"),)))
     monitored.settle(2)
     assert vitals(monitored) is None
@@ -266,3 +264,43 @@ def test_alerts_are_shown_until_they_end(ward):
     ward.boards[1].alert(active=0)
     ward.settle()
     assert bedside_state(ward.site.gateway, ward.now_ms)["boards"][0]["alerts"] == []
+
+
+def shown_alerts(rig, number=1):
+    boards = bedside_state(rig.site.gateway, rig.now_ms)["boards"]
+    return [alert["kind"] for board in boards if board["board"] == f"{number:08x}" for alert in board["alerts"]]
+
+
+def test_an_end_that_overtakes_its_beginning_leaves_no_alert_at_the_bedside(ward):
+    begins = ward.boards[1].alert()
+    ends = ward.boards[1].alert(active=0)
+    for data in (ends, begins):  # the first was lost on the air, and came again
+        ward.up(ward.boards[1], data)
+        ward.settle()
+    assert shown_alerts(ward) == []
+    ward.site.crash()
+    ward.site.start()
+    assert shown_alerts(ward) == []
+    ward.boards[1].alert()
+    ward.settle()
+    assert shown_alerts(ward) == ["asystole"]
+
+
+def test_an_alert_of_one_patient_is_not_shown_of_the_next_who_wears_the_board(ward):
+    ward.boards[1].alert()
+    ward.settle()
+    ward.server.send_sealed("gw-1", Welcome(boards=(Adopted(board=1, patient="p-9"),)))
+    ward.settle(2)
+    assert shown_alerts(ward) == []
+    ward.site.crash()
+    ward.site.start()
+    assert shown_alerts(ward) == []
+
+
+def test_an_alert_of_a_board_that_was_retired_does_not_come_back_with_it(ward):
+    ward.boards[1].alert()
+    ward.settle()
+    for boards in ((), (Adopted(board=1, patient="p-1"),)):
+        ward.server.send_sealed("gw-1", Welcome(boards=boards))
+        ward.settle(2)
+    assert shown_alerts(ward) == []
