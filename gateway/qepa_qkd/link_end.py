@@ -19,8 +19,8 @@ from qepa_qkd.authentication import InitialSecret
 from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
-from qepa_qkd.drivers.errors import PortBusyError
 from qepa_qkd.drivers.receiver import OnEvents, Receiver
+from qepa_qkd.drivers.reconnect import open_soon
 from qepa_qkd.drivers.tdc1 import Tdc1
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_S: Final = 5.0
 SILENCE_LIMIT_S: Final = 15.0
 RETRY_S: Final = 0.5
-BUSY_PORT_LIMIT_S: Final = 10.0
+START_LIMIT_S: Final = 20.0
+"""For which a controller may be silent when the program starts."""
 CONTROLLER_CHECK_S: Final = 2.0
 
 OnReady = Callable[[dict[str, Any]], None]
@@ -69,20 +70,13 @@ class LinkEnd:
         self.kme_server = KmeServer(config.kme, kme)
 
     async def open_terminal_once(self) -> None:
-        """Check that the controller answers before anything is promised. Raises ConfigError.
+        """Check that the controller answers, soon, before anything is promised. Raises ConfigError."""
 
-        A port that somebody has is waited for: a predecessor may be ending, a modem manager may be asking who is there.
-        """
-        busy_until_s = time.monotonic() + BUSY_PORT_LIMIT_S
+        def waiting(reason: TransientError) -> None:
+            logger.warning("%s; trying for %d s", reason, START_LIMIT_S)
+
         try:
-            while True:
-                try:
-                    (await self._open_device()).close()
-                    break
-                except PortBusyError:
-                    if time.monotonic() > busy_until_s:
-                        raise
-                await asyncio.sleep(RETRY_S)
+            (await open_soon(self._open_device, limit_s=START_LIMIT_S, on_failure=waiting)).close()
         except (TransientError, ProtocolError) as error:
             raise ConfigError(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
         self.history.started(time.time(), simulated=behind_pseudo_terminal(self.config.serial_port))

@@ -7,6 +7,10 @@ class PortError(TransientError):
     """The port cannot be opened, was unplugged or does not answer; it may come back."""
 
 
+class NoPortError(PortError):
+    """There is no such port, or it is none, or this user may not open it."""
+
+
 class PortBusyError(PortError):
     """Another program has the port."""
 

@@ -1,15 +1,45 @@
-"""Automatic reconnection: open a device that may be unplugged, be another one, or come back later."""
+"""Open a device that may be busy for a while, and again one that was unplugged, is another one, or comes back later."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from qepa_qkd.drivers.errors import NoPortError
 from qepa_qkd.errors import ProtocolError, TransientError
 
 Device = TypeVar("Device")
 
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 5.0
+
+
+async def open_soon(
+    open_device: Callable[[], Awaitable[Device]],
+    *,
+    limit_s: float,
+    on_failure: Callable[[TransientError], None] = lambda _: None,
+    retry_s: float = FIRST_RETRY_S,
+) -> Device:
+    """Return the open device; for `limit_s` it may be silent or in the hands of another program, then that is raised.
+
+    A controller may be starting again or have much to do, a predecessor may be ending, a modem manager may be asking
+    who is there. Where there is no port (NoPortError) or another device (ProtocolError), waiting mends nothing: these
+    are raised at once. `on_failure` is told the first reason to wait.
+    """
+    loop = asyncio.get_running_loop()
+    end_s, told = loop.time() + limit_s, False
+    while True:
+        try:
+            return await open_device()
+        except NoPortError:
+            raise
+        except TransientError as error:
+            if loop.time() >= end_s:
+                raise
+            if not told:
+                told = True
+                on_failure(error)
+        await asyncio.sleep(retry_s)
 
 
 async def open_when_there(

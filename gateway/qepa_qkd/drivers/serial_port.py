@@ -7,12 +7,13 @@ import asyncio
 import contextlib
 import errno
 import os
+import termios
 from collections.abc import Callable
 from typing import Final
 
 import serial
 
-from qepa_qkd.drivers.errors import PortBusyError, PortError
+from qepa_qkd.drivers.errors import NoPortError, PortBusyError, PortError
 
 _READ_BYTES: Final = 1 << 16
 _MOST_UNSENT: Final = 1 << 20
@@ -22,15 +23,15 @@ class SerialPort:
     """`on_data` is called in the event loop. A lost port stays lost: open it again."""
 
     def __init__(self, path: str, baud: int, on_data: Callable[[bytes], None]) -> None:
-        """Open `path`, exclusively. Raises PortError."""
+        """Open `path`, exclusively. Raises NoPortError, PortBusyError."""
         try:
             self._port = serial.Serial(path, baud, timeout=0, exclusive=True)
             self._port.reset_input_buffer()
             self._fd: int = self._port.fileno()
-        except (OSError, ValueError, serial.SerialException) as error:
+        except (OSError, ValueError, serial.SerialException, termios.error) as error:
             if getattr(error, "errno", None) == errno.EWOULDBLOCK:
                 raise PortBusyError(f"serial port {path} is in use by another program") from error
-            raise PortError(f"serial port {path} cannot be opened: {error}") from error
+            raise NoPortError(f"serial port {path} cannot be opened: {error}") from error
         self.path = path
         self._loop = asyncio.get_running_loop()
         self._on_data = on_data

@@ -1,7 +1,9 @@
 """Drivers against simulated devices on pseudo-terminals: wrong devices, unplugging, garbage, lost tags."""
 
 import asyncio
+import errno
 import os
+import termios
 import tty
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from qepa_qkd.drivers import terminal as terminal_module
 from qepa_qkd.drivers.errors import (
+    NoPortError,
     PortBusyError,
     PortError,
     RefusedError,
@@ -19,7 +22,7 @@ from qepa_qkd.drivers.errors import (
     WrongVersionError,
 )
 from qepa_qkd.drivers.kinds import open_receiver
-from qepa_qkd.drivers.reconnect import open_when_there
+from qepa_qkd.drivers.reconnect import open_soon, open_when_there
 from qepa_qkd.drivers.tdc1 import Reference, Tdc1
 from qepa_qkd.drivers.tdc1_words import STEP_PS, WRAP_STEPS, RecordDecoder
 from qepa_qkd.drivers.terminal import Terminal
@@ -126,8 +129,11 @@ async def test_who_does_not_belong_here_is_told_apart(
 async def test_a_port_that_is_not_there_and_one_that_is_taken_are_port_errors(
     devices: list[Device], tmp_path: Path
 ) -> None:
-    with pytest.raises(PortError, match="cannot be opened"):
+    with pytest.raises(NoPortError, match="cannot be opened"):
         await Terminal.open(str(tmp_path / "nothing"))
+    (tmp_path / "file").touch()
+    with pytest.raises(NoPortError, match="cannot be opened"):
+        await Terminal.open(str(tmp_path / "file"))
     devices.append(Device(Controller()))
     terminal = await Terminal.open(devices[0].path)
     with pytest.raises(PortBusyError, match="in use by another program"):
@@ -171,6 +177,67 @@ async def test_an_answer_that_does_not_come_closes_the_port_so_that_no_late_one_
         await terminal.running()
 
 
+class TestAtItsStart:
+    """A program that starts gives its controller time, and says what it waits for."""
+
+    async def test_it_waits_for_one_that_is_busy_or_starting_again(
+        self, devices: list[Device], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(terminal_module, "ANSWER_TIMEOUT_S", 0.1)
+        controller = Controller()
+        devices.append(Device(lambda data: controller(data) if told else b""))
+        told: list[str] = []
+        opening = open_soon(
+            lambda: Terminal.open(devices[0].path), limit_s=60, on_failure=lambda e: told.append(str(e))
+        )
+        terminal = await opening
+        assert terminal.role == "receiver"
+        assert [f"the controller on {devices[0].path} does not answer '*IDN?'"] == told
+        terminal.close()
+
+    async def test_it_waits_for_a_program_that_has_the_port(self, devices: list[Device]) -> None:
+        devices.append(Device(Controller()))
+        predecessor = await Terminal.open(devices[0].path)
+        terminal = await open_soon(
+            lambda: Terminal.open(devices[0].path),
+            limit_s=60,
+            on_failure=lambda _: predecessor.close(),
+            retry_s=0.01,
+        )
+        terminal.close()
+
+    async def test_it_gives_up_on_one_that_stays_silent(
+        self, devices: list[Device], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(terminal_module, "ANSWER_TIMEOUT_S", 0.01)
+        devices.append(Device(lambda _: b""))
+        with pytest.raises(PortError, match="does not answer"):
+            await open_soon(lambda: Terminal.open(devices[0].path), limit_s=0.1, retry_s=0.01)
+
+    @pytest.mark.parametrize("nothing", ["missing", "another device"])
+    async def test_it_does_not_wait_where_waiting_mends_nothing(
+        self, devices: list[Device], tmp_path: Path, nothing: str
+    ) -> None:
+        devices.append(Device(Controller("OK ACME")))
+        path = str(tmp_path / "none") if nothing == "missing" else devices[0].path
+        told: list[str] = []
+        with pytest.raises((NoPortError, WrongDeviceError)):
+            await open_soon(lambda: Terminal.open(path), limit_s=600, on_failure=lambda e: told.append(str(e)))
+        assert told == []
+
+
+async def test_a_port_that_goes_while_it_is_opened_is_an_error_of_the_port(
+    devices: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise termios.error(errno.EIO, "Input/output error")
+
+    devices.append(Device(Controller()))
+    monkeypatch.setattr(termios, "tcsetattr", gone)
+    with pytest.raises(NoPortError, match="Input/output error"):
+        await Terminal.open(devices[0].path)
+
+
 async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices: list[Device], tmp_path: Path) -> None:
     link = tmp_path / "controller"
 
@@ -209,7 +276,7 @@ async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices:
     terminal = await asyncio.wait_for(opening, 10)
     await terminal.start(2)
     assert replacement.heard[-1] == "START run=00000002"
-    assert told[0] == "PortError"
+    assert told[0] == "NoPortError"
     terminal.close()
 
 
