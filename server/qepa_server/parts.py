@@ -35,6 +35,7 @@ from .registry.federation import FederationFacts
 from .registry.firmware import FirmwareDesk
 from .registry.first_model import begin_line
 from .registry.models import ModelRegistry
+from .registry.orders import Orders
 from .registry.release import ReleaseDesk
 from .registry.signer import HssSigner
 from .registry.versions import VersionStore
@@ -133,6 +134,7 @@ class Parts:
             cohort_key=cohort,
             model_root=self.registry.model_root,
             clock_ms=clock_ms,
+            ended=self.alarms.end_all,
             changed=self.ward.welcome,
         )
         self.retirement = RetirementDesk(
@@ -141,11 +143,17 @@ class Parts:
             identity=identity,
             root_key=root_key,
             clock_ms=clock_ms,
-            retired=self.alarms.end_all,
+            ended=self.alarms.end_all,
             changed=self.ward.welcome,
         )
+        self.orders = Orders(store=store, root_key=root_key, clock_ms=clock_ms)
         self.firmware = FirmwareDesk(
-            store=store, identity=identity, register=self.register, clock_ms=clock_ms, send=send
+            store=store,
+            identity=identity,
+            register=self.register,
+            orders=self.orders,
+            clock_ms=clock_ms,
+            send=send,
         )
         self.care_keys = CareKeys(
             consents=self.consents,
@@ -169,7 +177,7 @@ class Parts:
             bedside=BedsideLines(
                 versions=versions, identity=identity, terms=config.models.terms, clock_ms=clock_ms, send=send
             ),
-            root_key=root_key,
+            orders=self.orders,
             drift_windows=config.models.drift_windows,
             clock_ms=clock_ms,
             concerned=self.ward.concerned,

@@ -14,7 +14,7 @@ from hospital_in_memory import Cut, TrueSite, Ward, hospital_rig, identity
 from qepa_gateway.domain.rollout import Terms
 from qepa_server.audit import chain
 from qepa_server.config import ModelsConfig
-from qepa_uplink.releases import ORDER_CONTEXT, ModelOrder, SignedModelOrder
+from qepa_uplink.releases import ModelOrder, SignedOrder
 from qepa_wire.model import encode_model
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,7 +25,7 @@ def order(ward, blob, k, name="board", card="{}"):
     fields = {"what": "push", "name": name, "signed_s": ward.now_ms // 1000, "nonce": bytes([k] * 16), "card": card}
     body = ModelOrder(**fields, blob=blob).model_dump_json().encode()
     person = identity("releaser", "release")
-    return SignedModelOrder(body=body, certificate=person.certificate, signature=person.sign(body, ORDER_CONTEXT))
+    return SignedOrder(body=body, certificate=person.certificate, signature=person.sign(body, ModelOrder.CONTEXT))
 
 
 def refuse(board, bad):

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from base64 import urlsafe_b64encode
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "server"))
 from hospital_rig import Rig, certified, ward
 
 from qepa_server.errors import RefusedError
+from qepa_server.parsing import parse as into
 from qepa_uplink import envelope, sealing, session
 from qepa_uplink.beat_reasons import PLAYERS
 from qepa_uplink.bedside_models import NUMBERS
@@ -30,7 +33,7 @@ from qepa_uplink.messages import (
     Ready,
     Status,
 )
-from qepa_uplink.releases import ORDER_CONTEXT, ModelOrder, SignedModelOrder
+from qepa_uplink.releases import FirmwareOrder, ModelOrder, Order, SignedFirmwareOrder, SignedOrder
 from qepa_uplink.session import Session, offer
 
 ROOT, PARTIES = certified()
@@ -257,11 +260,48 @@ ORDER = json.loads(
 )
 def test_whatever_a_certified_person_orders_is_done_or_refused_in_one_way(rig, what, name, field, value):
     body = json.dumps(ORDER | {"what": what, "name": name, "signed_s": rig.now // 1000} | {field: value}).encode()
-    person = PARTIES["releaser"]
-    signed = SignedModelOrder(body=body, certificate=person.certificate, signature=person.sign(body, ORDER_CONTEXT))
     with suppress(UplinkError, RefusedError):
-        rig.hospital.releases.order(signed)
+        rig.hospital.releases.order(signed_by_a_person(body, ModelOrder))
     rig.to_gateways.clear()
+
+
+def signed_by_a_person(body: bytes, kind: type[Order]) -> SignedOrder:
+    person = PARTIES["releaser"]
+    return SignedOrder(body=body, certificate=person.certificate, signature=person.sign(body, kind.CONTEXT))
+
+
+FIRMWARE_ORDER = json.loads(
+    FirmwareOrder(
+        kind="unix-ecg", boards=(101,), signed_s=1_800_000_000, nonce=bytes(16), bundle=bytes(32)
+    ).model_dump_json()
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(field=st.sampled_from(sorted(FIRMWARE_ORDER)), value=edges | json_values, bundle=st.binary(max_size=200))
+def test_whatever_a_certified_person_orders_of_firmware_is_refused_in_one_way(rig, field, value, bundle):
+    digest = urlsafe_b64encode(sha256(bundle).digest()).decode()
+    body = json.dumps(FIRMWARE_ORDER | {"signed_s": rig.now // 1000, "bundle": digest} | {field: value}).encode()
+    with pytest.raises((UplinkError, RefusedError)):
+        rig.hospital.firmware.order(SignedFirmwareOrder(order=signed_by_a_person(body, FirmwareOrder), bundle=bundle))
+
+
+FIRMWARE_POSTED = SignedFirmwareOrder(
+    order=signed_by_a_person(json.dumps(FIRMWARE_ORDER).encode(), FirmwareOrder), bundle=b"PK"
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=mutations, cut=st.none() | st.floats(0, 1), where=st.sampled_from(["all", "body"]))
+def test_a_bent_order_about_firmware_is_refused_in_one_way(rig, changes, cut, where):
+    def post():
+        if where == "all":
+            return into(SignedFirmwareOrder, mutate(FIRMWARE_POSTED.model_dump_json().encode(), changes, cut))
+        bent = FIRMWARE_POSTED.order.model_copy(update={"body": mutate(FIRMWARE_POSTED.order.body, changes, cut)})
+        return FIRMWARE_POSTED.model_copy(update={"order": bent})
+
+    with pytest.raises((UplinkError, RefusedError)):
+        rig.hospital.firmware.order(post())
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

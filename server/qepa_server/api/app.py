@@ -9,19 +9,17 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from qepa_uplink.enrolment import SignedEnrolment, SignedRetirement, SignedWithdrawal
 from qepa_uplink.errors import UplinkError
-from qepa_uplink.firmware import MAX_BUNDLE_BYTES
-from qepa_uplink.messages import BoardId, SignedConsent
+from qepa_uplink.messages import SignedConsent
+from qepa_uplink.releases import SignedFirmwareOrder
 
 from ..errors import RefusedError
 from ..hospital import Hospital
-from ..parsing import parse
 from .beats import add_beats
-from .bodies import read_body, read_bytes
+from .bodies import MAX_ORDER_BYTES, read_body
 from .models import add_models
 from .state import StateView
 from .waveforms import add_waveforms
@@ -32,6 +30,7 @@ _STATUS = {
     "length": 413,
     "replay": 409,
     "conflict": 409,
+    "older": 409,
     "time": 403,
     "alarm": 404,
     "consent": 404,
@@ -48,10 +47,6 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
-class _Numbers(BaseModel):
-    boards: tuple[BoardId, ...] = Field(min_length=1, max_length=4096)
 
 
 def web_folder() -> Path | None:
@@ -136,12 +131,10 @@ def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
         hospital.alarms.acknowledge(number)
         return JSONResponse({"acknowledged": number})
 
-    @app.post("/v1/firmware/{kind}")
-    async def firmware(request: Request, kind: str, boards: str, by: str = "") -> JSONResponse:
-        _refuse_other_sites(request)
-        numbers = parse(_Numbers, f'{{"boards": [{boards}]}}'.encode()).boards
-        number = hospital.firmware.release(kind, numbers, await read_bytes(request, MAX_BUNDLE_BYTES), by)
-        return JSONResponse({"number": number})
+    @app.post("/v1/firmware")
+    async def firmware(request: Request) -> JSONResponse:
+        made = hospital.firmware.order(await read_body(request, SignedFirmwareOrder, MAX_ORDER_BYTES))
+        return JSONResponse({"number": made.number, "kind": made.kind, "boards": made.boards})
 
     @app.get("/v1/firmware")
     async def releases() -> JSONResponse:

@@ -10,6 +10,7 @@ from qepa_uplink.errors import UplinkError
 from ..parsing import parse
 
 MAX_BODY_BYTES = 65536
+MAX_ORDER_BYTES = 1 << 20
 M = TypeVar("M", bound=BaseModel)
 
 

@@ -6,16 +6,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from qepa_uplink.bedside_models import CONTRACTS
-from qepa_uplink.releases import BOARD_MODEL, SignedModelOrder
+from qepa_uplink.releases import BOARD_MODEL, SignedOrder
 from qepa_wire.model import decode_model
 
 from ..errors import RefusedError
 from ..hospital import Hospital
 from ..registry import cards
 from ..registry.versions import CANARY, PREPARED, ROLLBACK, UNBORNE, WITHDRAWN, Version
-from .bodies import read_body
+from .bodies import MAX_ORDER_BYTES, read_body
 
-MAX_ORDER_BYTES = 1 << 20
 SHOWN_VERSIONS = 20
 Json = dict[str, Any]
 
@@ -56,7 +55,7 @@ def add_models(app: FastAPI, hospital: Hospital) -> None:
 
     @app.post("/v1/models")
     async def order(request: Request) -> JSONResponse:
-        made = hospital.releases.order(await read_body(request, SignedModelOrder, MAX_ORDER_BYTES))
+        made = hospital.releases.order(await read_body(request, SignedOrder, MAX_ORDER_BYTES))
         return JSONResponse(version_view(made))
 
 

@@ -1,20 +1,11 @@
 """The newest model of the boards' line on its way to gateways that missed its release."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from qepa_uplink.messages import Status
 
 from .models import ModelRegistry
-
-_AGAIN_MS = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class _Repetition:
-    version: int
-    due_ms: int
-    every_ms: int
+from .repetition import Repetition
 
 
 class ModelDelivery:
@@ -26,7 +17,7 @@ class ModelDelivery:
         self._registry = registry
         self._clock_ms = clock_ms
         self._send = send
-        self._again: dict[str, _Repetition] = {}
+        self._repetition = Repetition(said_before=True)
 
     def greet(self, gateway: str) -> None:
         """A gateway has a new session: it may have missed the release."""
@@ -41,10 +32,5 @@ class ModelDelivery:
         ):
             return
         # A gateway hears of a board's model late, so this may be needless: ask less and less often.
-        now_ms = self._clock_ms()
-        sent = self._again.get(gateway)
-        if sent is None or sent.version != version:
-            self._again[gateway] = _Repetition(version, now_ms + _AGAIN_MS, _AGAIN_MS)
-        elif now_ms >= sent.due_ms:
-            self._again[gateway] = _Repetition(version, now_ms + 2 * sent.every_ms, 2 * sent.every_ms)
+        if self._repetition.is_due(gateway, version, self._clock_ms()):
             self._send(gateway, self._registry.envelope)

@@ -1,17 +1,18 @@
 """Firmware on its way to gateways: the last release of each kind, sent until every gateway concerned tells of it.
 
 What boards run is decided by the signature that the gateways and the boards verify, with a key that the server lacks.
+Which boards get it, and when, a person orders.
 """
 
 import json
-from collections.abc import Callable, Iterable
-
-from pydantic import ValidationError
+from collections.abc import Callable
 
 from qepa_uplink.envelope import sign
-from qepa_uplink.firmware import open_bundle
+from qepa_uplink.firmware import Package, open_bundle
 from qepa_uplink.identity import Identity
 from qepa_uplink.messages import FirmwareRelease, FirmwareStatus, Status
+from qepa_uplink.releases import FirmwareOrder, SignedFirmwareOrder
+from qepa_wire.primitives import sha256
 
 from ..audit import chain
 from ..enrolment.register import BoardRegister
@@ -19,6 +20,7 @@ from ..errors import RefusedError
 from ..parsing import parse
 from ..store import settings
 from ..store.database import Store
+from .orders import Orders
 from .repetition import Repetition
 
 _RELEASE = "firmware:"
@@ -34,12 +36,14 @@ class FirmwareDesk:
         store: Store,
         identity: Identity,
         register: BoardRegister,
+        orders: Orders,
         clock_ms: Callable[[], int],
         send: Callable[[str, bytes], None],
     ) -> None:
         self._store = store
         self._identity = identity
         self._register = register
+        self._orders = orders
         self._clock_ms = clock_ms
         self._send = send
         self._repetition = Repetition()
@@ -51,36 +55,51 @@ class FirmwareDesk:
             for gateway, value in settings.under(connection, _STAGE).items():
                 self._told[gateway] = json.loads(value)
 
-    def release(self, kind: str, boards: Iterable[int], bundle: bytes, by: str = "") -> int:
-        """Hand a signed bundle to the gateways of ``boards``; returns its number.
+    def order(self, signed: SignedFirmwareOrder) -> FirmwareRelease:
+        """Carry out a person's order: hand a bundle to the gateways of its boards. Returns the release.
 
-        Raises UplinkError("bundle") or RefusedError("board" or "schema").
+        Raises UplinkError (certificate, signature, schema, bundle) or RefusedError (replay, time, older, digest,
+        board).
         """
-        package = open_bundle(bundle)
-        wanted = tuple(sorted(set(boards)))
-        for board in wanted:
+        given = self._orders.open(signed.order, FirmwareOrder)
+        order = given.order
+        if sha256(signed.bundle) != order.bundle:
+            raise RefusedError("digest", "the order is about another bundle")
+        package = open_bundle(signed.bundle)
+        self._check_newer(order.kind, package)
+        boards = tuple(sorted(set(order.boards)))
+        for board in boards:
             if board not in self._register:
                 raise RefusedError("board", f"no board {board:08x} is enrolled")
         number = 1 + max((each.number for each in self._releases.values()), default=0)
-        try:
-            message = FirmwareRelease(number=number, kind=kind, boards=wanted, bundle=bundle)
-        except ValidationError as error:
-            raise RefusedError("schema", f"{error.error_count()} fields do not fit a release") from error
+        message = FirmwareRelease(number=number, kind=order.kind, boards=boards, bundle=signed.bundle)
         with self._store.write() as connection:
-            settings.put(connection, _RELEASE + kind, message.model_dump_json().encode())
+            self._orders.spend(connection, given)
+            settings.put(connection, _RELEASE + order.kind, message.model_dump_json().encode())
             chain.append(
                 connection,
                 self._clock_ms(),
                 "firmware.released",
-                kind=kind,
+                kind=order.kind,
                 number=number,
                 version=package.version,
                 manifest=package.digest.hex(),
-                boards=len(wanted),
-                by=by[:64],
+                boards=len(boards),
+                by=given.by,
+                reason=order.reason,
+                order=given.digest.hex(),
             )
-        self._releases[kind] = message
-        return number
+        self._releases[order.kind] = message
+        return message
+
+    def _check_newer(self, kind: str, package: Package) -> None:
+        """The same again is a new attempt; gateways and boards would refuse anything else that is no newer."""
+        last = self._releases.get(kind)
+        if last is None:
+            return
+        there = open_bundle(last.bundle)
+        if package.digest != there.digest and package.version <= there.version:
+            raise RefusedError("older", f"version {package.version} of {kind} after {there.version}: build a newer one")
 
     def on_status(self, gateway: str, status: Status) -> None:
         """A gateway tells how far it is: note what is new, send what it lacks, less and less often."""

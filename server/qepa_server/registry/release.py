@@ -13,18 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 from qepa_uplink.errors import UplinkError
-from qepa_uplink.identity import verify_certificate, verify_signature
 from qepa_uplink.messages import ModelStatus, Status
-from qepa_uplink.releases import BOARD_MODEL, ORDER_CONTEXT, ORDER_HOLDS_S, ModelOrder, SignedModelOrder
+from qepa_uplink.releases import BOARD_MODEL, ModelOrder, SignedOrder
 from qepa_wire.errors import WireError
 from qepa_wire.model import decode_model
-from qepa_wire.primitives import sha256
 
 from ..errors import RefusedError
 from ..explain.drift import DriftSignal
-from ..parsing import parse
 from .bedside import BedsideLines
 from .models import ModelRegistry
+from .orders import Given, Orders
 from .versions import CANARY, PREPARED, PUSHED, RELEASED, ROLLBACK, UNBORNE, WITHDRAWN, Version, VersionStore
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ class ReleaseDesk:
         versions: VersionStore,
         registry: ModelRegistry,
         bedside: BedsideLines,
-        root_key: bytes,
+        orders: Orders,
         drift_windows: int,
         clock_ms: Callable[[], int],
         concerned: Callable[[], frozenset[str]],
@@ -52,7 +50,7 @@ class ReleaseDesk:
         self.versions = versions
         self.bedside = bedside
         self._registry = registry
-        self._root_key = root_key
+        self._orders = orders
         self._drift_windows = drift_windows
         self._clock_ms = clock_ms
         self._concerned = concerned
@@ -64,44 +62,43 @@ class ReleaseDesk:
         """The highest version of a line."""
         return self._registry.newest if name == BOARD_MODEL else self.bedside.newest(name)
 
-    def order(self, signed: SignedModelOrder) -> Version:
+    def order(self, signed: SignedOrder) -> Version:
         """Carry out a person's order and return the version that it made; the same order again makes no other.
 
-        Raises UplinkError (certificate, signature, schema) or RefusedError (time, model, shape, digest, version).
+        Raises UplinkError (certificate, signature, schema) or RefusedError (time, older, model, shape, digest,
+        version).
         """
-        now_ms = self._clock_ms()
-        person = verify_certificate(signed.certificate, self._root_key, role="release", now_s=now_ms / 1000)
-        verify_signature(person.sign_key, signed.signature, signed.body, ORDER_CONTEXT)
-        order = parse(ModelOrder, signed.body)
-        digest = sha256(signed.body)
-        done = self.versions.of_order(digest)
+        given = self._orders.verify(signed, ModelOrder)
+        done = self.versions.of_order(given.digest)
         if done is not None:
             return done
-        if abs(now_ms / 1000 - order.signed_s) > ORDER_HOLDS_S:
-            raise RefusedError("time", f"the order was signed more than {ORDER_HOLDS_S // 60} minutes from now")
-        if order.what == "push":
-            return self._push(order, by=person.name, reason=order.reason, order_digest=digest)
-        return self._roll_back(order, by=person.name, order_digest=digest)
+        self._orders.admit(given)
+        return self._push(given) if given.order.what == "push" else self._roll_back(given)
 
-    def _push(self, order: ModelOrder, **about: Any) -> Version:
+    def _push(self, given: Given[ModelOrder]) -> Version:
+        order = given.order
         card = _card(order)
+        about: dict[str, Any] = {"by": given.by, "reason": order.reason, "order_digest": given.digest}
         if order.name != BOARD_MODEL:
-            return self._store(self.bedside.pushed(order.name, order.blob, card, self._clock_ms(), **about))
+            return self._store(
+                self.bedside.pushed(order.name, order.blob, card, self._clock_ms(), **about), given=given
+            )
         try:
             model = decode_model(order.blob)
         except WireError as error:
             raise RefusedError("model", str(error)) from error
-        return self._store(self._registry.pushed(model, card, self._clock_ms(), **about))
+        return self._store(self._registry.pushed(model, card, self._clock_ms(), **about), given=given)
 
-    def _roll_back(self, order: ModelOrder, *, by: str, order_digest: bytes) -> Version:
+    def _roll_back(self, given: Given[ModelOrder]) -> Version:
+        order = given.order
         newest = self.newest(order.name)
         if newest is None:
             raise RefusedError("model", f"no line of models is called {order.name}, or it has no version")
         kept = self.versions.find(order.name, order.to) if order.to else self.versions.before(newest)
         if kept is None or kept.version >= newest.version:
             raise RefusedError("version", f"there is no version of {order.name} to go back to")
-        reason = f"rolled back by {by}" + (f": {order.reason}" if order.reason else "")
-        return self._go_back(newest, kept, reason, by=by, order_digest=order_digest)
+        reason = f"rolled back by {given.by}" + (f": {order.reason}" if order.reason else "")
+        return self._go_back(newest, kept, reason, given)
 
     def on_status(self, gateway: str, status: Status) -> None:
         """A gateway tells how far models have come there."""
@@ -160,22 +157,24 @@ class ReleaseDesk:
             self.versions.note_unborne(connection, version, told, self._clock_ms())
         self._adopt(replace(version, reason=told))
 
-    def _go_back(
-        self, newest: Version, kept: Version, reason: str, *, by: str = "", order_digest: bytes | None = None
-    ) -> Version:
+    def _go_back(self, newest: Version, kept: Version, reason: str, given: Given[ModelOrder] | None = None) -> Version:
         now_ms = self._clock_ms()
         said = f"version {newest.version}: {reason}"
-        about: dict[str, Any] = {"by": by, "reason": said[:200], "order_digest": order_digest}
+        about: dict[str, Any] = {"reason": said[:200]}
+        if given is not None:
+            about |= {"by": given.by, "order_digest": given.digest}
         line = self._registry if newest.name == BOARD_MODEL else self.bedside
         version = line.again(kept, now_ms, **about)
         _LOG.warning(
             "model %s goes back to the words of %d as %d: %s", newest.name, kept.version, version.version, said
         )
-        return self._store(version, kept)
+        return self._store(version, kept, given)
 
-    def _store(self, version: Version, kept: Version | None = None) -> Version:
+    def _store(self, version: Version, kept: Version | None = None, given: Given[ModelOrder] | None = None) -> Version:
         """Make a version the newest of its line, and withdraw what came after ``kept``, in one transaction."""
         with self.versions.store.write() as connection:
+            if given is not None:
+                self._orders.spend(connection, given)
             if kept is not None:
                 self.versions.withdraw_after(connection, version.name, kept.version, version.reason, version.created_ms)
             if version.name == BOARD_MODEL:

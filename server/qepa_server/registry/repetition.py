@@ -14,9 +14,13 @@ class _Last:
 
 
 class Repetition:
-    """What was said to whom, and when it is due again."""
+    """What was said to whom, and when it is due again.
 
-    def __init__(self) -> None:
+    ``said_before``: what is new was said already when it is asked for the first time.
+    """
+
+    def __init__(self, *, said_before: bool = False) -> None:
+        self._said_before = said_before
         self._last: dict[Hashable, _Last] = {}
 
     def is_due(self, whom: Hashable, version: int, now_ms: int) -> bool:
@@ -27,7 +31,7 @@ class Repetition:
             return False
         every_ms = min(2 * last.every_ms, _LONGEST_MS) if last is not None and same else _FIRST_MS
         self._last[whom] = _Last(version, now_ms + every_ms, every_ms)
-        return True
+        return same or not self._said_before
 
     def arrived(self, whom: Hashable) -> None:
         """It did: what is said next is said at once."""

@@ -153,6 +153,17 @@ model_versions = Table(
     Column("changed_ms", BigInteger, nullable=False),
 )
 
+# Every order of the release desk that was carried out, by the SHA-256 of what was signed: none is a second time.
+orders = Table(
+    "orders",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("subject", String(64), nullable=False),
+    Column("signed_s", BigInteger, nullable=False),
+    Column("by", String(32), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
 consents = Table(
     "consents",
     metadata,

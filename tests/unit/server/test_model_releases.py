@@ -20,7 +20,7 @@ from qepa_uplink.bedside_models import CONTRACTS
 from qepa_uplink.envelope import open_signed, parse
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.messages import BedsideRelease, BedsideStatus, ModelRelease, ModelStatus, RoundStart, Status
-from qepa_uplink.releases import ORDER_CONTEXT, ModelOrder, SignedModelOrder
+from qepa_uplink.releases import ModelOrder, SignedOrder
 from qepa_uplink.session import is_sealed
 from qepa_wire.model import decode_model, decode_release, encode_model
 
@@ -45,11 +45,11 @@ def full(tmp_path):
     return rig
 
 
-def order(rig: Rig, who: str = "releaser", **fields: object) -> SignedModelOrder:
+def order(rig: Rig, who: str = "releaser", **fields: object) -> SignedOrder:
     fields = {"what": "push", "name": "board", "signed_s": rig.now // 1000, "nonce": bytes(16), "card": "{}"} | fields
     body = ModelOrder.model_validate(fields).model_dump_json().encode()
     person = rig.identities[who]
-    return SignedModelOrder(body=body, certificate=person.certificate, signature=person.sign(body, ORDER_CONTEXT))
+    return SignedOrder(body=body, certificate=person.certificate, signature=person.sign(body, ModelOrder.CONTEXT))
 
 
 def words(rig: Rig) -> tuple[int, ...]:

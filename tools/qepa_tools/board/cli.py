@@ -13,6 +13,7 @@ from ..board_budget.command import budget
 from ..command_line import JsonOption
 from ..errors import ToolError
 from ..firmware_build.cli import build, keygen, sign
+from ..order_options import DEFAULT_IDENTITY, IdentityOption, ReasonOption
 from . import options
 from .options import chosen_port, content
 
@@ -186,20 +187,29 @@ def release(
     kind: Annotated[
         str | None, typer.Option(help="Name of the line it belongs to: by default target and sensors.")
     ] = None,
+    reason: ReasonOption = "",
+    identity: IdentityOption = DEFAULT_IDENTITY,
     directory: options.Directory = None,
     dry_run: options.DryRun = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Hand a signed release to the server, for all boards of the inventory that it fits: one first, then the others."""
+    """Sign an order to release a bundle to all boards of the inventory that it fits: one first, then the others."""
     from ..firmware_build.bundle import read_bundle  # noqa: PLC0415
     from .inventory import Inventory  # noqa: PLC0415
     from .releasing import release as carry_out  # noqa: PLC0415
     from .station import load_station  # noqa: PLC0415
 
     with options.screen(as_json) as screen:
-        boards = Inventory(directory).boards()
         done = carry_out(
-            read_bundle(bundle), bundle, load_station(station), boards, only=board, kind=kind, dry_run=dry_run
+            read_bundle(bundle),
+            bundle,
+            load_station(station),
+            Inventory(directory).boards(),
+            identity,
+            reason=reason,
+            only=board,
+            kind=kind,
+            dry_run=dry_run,
         )
         for_whom = f"{len(done['boards'])} boards of kind {done['kind']}"
         screen.say(f"Version {done['version']} {'would be' if dry_run else 'is'} released for {for_whom}.")

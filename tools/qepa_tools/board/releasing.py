@@ -1,4 +1,4 @@
-"""`qepa board release`: a signed release to the server, which hands it to gateways; these take it to their boards."""
+"""`qepa board release`: a person's order to the server, which hands a bundle to gateways; these take it to boards."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,14 +6,17 @@ from typing import Any
 
 import httpx
 
+from qepa_uplink.releases import FirmwareOrder, SignedFirmwareOrder
+from qepa_wire.primitives import sha256
+
 from ..errors import ToolError
 from ..firmware_build.bundle import Bundle
 from ..firmware_build.signing import public_key
+from ..orders import OrderDesk
 from .inventory import KnownBoard
 from .pinmap import PinMap
 from .station import StationConfig
 
-_TIMEOUT_S = 60
 _NAME_CHARS = 32
 
 
@@ -22,13 +25,18 @@ def release(
     path: Path,
     station: StationConfig,
     inventory: Sequence[KnownBoard],
+    identity: Path,
     *,
+    reason: str = "",
     only: Iterable[int] | None = None,
     kind: str | None = None,
     dry_run: bool = False,
     transport: httpx.BaseTransport | None = None,
 ) -> dict[str, Any]:
-    """Release the bundle in ``path`` for the boards that it fits, or for ``only`` these. Raises ToolError."""
+    """Release the bundle in ``path`` for the boards that it fits, or for ``only`` these, signed with ``identity``.
+
+    Raises ToolError.
+    """
     if station.firmware_key is None:
         raise ToolError("the station's settings name no firmware_key: nobody here can tell who signed the bundle.")
     bundle.verify(public_key(station.firmware_key))
@@ -37,16 +45,10 @@ def release(
     done: dict[str, Any] = {"version": bundle.version, "kind": line, "boards": [each.board for each in chosen]}
     if dry_run:
         return done
-    numbers = ",".join(str(each.board) for each in chosen)
-    try:
-        with httpx.Client(base_url=station.server, timeout=_TIMEOUT_S, transport=transport) as http:
-            answer = http.post(f"/v1/firmware/{line}", params={"boards": numbers}, content=path.read_bytes())
-            record = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise ToolError(f"the server at {station.server} does not answer as it should: {error}.") from error
-    if answer.status_code != httpx.codes.OK:
-        raise ToolError(f"the server refuses the release: {record.get('detail', answer.status_code)}.")
-    return done | {"number": record["number"]}
+    content, desk = path.read_bytes(), OrderDesk(station.server, identity, transport)
+    order = desk.sign(FirmwareOrder, kind=line, boards=done["boards"], bundle=sha256(content), reason=reason)
+    made = desk.post("/v1/firmware", SignedFirmwareOrder(order=order, bundle=content))
+    return done | {"number": made["number"]}
 
 
 def _chosen(bundle: Bundle, inventory: Sequence[KnownBoard], only: set[int] | None) -> list[KnownBoard]:

@@ -18,6 +18,7 @@ from ..command_line import JsonOption, fail
 from ..errors import ToolError
 from ..evaluation.cli import CACHE
 from ..evaluation.cli import evaluate as judge
+from ..order_options import DEFAULT_IDENTITY, IdentityOption, ReasonOption
 
 if TYPE_CHECKING:
     from .desk import ReleaseDesk
@@ -26,10 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Models of boards and gateways: ver
 
 NameArgument = Annotated[str, typer.Argument(help="board, or a model of the gateways: ecg-beats, ecg-quality, ...")]
 ServerOption = Annotated[str, typer.Option(help="The server's API.")]
-IdentityOption = Annotated[Path, typer.Option(help="Keys and certificate of who orders this (role release).")]
-ReasonOption = Annotated[str, typer.Option(help="Why; it is in the audit log and on the card.")]
 DEFAULT_SERVER = "http://127.0.0.1:8080"
-DEFAULT_IDENTITY = Path("release.json")
 _EVERY_S = 2.0
 
 
