@@ -1,6 +1,8 @@
 """Where connections of the classical channel come from: TCP, where Bob calls and Alice answers, or a serial line."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,6 +17,8 @@ OnConnection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[
 
 _QUEUE_BYTES: Final = 1 << 20
 """Unsent bytes of a TCP connection from which it does not keep up."""
+_RESET: Final = struct.pack("ii", 1, 0)
+"""Linger on, for no time: closing forgets the connection."""
 
 
 class Listener:
@@ -83,6 +87,13 @@ class Caller:
                 reader, writer = await asyncio.open_connection(host.strip("[]"), port)
         except (OSError, TimeoutError) as error:
             raise TransientError(f"Alice is not reachable at {self._tcp_address}") from error
+        if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
+            # Alice's port is one that the kernel gives to outgoing connections, and this one got it: it is connected
+            # with itself (simultaneous open, RFC 9293, section 3.5) and would keep her from listening, a minute longer
+            # if it ended without a reset.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+            raise TransientError(f"Alice is not reachable at {self._tcp_address}")
         writer.transport.set_write_buffer_limits(high=_QUEUE_BYTES)
         return reader, writer
 
