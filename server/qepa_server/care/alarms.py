@@ -3,10 +3,11 @@
 Acknowledging pauses the sound of an alarm and never ends it.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from qepa_uplink.messages import AlertReport
 from qepa_wire.payloads import (
@@ -43,6 +44,7 @@ FORETOLD = {GLUCOSE_LOW_SOON: LOW}
 # Level 2 hypoglycaemia: Battelino et al., Diabetes Care 2019; 42(8): 1593-1603 (below 3.0 mmol/L)
 SEVERE_GLUCOSE_MG_DL = 54
 SHOWN = 100
+_NUMBERED = re.compile(r"a-[0-9a-f]{8}-([0-9]{1,10})")  # id of a report: board, number of its frame
 
 
 def ranked(report: AlertReport) -> tuple[str, str]:
@@ -131,15 +133,7 @@ class AlarmLog:
                 self._raise(connection, known.id, report, kind, priority)
             return
         # The end may have come first: then this alarm is history at once, and shown as such.
-        ended_ms = connection.execute(
-            select(func.min(alert_reports.c.received_ms)).where(
-                alert_reports.c.board == report.board,
-                alert_reports.c.kind == kind,
-                alert_reports.c.active.is_(False),
-                alert_reports.c.received_ms >= report.received_ms,
-                alert_reports.c.t_ms >= report.t_ms,
-            )
-        ).scalar()
+        ended_ms = min(_told_later(connection, report, kind, active=False), default=None)
         result = connection.execute(
             insert(alarms)
             .values(
@@ -161,15 +155,13 @@ class AlarmLog:
         self._note(connection, "alarm.raised", number, report, kind)
 
     def _end(self, connection: Connection, report: AlertReport, kind: str) -> None:
-        lasting = (
-            (alarms.c.board == report.board)
-            & (alarms.c.kind == kind)
-            & alarms.c.ended_ms.is_(None)
-            & (alarms.c.since_ms <= report.received_ms)
-        )
-        for number in connection.execute(select(alarms.c.id).where(lasting)).scalars().all():
-            connection.execute(update(alarms).where(alarms.c.id == number).values(ended_ms=report.received_ms))
-            self._note(connection, "alarm.ended", number, report, kind)
+        if _told_later(connection, report, kind, active=True):
+            return  # it has begun again since
+        lasting = (alarms.c.board == report.board) & (alarms.c.kind == kind) & alarms.c.ended_ms.is_(None)
+        for row in connection.execute(select(alarms.c.id, alarms.c.since_ms).where(lasting)).all():
+            ended_ms = max(row.since_ms, report.received_ms)  # a gateway's clock may have been set back meanwhile
+            connection.execute(update(alarms).where(alarms.c.id == row.id).values(ended_ms=ended_ms))
+            self._note(connection, "alarm.ended", row.id, report, kind)
 
     def _note(self, connection: Connection, event: str, number: int, report: AlertReport, kind: str) -> None:
         chain.append(connection, self._clock_ms(), event, alarm=number, board=report.board, kind=kind, report=report.id)
@@ -211,13 +203,13 @@ class AlarmLog:
                 connection.execute(update(alarms).where(alarms.c.id == number).values(ended_ms=now_ms))
                 chain.append(connection, now_ms, "alarm.ended", alarm=number, board=board, kind=kind, report=why)
 
-    def end_all(self, connection: Connection, board: int) -> None:
-        """End what lasts of a board that is retired: no report of its can."""
+    def end_all(self, connection: Connection, board: int, why: str) -> None:
+        """End what lasts of a board that nobody wears any more, or another patient: no report of its can."""
         now_ms = self._clock_ms()
         lasting = (alarms.c.board == board) & alarms.c.ended_ms.is_(None)
         for row in connection.execute(select(alarms.c.id, alarms.c.kind).where(lasting)).all():
             connection.execute(update(alarms).where(alarms.c.id == row.id).values(ended_ms=now_ms))
-            chain.append(connection, now_ms, "alarm.ended", alarm=row.id, board=board, kind=row.kind, report="retired")
+            chain.append(connection, now_ms, "alarm.ended", alarm=row.id, board=board, kind=row.kind, report=why)
 
     def acknowledge(self, number: int) -> None:
         """Note that somebody saw the alarm; it lasts while its cause does. Raises RefusedError("alarm")."""
@@ -239,3 +231,33 @@ class AlarmLog:
             Alarm(r.id, r.board, r.patient, r.kind, r.priority, r.since_ms, r.ended_ms, r.acknowledged) for r in rows
         ]
         return sorted(found, key=lambda alarm: alarm.id, reverse=True)
+
+
+def _told_later(connection: Connection, report: AlertReport, kind: str, *, active: bool) -> list[int]:
+    """When the board was heard to begin or end (``active``) this kind after it told ``report``: ms.
+
+    Its frames are numbered, and gateways put the number into a report's id: that order holds whatever clocks say. A
+    board whose counters began anew has lower numbers than before, so that a later one has to have come later, too.
+    """
+    found = select(alert_reports.c.id, alert_reports.c.received_ms).where(
+        alert_reports.c.board == report.board,
+        alert_reports.c.kind == kind,
+        alert_reports.c.active.is_(active),
+        alert_reports.c.received_ms >= report.received_ms,
+    )
+    mine = _number(report.id)
+    return [
+        row.received_ms
+        for row in connection.execute(found)
+        if _is_later(_number(row.id), mine, by_time=row.received_ms > report.received_ms)
+    ]
+
+
+def _is_later(number: int | None, than: int | None, *, by_time: bool) -> bool:
+    return by_time if number is None or than is None else number > than
+
+
+def _number(report_id: str) -> int | None:
+    """The number of the frame that a report was made of."""
+    numbered = _NUMBERED.fullmatch(report_id)
+    return None if numbered is None else int(numbered[1])

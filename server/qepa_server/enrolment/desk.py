@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from qepa_uplink.enrolment import (
     ENROLMENT_CONTEXT,
@@ -29,7 +29,10 @@ from .register import Board, BoardRegister, end_key_purpose
 
 
 class EnrolmentDesk:
-    """Takes signed requests; ``changed(gateway)`` is called for each gateway whose boards changed."""
+    """Takes signed requests; ``changed(gateway)`` is called for each gateway whose boards changed.
+
+    ``ended(connection, board, why)`` is called inside the transaction that gives a board to another patient.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class EnrolmentDesk:
         cohort_key: bytes,
         model_root: bytes,
         clock_ms: Callable[[], int],
+        ended: Callable[[Connection, int, str], None],
         changed: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -52,6 +56,7 @@ class EnrolmentDesk:
         self._cohort_key = cohort_key
         self._model_root = model_root
         self._clock_ms = clock_ms
+        self._ended = ended
         self._changed = changed
 
     def enrol(self, signed: SignedEnrolment) -> SignedReply:
@@ -110,6 +115,8 @@ class EnrolmentDesk:
             connection.execute(
                 insert(enrolments).values(request_digest=digest, board=request.board, key_tag=tag, at_ms=now_ms)
             )
+            if before is not None and before.patient != request.patient:
+                self._ended(connection, request.board, "replaced")
             chain.append(
                 connection,
                 now_ms,
