@@ -19,7 +19,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why a beat of one board got its class, in the units of ExplainedBeat (qepa_uplink/messages.py).
+    """Why a beat of one board got its class, in the units of ExplainedBeat (qepa_uplink/messages/care.py).
 
     after_ms: how much of the signal after its R peak was here by then.
     """
