@@ -131,22 +131,31 @@ def test_measures_grow_stale_with_their_record_and_go_with_the_consent(page: Any
     expect(page.get_by_test_id("measure-4-00000001")).to_have_count(0)
 
 
+MODEL_NAME = "gateway model ecg-beats v1"
+
+
 def finding(age_ms: int = 0, *readings: Any) -> dict[str, Any]:
-    source = "gateway model ecg-beats v1"
-    return {"model": "ecg-beats", "version": 1, "source": source, "readings": list(readings), "age_ms": age_ms}
+    return {"model": "ecg-beats", "version": 1, "source": MODEL_NAME, "readings": list(readings), "age_ms": age_ms}
 
 
-def test_what_a_model_found_bears_its_source_and_grows_stale(page: Any, ward: Ward) -> None:
+def test_what_a_model_found_stands_under_its_name_and_grows_stale(page: Any, ward: Ward) -> None:
     beats = measure(194, "ventricular_beats", "/min", 3), measure(196, "ecg_quality", "%", None, reason="poor_signal")
-    ward.change(boards=[board(1, 72, findings=[finding(9000, *beats)])])
-    expect(page.get_by_test_id("measures-00000001")).to_contain_text("Ventricular beats")
+    glucose = finding(2000, measure(198, "glucose_in_30_min", "mg/dL", 84)) | {"source": "gateway model glucose v2"}
+    ward.change(boards=[board(1, 72, findings=[finding(9000, *beats), glucose])])
+    groups = page.get_by_test_id("findings-00000001").locator("section")
+    expect(groups).to_have_count(2)
+    expect(groups.locator("h4")).to_have_text([MODEL_NAME, "gateway model glucose v2"])
+    expect(groups.nth(0)).to_contain_text("Ventricular beats")
+    expect(groups.nth(1)).to_contain_text("84 mg/dL")
     expect(page.get_by_test_id("measure-194-00000001")).to_have_text("3 /min")
-    expect(page.get_by_test_id("basis-194-00000001")).to_have_text("signal 90 %, gateway model ecg-beats v1")
+    expect(page.get_by_test_id("basis-194-00000001")).to_have_text("signal 90 %")
+    shoot(page, "findings")
     expect(page.get_by_test_id("basis-196-00000001")).to_have_text("poor signal")
     ward.change(boards=[board(1, 72, findings=[finding(15_100, *beats)])])
     expect(page.get_by_test_id("measure-194-00000001")).to_have_text("--")
     expect(page.get_by_test_id("basis-194-00000001")).to_have_text("no current value")
     ward.change(boards=[board(1, 72, consent=False, findings=[finding(0, *beats)])])
+    expect(page.get_by_test_id("findings-00000001")).to_be_hidden()
     expect(page.get_by_test_id("measure-194-00000001")).to_have_count(0)
 
 

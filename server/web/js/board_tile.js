@@ -29,6 +29,27 @@ class MeasureRow {
   }
 }
 
+/** What one model at the gateway found, under its name. */
+class FindingGroup {
+  #board;
+
+  constructor(board) {
+    this.#board = board;
+    this.source = element("h4", { class: "basis" });
+    this.rows = element("dl", { class: "stacked measure-facts" });
+    this.root = element("section", {}, this.source, this.rows);
+  }
+
+  update({ source, readings, current }) {
+    setText(this.source, source);
+    showMeasures(this.rows, this.#board, readings.map((measure) => ({ measure, current })));
+  }
+}
+
+function showMeasures(parent, board, rows) {
+  reconcile(parent, rows, ({ measure }) => measure.code, ({ measure }) => new MeasureRow(board, measure.code));
+}
+
 export class BoardTile {
   #board = null;
   #trend = new Trend();
@@ -47,6 +68,7 @@ export class BoardTile {
     this.beat = field("beat");
     this.lead = field("lead");
     this.measures = element("dl", { class: "stacked measure-facts", "data-testid": `measures-${board}`, hidden: true });
+    this.findings = element("div", { class: "findings", "data-testid": `findings-${board}`, hidden: true });
     this.ecg = new EcgView(board);
     this.beatView = new BeatView(board);
     this.asked = element("div", { class: "asked" }, element("div", { class: "ask" }, this.ecg.button, this.beatView.button), this.ecg.box, this.beatView.box);
@@ -64,6 +86,7 @@ export class BoardTile {
       element("div", { class: "trend-box" }, this.canvas),
       element("dl", { class: "stacked vital-facts" }, fact("Signal", quality), fact("Lead", this.lead), fact("Beat", this.beat)),
       this.measures,
+      this.findings,
       this.asked,
       element("dl", { class: "stacked key-facts" }, fact("Key", this.key), fact("Pads left", this.pads), fact("Model", this.model), fact("Gateway", this.gateway)));
   }
@@ -123,14 +146,11 @@ export class BoardTile {
   #showMeasures(board, shown, { heldMs, lost }) {
     const measures = (board.vitals?.measures ?? []).filter((measure) => measure.code !== HEART_RATE);
     const working = !lost && board.mode !== "safe";
-    const rows = [
-      ...measures.map((measure) => ({ measure, current: working && shown.why !== "no current value" })),
-      ...board.findings.flatMap(({ readings, ageMs }) =>
-        readings.map((measure) => ({ measure, current: working && ageMs + heldMs <= FINDINGS_STALE_MS }))),
-    ];
-    setAttributes(this.measures, { hidden: rows.length === 0 });
-    reconcile(this.measures, rows, ({ measure }) => measure.code,
-      ({ measure }) => new MeasureRow(board.board, measure.code));
+    setAttributes(this.measures, { hidden: measures.length === 0 });
+    showMeasures(this.measures, board.board, measures.map((measure) => ({ measure, current: working && shown.why !== "no current value" })));
+    setAttributes(this.findings, { hidden: board.findings.length === 0 });
+    reconcile(this.findings, board.findings.map((found) => ({ ...found, current: working && found.ageMs + heldMs <= FINDINGS_STALE_MS })),
+      ({ source }) => source, () => new FindingGroup(board.board));
   }
 
   #showQuality(percent) {

@@ -44,12 +44,11 @@ function parseVitals(value) {
   };
 }
 
-/** What one model at a gateway found: its readings bear their source. */
+/** What one model at a gateway found. */
 function parseFinding(finding) {
-  const source = text(finding.source);
   return {
-    source,
-    readings: list(finding.readings).map(parseMeasure).map((reading) => ({ ...reading, note: [reading.note, source].filter(Boolean).join(", ") })),
+    source: text(finding.source),
+    readings: distinct(list(finding.readings).map(parseMeasure), "code"),
     ageMs: within(finding.age_ms, 0, Infinity) ?? Infinity,
   };
 }
@@ -88,7 +87,7 @@ function parseBoard(board) {
     padBytes: number(board.pad_bytes),
     consent: board.consent === true,
     vitals: board.consent === true ? parseVitals(board.vitals) : null, // without consent nothing is even held
-    findings: board.consent === true ? list(board.findings).map(parseFinding) : [],
+    findings: board.consent === true ? distinct(list(board.findings).map(parseFinding), "source") : [],
     explained: board.consent === true ? parseExplained(board.explained) : null,
   };
 }
