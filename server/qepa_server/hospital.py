@@ -61,7 +61,7 @@ class Hospital(Parts):
         self.hub.tick()
         self.rounds.tick()
         now_ms = self.clock_ms()
-        if now_ms - self._care_ticked_ms >= _CARE_TICK_MS:
+        if not 0 <= now_ms - self._care_ticked_ms < _CARE_TICK_MS:  # also when the clock was set back
             self._care_ticked_ms = now_ms
             self.care_keys.tick()
             self.tick_care()

@@ -93,7 +93,7 @@ class BeatMinutes:
         told: dict[int, tuple[int, Difference]] = {}
         for board, minute in minutes.items():
             found = self._findings.newest(board, now_ms).get(ECG_BEATS)
-            if found is not None and now_ms - found.at_ms <= STALE_MS and _is_whole(minute, newest.version):
+            if found is not None and abs(now_ms - found.at_ms) <= STALE_MS and _is_whole(minute, newest.version):
                 difference = _difference(minute.classes, found.findings)
                 if difference is not None:
                     told[board] = (found.findings.version, difference)

@@ -60,7 +60,7 @@ class CareKeys:
         """Tell ``gateway`` that a consent has ended; at most every two seconds."""
         now_ms = self._clock_ms()
         place = (gateway, consent_id)
-        if now_ms - self._revoked_ms.get(place, -_REPEAT_MS) >= _REPEAT_MS:
+        if not 0 <= now_ms - self._revoked_ms.get(place, -_REPEAT_MS) < _REPEAT_MS:
             self._revoked_ms[place] = now_ms
             self._send(gateway, sign(self._identity, CareRevoke(consent_id=consent_id)))
 
@@ -81,5 +81,6 @@ class CareKeys:
         now_ms = self._clock_ms()
         for consent_id, grant in self._consents.grants(gateway, now_ms):
             place = (gateway, consent_id, grant.board)
-            if now_ms - self._granted_ms.get(place, -_GRANT_EVERY_MS) >= _GRANT_EVERY_MS and self._seal(gateway, grant):
+            since_ms = now_ms - self._granted_ms.get(place, -_GRANT_EVERY_MS)
+            if not 0 <= since_ms < _GRANT_EVERY_MS and self._seal(gateway, grant):
                 self._granted_ms[place] = now_ms

@@ -93,13 +93,13 @@ class ExplainedBeats:
     def newest(self, board: int, now_ms: int) -> Explained | None:
         """None without one whose consent is in force, or when it is older than STALE_MS."""
         found = self._newest.get(board, now_ms)
-        return None if found is None or now_ms - found.at_ms > STALE_MS else found
+        return None if found is None or abs(now_ms - found.at_ms) > STALE_MS else found
 
     def tick(self) -> None:
         """Forget what is old, and what has no consent any more."""
         now_ms = self._clock_ms()
         for board, found in self._newest.items(now_ms).items():
-            if now_ms - found.at_ms > STALE_MS:
+            if abs(now_ms - found.at_ms) > STALE_MS:
                 self._newest.drop(board)
 
 

@@ -31,7 +31,7 @@ class Found:
             "model": of.model,
             "version": of.version,
             "source": source_of(of),
-            "readings": found_readings(of.readings, fresh=age_ms <= STALE_MS),
+            "readings": found_readings(of.readings, fresh=abs(now_ms - self.at_ms) <= STALE_MS),
             "age_ms": age_ms,
         }
 

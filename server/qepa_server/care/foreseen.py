@@ -43,6 +43,7 @@ class ForeseenLows:
         """End what has no consent any more, and what was not foretold again for half an hour."""
         now_ms = self._clock_ms()
         for board, foretold_ms in list(self._foretold_ms.items()):
+            self._foretold_ms[board] = min(foretold_ms, now_ms)  # the clock may have been set back
             if not self._consents.watched(board, now_ms):
                 self._end(board, "consent")
             elif now_ms - foretold_ms >= AHEAD_MS:

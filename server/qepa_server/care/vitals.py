@@ -33,7 +33,7 @@ class Vitals:
     def shown(self, now_ms: int) -> dict[str, object]:
         """As the ward page shows it: nothing but the age once it is stale."""
         age_ms = max(0, now_ms - self.at_ms)
-        fresh = age_ms <= STALE_MS
+        fresh = abs(now_ms - self.at_ms) <= STALE_MS  # a record from ahead of a clock that was set back is old, too
         care = self.care
         hr_bpm, quality = value_of(care.measures, HEART_RATE) if fresh else (None, None)
         known_class = fresh and care.beat_class < len(BEAT_CLASSES)

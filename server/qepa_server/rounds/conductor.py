@@ -94,7 +94,7 @@ class Conductor:
             if running.all_judged:
                 self._settle(running, now_ms)
                 return
-        if now_ms - self._repeated_ms >= _REPEAT_MS:
+        if not 0 <= now_ms - self._repeated_ms < _REPEAT_MS:
             self._send_phase(running, now_ms)
 
     def greet(self, gateway: str) -> None:

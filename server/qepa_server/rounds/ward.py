@@ -76,7 +76,7 @@ class Ward:
     def on_status(self, gateway: str, status: Status) -> None:
         """Welcome a gateway again that serves other boards than it should: the broker has lost the last Welcome."""
         wanted = {board.board for board in self._register.of_gateway(gateway)}
-        due = self._clock_ms() - self._welcomed_ms.get(gateway, 0) >= _WELCOME_AGAIN_MS
+        due = not 0 <= self._clock_ms() - self._welcomed_ms.get(gateway, 0) < _WELCOME_AGAIN_MS
         if due and wanted != {item.board for item in status.boards}:
             self.welcome(gateway)
 

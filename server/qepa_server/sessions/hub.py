@@ -133,7 +133,7 @@ class GatewayHub:
 
     def _say_unknown(self, gateway: str, claimed: bytes) -> None:
         now_ms = self._clock_ms()
-        if now_ms - self._unknown_sent_ms.get(gateway, -_UNKNOWN_EVERY_MS) >= _UNKNOWN_EVERY_MS:
+        if not 0 <= now_ms - self._unknown_sent_ms.get(gateway, -_UNKNOWN_EVERY_MS) < _UNKNOWN_EVERY_MS:
             self._unknown_sent_ms[gateway] = now_ms
             self._send(gateway, sign(self._identity, SessionUnknown(session=claimed)))
 

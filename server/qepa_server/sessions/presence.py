@@ -32,7 +32,7 @@ class Presence:
     def online(self, gateway: str, now_ms: int) -> bool:
         """Tell whether ``gateway`` was heard in the last 15 s."""
         heartbeat = self._heartbeats.get(gateway)
-        return heartbeat is not None and now_ms - heartbeat.received_ms <= ONLINE_MS
+        return heartbeat is not None and abs(now_ms - heartbeat.received_ms) <= ONLINE_MS
 
     def boards(self, gateway: str, now_ms: int) -> dict[int, BoardStatus]:
         """Boards that an online ``gateway`` reports as online."""
