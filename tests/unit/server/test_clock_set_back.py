@@ -1,4 +1,4 @@
-"""The server's clock is set back by an hour while it runs: what was current grows old all the same, and work goes on."""
+"""The server's clock is set back by an hour while it runs: what was current grows old, and work goes on."""
 
 import pytest
 from hospital_rig import Rig, ward
