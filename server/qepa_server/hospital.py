@@ -18,6 +18,7 @@ from qepa_uplink.messages import (
     Status,
     WaveRecord,
 )
+from qepa_uplink.releases import QuarantineOrder, SignedOrder
 from qepa_wire.errors import WireError
 from qepa_wire.payloads import care_consent
 
@@ -69,11 +70,20 @@ class Hospital(Parts):
             if self.warden.look(now_ms):
                 self.ward.tell_parts()
 
-    def release(self, kind: str, name: str, by: str) -> None:
-        """End a quarantine on a person's word; raises RefusedError("quarantine")."""
-        self.quarantine.release(kind, name, by, self.clock_ms())
+    def end_quarantine(self, signed: SignedOrder) -> QuarantineOrder:
+        """Carry out a person's order to let somebody into sums again, and return it.
+
+        Raises UplinkError (certificate, signature, schema) or RefusedError (replay, time, older, quarantine).
+        """
+        given, now_ms = self.orders.open(signed, QuarantineOrder), self.clock_ms()
+        order = given.order
+        with self.store.write() as connection:
+            self.orders.spend(connection, given)
+            self.quarantine.end(connection, order.kind, order.name, now_ms, by=given.by, reason=order.reason)
+        self.quarantine.drop(order.kind, order.name, now_ms)
         self.warden.forget()
         self.ward.tell_parts()
+        return order
 
     def _route(self, received: Received) -> None:
         gateway, message = received.gateway, received.message

@@ -171,7 +171,6 @@ class Ward:
         self.beats: dict[str, str] = {}  # what is answered about the newest explained beat, by board
         self.beats_asked: list[str] = []
         self.acknowledged: list[str] = []
-        self.released: list[str] = []
 
     def body(self) -> str:
         return json.dumps({"now_ms": self.stuck_ms or int(time.time() * 1000)} | self.state)
@@ -217,11 +216,6 @@ class Handler(SimpleHTTPRequestHandler):
             self.answer(200, self.ward.body().encode())
 
     def do_POST(self) -> None:
-        if (found := re.fullmatch(r"/api/quarantines/(.+)/release\?by=(.+)", self.path)) and not self.ward.refusing:
-            self.ward.released.append(f"{found[1]} by {unquote(found[2])}")
-            self.ward.change(quarantines=[])
-            self.answer(200, b"{}")
-            return
         found = re.fullmatch(r"/api/alarms/([^/]+)/acknowledge", self.path)
         if not found or self.ward.refusing:
             self.answer(503, b"")

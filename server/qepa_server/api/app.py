@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from qepa_uplink.enrolment import SignedEnrolment, SignedRetirement, SignedWithdrawal
 from qepa_uplink.errors import UplinkError
 from qepa_uplink.messages import SignedConsent
-from qepa_uplink.releases import SignedFirmwareOrder
+from qepa_uplink.releases import SignedFirmwareOrder, SignedOrder
 
 from ..errors import RefusedError
 from ..hospital import Hospital
@@ -144,11 +144,10 @@ def _add_desks(app: FastAPI, hospital: Hospital, view: StateView) -> None:
     async def suspicion() -> JSONResponse:
         return JSONResponse([asdict(score) for score in hospital.warden.scores])
 
-    @app.post("/api/quarantines/{kind}/{name}/release")
-    async def release(request: Request, kind: str, name: str, by: str = "") -> JSONResponse:
-        _refuse_other_sites(request)
-        hospital.release(kind, name, by)
-        return JSONResponse({"released": name})
+    @app.post("/v1/quarantines")
+    async def end_quarantine(request: Request) -> JSONResponse:
+        order = hospital.end_quarantine(await read_body(request, SignedOrder))
+        return JSONResponse({"kind": order.kind, "name": order.name})
 
 
 def _refuse_other_sites(request: Request) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, insert, select
 
 from qepa_uplink.identity import verify_certificate, verify_signature
 from qepa_uplink.releases import ORDER_HOLDS_S, Order, SignedOrder
@@ -48,17 +48,17 @@ class Orders:
     def admit(self, given: Given[Order]) -> None:
         """Raise RefusedError unless the order is new (replay), young (time), and no later one was first (older)."""
         order = given.order
+        # Two that are young at one time were signed within twice that time: beyond it, the clock was set back since.
+        later = (table.c.signed_s > order.signed_s) & (table.c.signed_s <= order.signed_s + 2 * ORDER_HOLDS_S)
         with self._store.read() as connection:
             known = connection.execute(select(table.c.at_ms).where(table.c.digest == given.digest)).first()
-            last = connection.execute(
-                select(func.max(table.c.signed_s)).where(table.c.subject == order.subject)
-            ).scalar()
+            other = connection.execute(select(table.c.by).where(later, table.c.subject == order.subject)).first()
         if known is not None:
             raise RefusedError("replay", "this order was carried out before: sign a new one")
         if abs(self._clock_ms() / 1000 - order.signed_s) > ORDER_HOLDS_S:
             raise RefusedError("time", f"the order was signed more than {ORDER_HOLDS_S // 60} minutes from now")
-        if last is not None and order.signed_s < last:
-            raise RefusedError("older", f"another order about {order.subject} was signed later, and carried out")
+        if other is not None:
+            raise RefusedError("older", f"{other.by} ordered something about {order.subject} later, and that was done")
 
     def open(self, signed: SignedOrder, kind: type[O]) -> Given[O]:
         """Return an order that is to be carried out; raises what :meth:`verify` and :meth:`admit` raise."""

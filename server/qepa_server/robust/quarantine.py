@@ -79,15 +79,18 @@ class Quarantine:
         """Take in what the database now holds."""
         self._held[(found.kind, found.name)] = found
 
-    def release(self, kind: str, name: str, by: str, now_ms: int) -> None:
-        """End a quarantine on a person's word; raises RefusedError("quarantine") for none, or for nobody's word."""
+    def end(self, connection: Connection, kind: str, name: str, now_ms: int, *, by: str, reason: str) -> None:
+        """Record in the caller's transaction that a person ended it; :meth:`drop` it when that is durable.
+
+        Raises RefusedError("quarantine") for none.
+        """
         if not self.holds(kind, name):
-            raise RefusedError("quarantine", f"the {kind} {name[:32]} is not quarantined")
-        if not by.strip() or len(by) > 64:
-            raise RefusedError("quarantine", "a quarantine ends by a person's name, of at most 64 characters")
+            raise RefusedError("quarantine", f"the {kind} {name} is not quarantined")
         held = (quarantines.c.kind == kind) & (quarantines.c.name == name) & quarantines.c.released_ms.is_(None)
-        with self._store.write() as connection:
-            connection.execute(update(quarantines).where(held).values(released_ms=now_ms, released_by=by))
-            chain.append(connection, now_ms, "quarantine.released", kind=kind, name=name, by=by)
+        connection.execute(update(quarantines).where(held).values(released_ms=now_ms, released_by=by))
+        chain.append(connection, now_ms, "quarantine.released", kind=kind, name=name, by=by, reason=reason)
+
+    def drop(self, kind: str, name: str, now_ms: int) -> None:
+        """Take in that the database holds it no more."""
         del self._held[(kind, name)]
         self.last_release_ms = now_ms

@@ -17,7 +17,7 @@
  *   rounds, round-<n>, round-<n>-{state,cells,patients,contributors,heart-rate,histogram,latency,model}
  *   links, link-<gateway>, link-{state,qber,stored,produced,consumed,spool}-<gateway>, refused-<gateway>, refused-server
  *   link-{threat,rekey}-<gateway>, rollouts-<gateway>, rollout-<kind>-<gateway>
- *   quarantines, no-quarantines, quarantine-problem, {quarantine,evidence,release-by,release}-<kind>-<name>
+ *   quarantines, no-quarantines, {quarantine,evidence}-<kind>-<name>
  *   not-asked, privacy, privacy-<purpose>, privacy-{noise,budget,worst,median}-<purpose>, audit, audit-alarm
  *   speak-now, speak                       what a screen reader is told: at once, or when there is time
  */
@@ -39,7 +39,7 @@ const delay = new DeliveryDelay();
 const rounds = new RoundTable();
 const links = new LinkPanel();
 const alarms = new AlarmPanel({ onAcknowledged: () => feed.refresh() });
-const trust = new TrustPanel({ onReleased: () => feed.refresh() });
+const trust = new TrustPanel();
 const feed = new StateFeed({ onState, onTrouble: (sentence) => (trouble = sentence) });
 
 let state = null;

@@ -6,29 +6,16 @@ import { element, reconcile, setAttributes, setText } from "./elements.js";
 import { clockTime, count, days, duration, purposeName, share } from "./words.js";
 
 class QuarantineRow {
-  #held = null;
-
-  constructor(held, release) {
+  constructor(held) {
     const id = `${held.kind}-${held.name}`;
     this.who = element("strong");
     this.since = element("span", { class: "since" });
     this.why = element("span", { class: "evidence", "data-testid": `evidence-${id}` });
-    this.by = element("input", { type: "text", maxlength: "64", autocomplete: "name", "data-testid": `release-by-${id}` });
-    this.button = element("button", { type: "button", disabled: true, "data-testid": `release-${id}` }, "Release");
-    this.by.addEventListener("input", () => setAttributes(this.button, { disabled: !this.by.value.trim() }));
-    this.by.addEventListener("keydown", (event) => event.key === "Enter" && this.button.click());
-    this.button.addEventListener("click", async () => {
-      setAttributes(this.button, { disabled: true });
-      await release(this.#held, this.by.value.trim());
-      setAttributes(this.button, { disabled: !this.by.value.trim() });
-    });
     this.root = element("li", { class: "quarantine", "data-testid": `quarantine-${id}` },
-      element("div", { class: "alarm-text" }, element("span", { class: "alarm-title" }, this.who, this.since), this.why),
-      element("label", { class: "by" }, "Released by (your name)", this.by), this.button);
+      element("div", { class: "alarm-text" }, element("span", { class: "alarm-title" }, this.who, this.since), this.why));
   }
 
   update({ held, nowMs, lost }) {
-    this.#held = held;
     setText(this.who, `${held.kind} ${held.name}`);
     const lasting = held.sinceMs === null || lost ? "" : ` (${duration(nowMs - held.sinceMs)})`;
     setText(this.since, `since ${clockTime(held.sinceMs)}${lasting}, round ${count(held.round)}`);
@@ -77,9 +64,8 @@ export function auditTroubles(audit) {
 }
 
 export class TrustPanel {
-  constructor({ onReleased }) {
-    this.onReleased = onReleased;
-    for (const id of ["quarantines", "quarantine-title", "quarantine-problem", "no-quarantines", "not-asked", "privacy", "no-privacy", "audit", "audit-alarm"]) {
+  constructor() {
+    for (const id of ["quarantines", "quarantine-title", "no-quarantines", "not-asked", "privacy", "no-privacy", "audit", "audit-alarm"]) {
       this[id] = document.getElementById(id);
     }
   }
@@ -87,7 +73,7 @@ export class TrustPanel {
   show({ quarantines, privacy, notAskedFor, audit }, nowMs, lost) {
     const items = quarantines.map((held) => ({ held, nowMs, lost }));
     reconcile(this.quarantines, items, ({ held }) => `${held.kind} ${held.name}`,
-      ({ held }) => new QuarantineRow(held, (which, by) => this.#release(which, by)));
+      ({ held }) => new QuarantineRow(held));
     setAttributes(this["no-quarantines"], { hidden: quarantines.length > 0 });
     setText(this["no-quarantines"], lost ? "Unknown while the server is not there." : "Nobody is quarantined.");
     reconcile(this["not-asked"], notAskedFor, (sentence) => sentence, (sentence) => {
@@ -106,19 +92,5 @@ export class TrustPanel {
     const troubles = lost ? [] : auditTroubles(audit);
     setAttributes(this["audit-alarm"], { hidden: troubles.length === 0 });
     setText(this["audit-alarm"], troubles.join(" "));
-  }
-
-  async #release(held, by) {
-    let why = "";
-    try {
-      const place = `/api/quarantines/${encodeURIComponent(held.kind)}/${encodeURIComponent(held.name)}/release`;
-      const answer = await fetch(`${place}?by=${encodeURIComponent(by)}`, { method: "POST", signal: AbortSignal.timeout(5000) });
-      if (!answer.ok) why = `the server answered ${answer.status}`;
-    } catch {
-      why = "the server cannot be reached";
-    }
-    setAttributes(this["quarantine-problem"], { hidden: !why });
-    setText(this["quarantine-problem"], why && `Not released (${held.kind} ${held.name}): ${why}.`);
-    if (!why) this.onReleased();
   }
 }

@@ -8,6 +8,7 @@ import time
 import httpx
 import pytest
 from hospital_rig import Rig, ward
+from in_process import InProcess
 from sqlalchemy import select
 
 from qepa_server.api.app import create_app
@@ -190,9 +191,15 @@ def test_an_order_that_was_held_back_does_not_undo_a_later_one(rig, bundle):
     held_back = order(rig, bundle, (102,))
     rig.now += 2000
     ordered(rig, bundle, (101,))
-    with pytest.raises(RefusedError, match="signed later"):
+    with pytest.raises(RefusedError, match="later, and that was done"):
         rig.hospital.firmware.order(held_back)
     assert ordered(rig, bundle, (102,), kind="unix-ppg", signed_s=rig.now // 1000 - 2) == 2  # of another kind it may be
+
+
+def test_orders_are_carried_out_after_the_clocks_of_all_were_set_back(rig, bundle):
+    ordered(rig, bundle)
+    rig.now -= 3_600_000
+    assert ordered(rig, bundle) == 2
 
 
 def test_nothing_older_than_what_is_there_is_released_but_the_same_again_is(rig, bundle, packed):
@@ -212,20 +219,6 @@ def test_what_is_no_bundle_or_for_nobody_is_refused_and_does_not_count(rig, bund
         with pytest.raises(RefusedError, match="no board 000003e7 is enrolled"):
             rig.hospital.firmware.order(refused)
     assert not events(rig)
-
-
-class _Here(httpx.BaseTransport):
-    """The server's application without a socket."""
-
-    def __init__(self, rig: Rig) -> None:
-        self._app = httpx.ASGITransport(create_app(rig.hospital, host="127.0.0.1", stopping=asyncio.Event()))
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            answer = await self._app.handle_async_request(request)
-            return httpx.Response(answer.status_code, content=await answer.aread())
-
-        return asyncio.run(ask())
 
 
 class _Station:
@@ -262,7 +255,7 @@ def test_the_command_releases_for_the_boards_that_the_bundle_fits(rig, station, 
     driver = {"lib/qepa_board/drivers/cgm.mpy": b"a driver"}
     bundle, path = release(2, more=driver), tmp_path / "cgm.zip"
     bundle.write(path)
-    done = release_command(bundle, path, station, BOARDS, releaser, reason="newer", transport=_Here(rig))
+    done = release_command(bundle, path, station, BOARDS, releaser, reason="newer", transport=InProcess(rig))
     assert done == {"version": 2, "kind": "unix-cgm", "boards": [202], "number": 1}
     assert tell(rig, "gw-2")[0].boards == (202,)
     assert (events(rig)[0][1]["by"], events(rig)[0][1]["reason"]) == ("releaser", "newer")
@@ -271,7 +264,9 @@ def test_the_command_releases_for_the_boards_that_the_bundle_fits(rig, station, 
 def test_a_dry_run_signs_nothing(rig, station, tmp_path):
     bundle, path = release(2, more={"lib/qepa_board/drivers/cgm.mpy": b"a driver"}), tmp_path / "cgm.zip"
     bundle.write(path)
-    done = release_command(bundle, path, station, BOARDS, tmp_path / "none.json", dry_run=True, transport=_Here(rig))
+    done = release_command(
+        bundle, path, station, BOARDS, tmp_path / "none.json", dry_run=True, transport=InProcess(rig)
+    )
     assert "number" not in done
     assert not events(rig)
 
@@ -283,23 +278,23 @@ def test_the_command_says_why_a_bundle_is_not_for_a_board(rig, station, releaser
     bundle, path = release(2), tmp_path / "bundle.zip"
     bundle.write(path)
     with pytest.raises(ToolError, match=why):
-        release_command(bundle, path, station, BOARDS, releaser, only=only, transport=_Here(rig))
+        release_command(bundle, path, station, BOARDS, releaser, only=only, transport=InProcess(rig))
 
 
 def test_the_command_takes_no_bundle_of_another_key_and_says_what_the_server_says(rig, station, releaser, tmp_path):
     path = tmp_path / "bundle.zip"
     unsigned = release(2).signed(b"")
     with pytest.raises(ToolError, match="not signed"):
-        release_command(unsigned, path, station, BOARDS, releaser, transport=_Here(rig))
+        release_command(unsigned, path, station, BOARDS, releaser, transport=InProcess(rig))
     bundle = release(2, more={"lib/qepa_board/drivers/cgm.mpy": b"a driver"})
     bundle.write(path)
     stranger = [KnownBoard("e", 9, "unix", "cgm")]
     with pytest.raises(ToolError, match="no board 00000009"):
-        release_command(bundle, path, station, stranger, releaser, transport=_Here(rig))
+        release_command(bundle, path, station, stranger, releaser, transport=InProcess(rig))
     with pytest.raises(ToolError, match="dock is a dock, not a release"):
-        release_command(bundle, path, station, BOARDS, tmp_path / "dock.json", transport=_Here(rig))
+        release_command(bundle, path, station, BOARDS, tmp_path / "dock.json", transport=InProcess(rig))
     with pytest.raises(ToolError, match="cannot read the keys"):
-        release_command(bundle, path, station, BOARDS, tmp_path / "none.json", transport=_Here(rig))
+        release_command(bundle, path, station, BOARDS, tmp_path / "none.json", transport=InProcess(rig))
     assert not events(rig)
 
 

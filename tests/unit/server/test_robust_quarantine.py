@@ -1,6 +1,7 @@
 """Hostile boards and gateways in real rounds: kept out of sums, with evidence, and out of nothing else."""
 
 import json
+import os
 
 import pytest
 from hospital_rig import Board, Rig, ward
@@ -10,7 +11,9 @@ from qepa_server.config import WatchConfig
 from qepa_server.errors import RefusedError
 from qepa_server.robust.warden import honest_norm
 from qepa_server.store.schema import audit
+from qepa_uplink.errors import UplinkError
 from qepa_uplink.messages import AlertReport, StreamSpec
+from qepa_uplink.releases import QuarantineOrder, SignedOrder, sign_order
 
 
 class HostileBoard(Board):
@@ -52,6 +55,12 @@ def until(rig, condition, seconds=60):
     raise AssertionError("it did not come about")
 
 
+def ending(rig: Rig, who: str = "releaser", **changes: object) -> SignedOrder:
+    """A person's order to let patient p-1-7 into sums again."""
+    fields = {"kind": "patient", "name": "p-1-7", "signed_s": rig.now // 1000, "nonce": os.urandom(16)} | changes
+    return sign_order(rig.identities[who], QuarantineOrder.model_validate(fields))
+
+
 def contributors(rig, number):
     return {board for record in rig.hospital.ledger.sums(number) for board in record.boards}
 
@@ -80,16 +89,22 @@ def test_a_hostile_board_is_quarantined_from_sums_alone_and_let_in_by_a_person(t
     hospital.alarms.accept("gw-1", report)
     assert [alarm["board"] for alarm in rig.state()["alarms"]] == ["0000006b"]
 
-    # It lasts over a restart, and ends by a person's name only.
+    # It lasts over a restart, and ends by a person's signature only.
     rig.crash()
     hospital = rig.hospital
     assert [held.name for held in hospital.quarantine.present] == ["p-1-7"]
-    for kind, name, by in (("patient", "p-1-7", " "), ("patient", "p-1-8", "dr-who"), ("gateway", "p-1-7", "dr-who")):
-        with pytest.raises(RefusedError, match="quarantine"):
-            hospital.release(kind, name, by)
-    hospital.release("patient", "p-1-7", "dr-who")
-    assert logged(rig, "quarantine.released") == [{"kind": "patient", "name": "p-1-7", "by": "dr-who"}]
+    with pytest.raises(UplinkError, match="not a release"):
+        hospital.end_quarantine(ending(rig, who="desk"))
+    for other in ({"name": "p-1-8"}, {"kind": "gateway"}):
+        with pytest.raises(RefusedError, match="is not quarantined"):
+            hospital.end_quarantine(ending(rig, **other))
+    signed = ending(rig, reason="fell")
+    assert hospital.end_quarantine(signed).name == "p-1-7"
+    (entry,) = logged(rig, "quarantine.released")
+    assert entry == {"kind": "patient", "name": "p-1-7", "by": "releaser", "reason": "fell"}
     rig.crash()
+    with pytest.raises(RefusedError, match="replay"):
+        rig.hospital.end_quarantine(signed)
     rig.connect()
     rig.pass_time(2)
     assert rig.hospital.quarantine.present == (), "what a person judged is no evidence again"
