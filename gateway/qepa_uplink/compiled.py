@@ -1,7 +1,8 @@
 """LightHE's loops, compiled: AES-256 by OpenSSL's libcrypto under many keys, and sums.
 
 A library's cipher object costs twenty times what it encrypts here, so a loop changes keys in one context. Where numba
-or a libcrypto of OpenSSL 3 is missing, :func:`available` is False and lighthe.py does the same in Python.
+or a libcrypto of OpenSSL 3 is missing, or systemd forbids memory that becomes code, :func:`available` is False and
+lighthe.py does the same in Python.
 """
 
 import sys
@@ -19,7 +20,7 @@ def _kernels() -> Any:
         return None  # elsewhere libcrypto's name leads to other libraries, or ends the process
     try:
         from . import kernels  # noqa: PLC0415
-    except (ImportError, RuntimeError):
+    except (ImportError, RuntimeError, PermissionError):  # MemoryDenyWriteExecute
         return None
     return kernels
 

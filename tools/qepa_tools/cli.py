@@ -15,7 +15,7 @@ from rich.table import Table
 from .attacks.cli import attack
 from .audit.cli import app as audit_app
 from .board.cli import app as board_app
-from .command_line import JsonOption, fail
+from .command_line import Commands, JsonOption, fail, show_table
 from .consent.cli import app as consent_app
 from .errors import ToolError
 from .evaluation.cli import evaluate
@@ -24,10 +24,17 @@ from .kme.cli import app as kme_app
 from .link.cli import app as link_app
 from .model.cli import app as model_app
 from .privacy.cli import app as privacy_app
+from .quarantine.cli import app as quarantine_app
 from .simulation.cli import simulate
 from .training.cli import app as train_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    help="QEPA: boards encrypt, a gateway adds, a server opens only sums. `qepa ward` shows it all on one machine.",
+    pretty_exceptions_enable=False,
+)
 gateway_app = typer.Typer(no_args_is_help=True, help="The gateway daemon at the bedside.")
 server_app = typer.Typer(no_args_is_help=True, help="The hospital server.")
 app.add_typer(gateway_app, name="gateway")
@@ -40,6 +47,7 @@ app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
 app.add_typer(train_app, name="train")
 app.add_typer(model_app, name="model")
+app.add_typer(quarantine_app, name="quarantine")
 simulate_app = typer.Typer(help="What no bench can show, simulated and labelled as such.")
 simulate_app.callback(invoke_without_command=True)(simulate)
 simulate_app.command("attack")(attack)
@@ -136,7 +144,7 @@ def doctor(
         table = Table("what", "", "found", "to do", box=None)
         for finding in findings:
             table.add_row(finding.what, marks[finding.verdict], finding.found, finding.remedy)
-        Console().print(table)
+        show_table(table)
     raise typer.Exit(any(finding.verdict == "missing" for finding in findings))
 
 
@@ -186,7 +194,7 @@ def bench(
     else:
         for result in results:
             for table in _bench_tables(result):
-                Console().print(table)
+                show_table(table)
             for sentence in result.get("missing", ()):  # type: ignore[attr-defined]  # a list of strings
                 Console().print(f"not compared: {sentence}")
     failed = [sentence for result in results for sentence in result.get("failed", ())]  # type: ignore[attr-defined]

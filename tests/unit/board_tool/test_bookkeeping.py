@@ -88,7 +88,8 @@ def test_a_port_that_is_unplugged_is_one_sentence_whatever_pyserial_calls_it(err
 
 
 def test_ports_are_never_guessed() -> None:
-    assert choose_port("/dev/pts/3", None, []) == "/dev/pts/3"
+    assert choose_port("/dev/null", None, []) == "/dev/null"
+    assert choose_port("rfc2217://dock:4000", None, []) == "rfc2217://dock:4000"
     assert choose_port(None, None, [ONE]) == ONE.device
     assert choose_port(None, "B2", [ONE, OTHER]) == OTHER.device
     with pytest.raises(PortError, match=r"several boards.*ttyUSB0.*ttyUSB1"):
@@ -99,3 +100,5 @@ def test_ports_are_never_guessed() -> None:
         choose_port(None, "C3", [ONE, OTHER])
     with pytest.raises(PortError, match="either"):
         choose_port("/dev/ttyUSB0", "A1", [ONE])
+    with pytest.raises(PortError, match="there is no port /dev/ttyNONE"):
+        choose_port("/dev/ttyNONE", None, [ONE])

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ..board_budget.command import budget
-from ..command_line import JsonOption
+from ..command_line import JsonOption, show_table
 from ..errors import ToolError
 from ..firmware_build.cli import build, keygen, sign
 from ..order_options import DEFAULT_IDENTITY, IdentityOption, ReasonOption
@@ -280,7 +279,7 @@ def doctor(
         table = Table("what", "", "found", "to do", box=None)
         for each in findings:
             table.add_row(each.what, f"[{colours[each.verdict]}]{each.verdict}[/]", each.found, each.remedy)
-        Console().print(table)
+        show_table(table)
     raise typer.Exit(any(each.verdict == WRONG for each in findings))
 
 
@@ -301,7 +300,7 @@ def inventory(*, directory: options.Directory = None, as_json: JsonOption = Fals
         gone = "" if each.replaced_by is None else f"replaced by {each.replaced_by:08x}"
         version = str(each.version or "")
         table.add_row(number, each.id, each.target, each.profile, version, each.gateway, each.patient, seen, gone)
-    Console().print(table)
+    show_table(table)
 
 
 @app.command()

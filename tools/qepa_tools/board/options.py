@@ -47,8 +47,6 @@ def screen(as_json: bool) -> Iterator[Screen]:
             yield opened
     except ToolError as error:
         fail(error)
-    except ModuleNotFoundError as error:
-        fail(f"{error.name} is missing: install the tools for boards (pip install 'qepa[board]').")
     except KeyboardInterrupt:
         fail("stopped; the same command goes on where it was.")
 

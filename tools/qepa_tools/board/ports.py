@@ -2,6 +2,7 @@
 
 import termios
 from dataclasses import dataclass
+from pathlib import Path
 
 from serial import SerialException
 from serial.tools.list_ports import comports
@@ -45,6 +46,8 @@ def choose_port(port: str | None, serial_number: str | None, present: list[Seria
     if port is not None and serial_number is not None:
         raise PortError("give either --port or --serial, not both.")
     if port is not None:
+        if port.startswith("/") and not Path(port).exists():
+            raise PortError(f"there is no port {port}: plug the board in, or see qepa board doctor.")
         return port
     matching = present if serial_number is None else [each for each in present if each.serial_number == serial_number]
     if len(matching) == 1:

@@ -148,8 +148,10 @@ def load_station(path: Path) -> StationConfig:
     try:
         record = tomllib.loads(path.read_text())
         config = StationConfig.model_validate(record)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ToolError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ToolError(f"{path} is no TOML: {error}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         raise ToolError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from error

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from ..command_line import folded
 from ..errors import ToolError
 from ..unix_port.board import UnixBoard
 from ..unix_port.run_once import BOARD_HEAP_BYTES
@@ -133,4 +134,4 @@ def _table(plan: VirtualPlan, ports: list[Port]) -> Table:
         table.add_row(port.url, plan.chip, port.board.mode, str(len(port.board.resets)), str(_place(plan, i)))
     if len(ports) > _ROWS:
         table.add_row(f"and {len(ports) - _ROWS} more", "", "", "", "")
-    return table
+    return folded(table)

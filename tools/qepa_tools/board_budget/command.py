@@ -27,4 +27,4 @@ def budget(
     if as_json:
         print(json.dumps(result))
     else:
-        show(result, Console())
+        show(result)

@@ -3,10 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console, Group
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..command_line import show_table
 from ..errors import ToolError
 from .calibration import MEASURED, PUBLISHED, REFERENCE_US, esp32_factor, mean_ratio
 from .currents import Chip, Currents, load_currents
@@ -88,12 +90,13 @@ def _used(currents: Currents, chip: Chip) -> list[tuple[str, Any]]:
     ]
 
 
-def show(result: dict[str, Any], console: Console) -> None:
+def show(result: dict[str, Any]) -> None:
     """Print the budget as tables."""
     chip = result["chip"]
-    console.print(Group(_stages(result), _energy(result), _sources(result)))
+    for table in (_stages(result), _energy(result), _sources(result)):
+        show_table(table)
     calibration = result["calibration"]
-    console.print(
+    Console().print(
         f"{chip} from i386: times {calibration['factor']:.0f}, an estimate from MicroPython's own benchmarks "
         f"(published scores of an ESP32 against this port's: {calibration['ratio']:.0f} where that was calibrated).",
         style="dim",
@@ -102,19 +105,20 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 def _stages(result: dict[str, Any]) -> Table:
     chip = result["chip"]
-    table = Table(title="A board's work, stage by stage: an ECG at 256 samples a second, an update of 240 words")
+    title = "A board's work, us a stage: an ECG at 256 samples a second, an update of 240 words"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("stage")
     table.add_column("per")
-    for name in ("i386 native", "i386 bytecode", "WebAssembly"):
-        table.add_column(f"{name}, us\n(measured)", justify="right")
-    table.add_column(f"{chip}, us\n(estimated)", justify="right")
-    table.add_column(f"{chip}, cycles\n(estimated)", justify="right")
-    table.add_column("estimated from")
+    for name in ("i386\nnative", "i386\nbytecode", "WebAs-\nsembly"):
+        table.add_column(f"{name}\nmeasured", justify="right")
+    table.add_column(f"{chip}\nestimate", justify="right")
+    table.add_column("1,000\ncycles", justify="right")
+    table.add_column("from")
     for row in result["stages"]:
         if row["name"] == ENCRYPTION:
             table.add_section()
         measured = (f"{row[key]:,.1f}" for key in ("i386_us", "bytecode_us", "wasm_us"))
-        estimated = (f"{row['board_us']:,.0f}", f"{row['board_cycles']:,.0f}")
+        estimated = (f"{row['board_us']:,.0f}", f"{row['board_cycles'] / 1000:,.0f}")
         table.add_row(row["name"], row["per"], *measured, *estimated, row["basis"])
     return table
 

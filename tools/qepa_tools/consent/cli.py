@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ..board.options import board_number
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, show_table
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def show(
         state = "in force" if each["in_force"] else "over" if each["withdrawn_ms"] is None else "withdrawn"
         day = [time.strftime("%Y-%m-%d", time.gmtime(each[name])) for name in ("not_before_s", "not_after_s")]
         table.add_row(each["consent_id"], each["purpose"], " ".join(each["boards"]), *day, state)
-    Console().print(table)
+    show_table(table)
 
 
 def _at_desk(server: str, identity: Path, act: "Callable[[ConsentDesk], Awaitable[T]]") -> T:

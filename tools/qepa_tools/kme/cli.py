@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, show_table
 from ..errors import ToolError
 
 app = typer.Typer(no_args_is_help=True, help="Key-management entities (ETSI GS QKD 014).")
@@ -105,4 +104,4 @@ def _print(results: list[Result]) -> None:
         table.add_row(*row)
     counts = {mark: sum(result.result == mark for result in results) for mark in _MARKS}
     table.caption = ", ".join(f"{number} {mark}" for mark, number in counts.items())
-    Console().print(table)
+    show_table(table)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from qepa_qkd.errors import ConfigError, QkdError
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, show_table
 from ..errors import ToolError
 from .advise import advise
 from .secret import app as secret_app
@@ -162,10 +162,10 @@ def attack(
 
     verdicts = []
     with _one_sentence():
-        show = Console(stderr=as_json)
+        console = Console(stderr=as_json)
         for choice in chosen(attacker):
             with tempfile.TemporaryDirectory(prefix="qepa-attack-") as scratch:
-                demonstration = Demonstration(show, live=not as_json, blocks=blocks, block_bits=block_bits)
+                demonstration = Demonstration(console, live=not as_json, blocks=blocks, block_bits=block_bits)
                 verdict = run_until_signal(demonstration.run(choice, Path(scratch), _bench_options(bench)))
             if verdict is None:
                 raise typer.Exit(_INTERRUPTED)
@@ -173,7 +173,7 @@ def attack(
     if as_json:
         print(json.dumps({"simulated": True, "attacks": [asdict(verdict) for verdict in verdicts]}))
     else:
-        show.print(verdict_table(verdicts))
+        show_table(verdict_table(verdicts))
     raise typer.Exit(any(verdict.outcome == "unnoticed" for verdict in verdicts))
 
 

@@ -14,11 +14,11 @@ from rich.live import Live
 from rich.markdown import Markdown
 from rich.table import Table
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, folded, show_table
 from ..errors import ToolError
 from ..evaluation.cli import CACHE
 from ..evaluation.cli import evaluate as judge
-from ..order_options import DEFAULT_IDENTITY, IdentityOption, ReasonOption
+from ..order_options import DEFAULT_IDENTITY, DEFAULT_SERVER, IdentityOption, ReasonOption, ServerOption
 
 if TYPE_CHECKING:
     from .desk import ReleaseDesk
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Models of boards and gateways: versions, cards, releases.")
 
 NameArgument = Annotated[str, typer.Argument(help="board, or a model of the gateways: ecg-beats, ecg-quality, ...")]
-ServerOption = Annotated[str, typer.Option(help="The server's API.")]
-DEFAULT_SERVER = "http://127.0.0.1:8080"
 _EVERY_S = 2.0
 
 
@@ -44,7 +42,7 @@ def list_models(
             print(json.dumps({"models": desk.lines()}))
             return
         if not follow:
-            Console().print(_lines(desk.lines()))
+            show_table(_lines(desk.lines()))
             return
         with Live(_lines(desk.lines()), console=Console()) as live:
             try:
@@ -73,7 +71,7 @@ def show(
         for each in desk.history(name):
             made = time.strftime("%Y-%m-%d %H:%M", time.gmtime(each["created_ms"] / 1000))
             table.add_row(f"v{each['version']}", each["state"], each["origin"], made, each["reason"])
-        Console().print(table)
+        show_table(table)
 
 
 @app.command()
@@ -169,7 +167,7 @@ def _lines(lines: list[dict[str, Any]]) -> Table:
         for each in line["gateways"] or [None]:
             table.add_row(*first, *_at(each), why)
             first, why = ("", "", "", ""), ""
-    return table
+    return folded(table)
 
 
 def _at(each: dict[str, Any] | None) -> tuple[str, str, str]:

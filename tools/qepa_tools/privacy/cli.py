@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, show_table
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def privacy(context: typer.Context, config: ConfigOption = Path("server.toml"), 
             f"{row.left_share:.1%}" if limited else "-",
             str(row.rounds_left) if limited else "-",
         )
-    Console().print(table)
+    show_table(table)
 
 
 @app.command("plan")
@@ -93,7 +92,7 @@ def plan(
         table = Table(*head, title=f"{purpose}: epsilon {epsilon:g} at delta {delta:g}", box=None)
         for row in cells:
             table.add_row(*row)
-        Console().print(table)
+        show_table(table)
 
 
 _COMMON = ("rounds", "min_group", "q_max", "clip_norm", "noise_variance", "noise / bound")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, need
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -86,14 +86,13 @@ def run(make: "Callable[[Steps], Made]", out: Path, *, as_json: bool) -> None:
     """Make a model with progress bars, write it, say where it is."""
     from .made import save  # noqa: PLC0415
 
+    need("keras")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         result = make(show_steps)
         blob, card = save(result, out)
     except (ToolError, OSError) as error:
         fail(error)
-    except ImportError as error:
-        fail(f"{error.name} is not installed: pip install 'qepa[train,gateway]'")
     if as_json:
         print(json.dumps(dict(result.card)))
     else:
