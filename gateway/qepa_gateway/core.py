@@ -60,7 +60,7 @@ STATUS_EVERY_MS = 2000
 ROOM_EVERY_MS = 1000
 EXPECTED_MS = 3_600_000
 STREAM_EVERY_MS = 5000
-MAX_QUEUED = 20_000
+MAX_QUEUED, MAX_QUEUED_BYTES = 20_000, 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Gateway:
         self._out: list[Outgoing] = []
         self._frames: list[tuple[str, bytes]] = []
         self._messages: list[bytes] = []
+        self._queued_bytes = 0
         self._keys: list[tuple[bytes, bytes]] = []
         self._status_at_ms = 0
         self._limits = limits
@@ -155,9 +156,12 @@ class Gateway:
 
     def receive(self, topic: str, data: bytes) -> None:
         """Queue one message of the broker; :meth:`step` takes it. What a flood brings beyond a limit is dropped."""
-        if len(self._frames) + len(self._messages) >= MAX_QUEUED:
+        size = self._queued_bytes + len(data)
+        if len(self._frames) + len(self._messages) >= MAX_QUEUED or size > MAX_QUEUED_BYTES:
             self.refusals.count("overload", "broker")
-        elif topic == self._own_topic:
+            return
+        self._queued_bytes = size
+        if topic == self._own_topic:
             self._messages.append(data)
         else:
             self._frames.append((topic, data))
@@ -196,6 +200,7 @@ class Gateway:
         keys, self._keys = self._keys, []
         frames, self._frames = self._frames, []
         messages, self._messages = self._messages, []
+        self._queued_bytes = 0
         for key_id, key in keys:
             self._take_key(key_id, key)
         self.intake.take_batch(frames)

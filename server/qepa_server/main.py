@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from .unmask.opening import warm_up
 _LOG = logging.getLogger(__name__)
 _TICK_S = 0.1
 _GATHER_S, _GATHER_LONGEST_S = 0.005, 0.05
+_MOST_BYTES, _MOST_BYTES_ALL = 32 << 20, 256 << 20  # that wait of one gateway, and of all
+_OVERHEAD_BYTES = 256  # of a message, however short
 _MODEL_ROOT = "model root"
 EXIT_OK, EXIT_FAULT, EXIT_START = 0, 1, 2
 
@@ -133,7 +136,7 @@ async def _serve(config: ServerConfig, hospital: Hospital, link: BrokerLink, lis
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    inbox = _Inbox(hospital.receive_all)
+    inbox = _Inbox(hospital.receive_all, overloaded=lambda: hospital.refused.update(("overload",)))
     app = create_app(hospital, host=config.api.host, stopping=stopping)
     server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     api = asyncio.create_task(server.serve([listener]), name="api")
@@ -161,15 +164,29 @@ async def _serve(config: ServerConfig, hospital: Hospital, link: BrokerLink, lis
 
 
 class _Inbox:
-    """Gathers what comes: messages share a transaction with those that came while the last one was written."""
+    """Gathers what comes: messages share a transaction with those that came while the last one was written.
 
-    def __init__(self, take: Callable[[Sequence[tuple[str, bytes]]], None]) -> None:
+    What a flood brings beyond a limit is dropped: ``overloaded()`` is called for each message.
+    """
+
+    def __init__(
+        self, take: Callable[[Sequence[tuple[str, bytes]]], None], *, overloaded: Callable[[], None] = lambda: None
+    ) -> None:
         self._take = take
+        self._overloaded = overloaded
         self._waiting: list[tuple[str, bytes]] = []
+        self._bytes: Counter[str] = Counter()  # that wait, by gateway
+        self._bytes_of_all = 0
         self._arrived = asyncio.Event()
 
     def put(self, gateway: str, data: bytes) -> None:
         """Take one message soon."""
+        size = len(data) + _OVERHEAD_BYTES
+        if self._bytes[gateway] + size > _MOST_BYTES or self._bytes_of_all + size > _MOST_BYTES_ALL:
+            self._overloaded()
+            return
+        self._bytes[gateway] += size
+        self._bytes_of_all += size
         self._waiting.append((gateway, data))
         self._arrived.set()
 
@@ -181,6 +198,8 @@ class _Inbox:
             await asyncio.sleep(min(max(took_s, _GATHER_S), _GATHER_LONGEST_S))
             self._arrived.clear()
             batch, self._waiting = self._waiting, []
+            self._bytes.clear()
+            self._bytes_of_all = 0
             begun_s = loop.time()
             self._take(batch)
             took_s = loop.time() - begun_s

@@ -333,3 +333,14 @@ def test_a_flood_is_cut_off(ward):
         ward.site.gateway.receive("qepa/1/board/gw-1/00000001/up", b"")
     ward.pump()
     assert ward.site.refused == {"overload": 10, "truncated": 20_000}
+
+
+def test_a_flood_of_long_frames_is_cut_off_before_memory_is(ward, monkeypatch):
+    monkeypatch.setattr("qepa_gateway.core.MAX_QUEUED_BYTES", 1000)
+    for _ in range(50):
+        ward.site.gateway.receive("qepa/1/board/gw-1/00000001/up", bytes(100))
+    ward.pump()
+    assert ward.site.refused["overload"] == 40
+    ward.boards[2].alert()
+    ward.settle(2)
+    assert not ward.boards[2].outbox  # all is as it was

@@ -107,3 +107,29 @@ async def test_messages_that_come_while_others_are_written_are_taken_together():
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert batches == [[("gw-1", bytes([i])) for i in range(5)]]
+
+
+async def test_who_floods_the_server_loses_its_own_messages_and_nobody_elses(monkeypatch):
+    monkeypatch.setattr("qepa_server.main._OVERHEAD_BYTES", 30)
+    monkeypatch.setattr("qepa_server.main._MOST_BYTES", 100)
+    monkeypatch.setattr("qepa_server.main._MOST_BYTES_ALL", 250)
+    taken, refused = [], []
+    inbox = _Inbox(taken.extend, overloaded=lambda: refused.append(1))
+    for _ in range(1000):
+        inbox.put("gw-1", bytes(10))
+    inbox.put("gw-2", bytes(10))
+    for number in range(100):  # a broker without an access list takes any name
+        inbox.put(f"made-up-{number}", bytes(10))
+    running = asyncio.create_task(inbox.run())
+    async with asyncio.timeout(60):
+        while not taken:
+            await asyncio.sleep(0.01)
+    assert [name for name, _ in taken[:3]] == ["gw-1", "gw-1", "gw-2"]
+    assert len(taken) == 250 // 40
+    assert len(refused) == 1101 - len(taken)
+    inbox.put("gw-1", bytes(10))  # all is as it was
+    async with asyncio.timeout(60):
+        while taken[-1][0] != "gw-1":
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
