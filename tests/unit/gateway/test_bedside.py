@@ -124,3 +124,27 @@ def test_the_links_figures_are_read_from_the_kmes_status():
         }
     )
     assert (status.state, status.qber, status.stored_keys, status.bits_produced) == ("running", 0.021, 4, 9000)
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), (BEARER, 413)])
+async def test_of_a_long_body_no_more_is_read_than_labels_need_and_nothing_before_the_token(ward, headers, status):
+    sent = []
+
+    async def body():
+        for _ in range(1000):
+            sent.append(1)
+            yield b" " * 65536
+
+    async with client(ward) as http:
+        answer = await http.post("/api/labels", content=body(), headers=headers)
+    assert answer.status_code == status
+    assert len(sent) <= (3 if headers else 1)
+
+
+async def test_what_the_bedside_says_of_patients_is_kept_by_no_browser(ward):
+    async with client(ward) as http:
+        for path in ("/", "/api/state"):
+            answer = await http.get(path)
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in (await http.get("/")).headers["content-security-policy"]
