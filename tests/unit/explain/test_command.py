@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -12,6 +14,8 @@ from typer.testing import CliRunner, Result
 from qepa_gateway.inference.shelf import ModelShelf
 from qepa_tools.cli import app
 from qepa_tools.evaluation.model import recording_digest
+from qepa_tools.explanation.bedside_story import read_bedside
+from qepa_tools.recordings.board_beats import FeatureCache
 from qepa_tools.recordings.physionet import load_wfdb
 from qepa_uplink.beat_reasons import PLAYERS
 
@@ -59,6 +63,18 @@ def test_a_page_without_anything_from_elsewhere(folder: Path, tmp_path: Path) ->
     assert "Not a medical device" in page
     assert "http" not in page
     assert (tmp_path / "o" / "r0-9.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_whatever_takes_long_on_a_long_record_shows_how_far_it_is(folder: Path) -> None:
+    shown = {}
+
+    def track(items: Sequence[Any], what: str) -> Sequence[Any]:
+        shown[what] = len(items)
+        return items
+
+    setting = read_bedside(folder, "r0", "", FeatureCache(folder / "c"), track, lead=None, mains_hz=60)
+    assert shown["Windows of the record's beats"] == len(setting.case.beats.samples)
+    assert {"Leads of the record", "Windows of others' beats", "The model's answers"} < set(shown)
 
 
 def test_a_summary_over_people(folder: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -123,6 +123,6 @@ def _noisy(directory: Path, cache: "FeatureCache", *, required: bool) -> "list[t
     return cases
 
 
-def show_track(names: Sequence[str], what: str) -> Iterator[str]:
+def show_track(items: Sequence[Any], what: str) -> Iterator[Any]:
     """Show how far it is, on standard error: the tables are standard output."""
-    yield from show_progress(names, what, console=Console(stderr=True), transient=True)
+    yield from show_progress(items, what, console=Console(stderr=True), transient=True)

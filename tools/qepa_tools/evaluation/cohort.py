@@ -4,13 +4,14 @@ import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from qepa_tools.recordings.board_beats import BoardBeats, FeatureCache
 from qepa_tools.recordings.physionet import load_wfdb
 from qepa_tools.recordings.places import record_names
 from qepa_tools.recordings.recording import DataError, Recording
 
-Track = Callable[[Sequence[str], str], Iterable[str]]
+Track = Callable[[Sequence[Any], str], Iterable[Any]]  # gives the items one by one and shows how far it is
 
 _FITS = 0.5  # share of annotated beats near which the board finds one; of two unrelated rhythms it is about a third
 

@@ -1,7 +1,7 @@
 """One beat of a recording as the gateway's model sees it, and beats of other people that it is measured against."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,10 +40,12 @@ class BedsideModel:
     name: str
     trained_on: frozenset[str]
 
-    def run(self, leads: Real, numbers: Real) -> Real:
-        """Probabilities, a row a beat."""
-        pieces = [slice(k, k + _AT_ONCE) for k in range(0, max(1, len(leads)), _AT_ONCE)]
-        return np.concatenate([self.network.run_rows(leads[piece], numbers[piece]) for piece in pieces])
+    def run(self, leads: Real, numbers: Real, each: Callable[[Sequence[int]], Iterable[int]] = iter) -> Real:
+        """Probabilities, a row a beat; `each` may show how far it is."""
+        starts = range(0, max(1, len(leads)), _AT_ONCE)
+        return np.concatenate(
+            [self.network.run_rows(leads[k : k + _AT_ONCE], numbers[k : k + _AT_ONCE]) for k in each(starts)]
+        )
 
 
 def read_model(wanted: str = "") -> BedsideModel:
@@ -70,7 +72,10 @@ def read_bedside(
     people = read_people(directory, record, cache, track, lead=lead, mains_hz=mains_hz)
     if not people.others:
         raise DataError(f"{directory} holds nobody else whose beats these could be measured against.")
-    own = beat_set(people.case, leads_of(people.case, directory, lead=lead, mains_hz=mains_hz))
+    (leads,) = [
+        leads_of(people.case, directory, lead=lead, mains_hz=mains_hz) for _ in track([record], "Leads of the record")
+    ]
+    own = beat_set(people.case, leads, each=lambda beats: track(beats, "Windows of the record's beats"))
     if not len(own.index):
         raise DataError(f"Record {record} has no beat whose signal is whole, as the gateway's model needs it.")
     others = {case.recording.id: case for case in people.others}
@@ -83,7 +88,8 @@ def read_bedside(
     except ValueError as error:
         raise DataError(f"Record {record} can't be explained: {error}.") from error
     answers = np.full(len(people.case.beats.samples), -1, np.int64)
-    answers[own.index] = gateways.run(own.leads.astype(np.float32), own.numbers).argmax(axis=1)
+    found = gateways.run(own.leads.astype(np.float32), own.numbers, lambda starts: track(starts, "The model's answers"))
+    answers[own.index] = found.argmax(axis=1)
     return Setting(
         case=people.case,
         answers=answers,

@@ -1,6 +1,6 @@
 """Beats of recordings as the gateway's model sees them: the board's peaks and cleaned leads, the gateway's windows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +36,24 @@ class BeatSet:
         return self.case.beats.classes[self.index]
 
 
-def beat_set(case: Case, signal: NDArray[np.float32], most: int | None = None) -> BeatSet:
-    """Windows of a case, of its first `most` beats or of all. signal: cleaned leads in columns."""
+def beat_set(
+    case: Case,
+    signal: NDArray[np.float32],
+    most: int | None = None,
+    *,
+    each: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> BeatSet:
+    """Windows of a case, of its first `most` beats or of all.
+
+    signal: cleaned leads in columns. each: gives their numbers one by one, and may show how far it is.
+    """
     reader = BeatWindows(case.recording.fs_hz)
     peaks = [int(sample) for sample in case.beats.samples]
     index, leads, numbers = [], [], []
-    for k, peak in enumerate(peaks[:most]):
+    for k in each(range(len(peaks[:most]))):
         before = peaks[k - 1] if k else None
         after = peaks[k + 1] if k + 1 < len(peaks) else None
-        found = reader.read(signal, 0, peak, before, after)
+        found = reader.read(signal, 0, peaks[k], before, after)
         if found is not None:
             index.append(k)
             leads.append(found[0][0].astype(np.float16))
