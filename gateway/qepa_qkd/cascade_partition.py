@@ -23,7 +23,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import address_of, inlined, kernel, prefetch
+from qepa_jit.kernels import inlined, kernel
+from qepa_qkd.compiled import address_of, prefetch
 from qepa_qkd.shuffling import CHUNK, mix, width_of
 from qepa_qkd.workspace import Workspace
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from qepa_jit.kernels import kernel
 from qepa_qkd.cascade_partition import (
     COUNT,
     EVIDENCE,
@@ -22,7 +23,6 @@ from qepa_qkd.cascade_partition import (
     Array,
     Partition,
 )
-from qepa_qkd.compiled import kernel
 from qepa_qkd.workspace import Workspace
 
 _TAKEN: Final = 2

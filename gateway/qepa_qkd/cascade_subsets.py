@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 
 Bits = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]

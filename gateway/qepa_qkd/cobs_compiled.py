@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 from qepa_wire import cobs
 
 _COMPILED_FROM_BYTES: Final = 64

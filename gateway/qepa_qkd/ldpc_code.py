@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 
 Bits = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]

@@ -30,6 +30,7 @@ from qepa_qkd.kme import Kme
 from qepa_qkd.kme_server import KmeServer
 from qepa_qkd.link_status import LinkStatus
 from qepa_qkd.messages import Hello, KeepAlive, Message, Refuse, Settle, decode, encode
+from qepa_qkd.rehearsal import rehearse
 from qepa_qkd.store_database import read_secret_file
 from qepa_qkd.vault import Vault
 
@@ -41,6 +42,7 @@ RETRY_S: Final = 0.5
 START_LIMIT_S: Final = 20.0
 """For which a controller may be silent when the program starts."""
 CONTROLLER_CHECK_S: Final = 2.0
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 OnReady = Callable[[dict[str, Any]], None]
 
@@ -206,13 +208,20 @@ async def end_task(task: asyncio.Future[Any]) -> None:
 
 
 def main(role: Role, run: Callable[[LinkConfig, OnReady], Awaitable[None]], arguments: Sequence[str] | None) -> int:
-    """Command line of both programs: exit status 0 after a signal, 2 with one sentence when it cannot start."""
+    """Command line of both programs: exit status 0 after a signal, 2 with one sentence when it cannot start.
+
+    All that is compiled is compiled before a port is opened: the first start on a machine takes up to a minute.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m qepa_qkd.{role}")
     parser.add_argument("--config", type=Path, required=True)
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{role} %(levelname)s %(message)s")
+    for number in _ENDING:
+        signal.signal(number, lambda *_: sys.exit(0))  # until the event loop has its own
     try:
-        return asyncio.run(_until_signal(run(load(options.config, role), _print_ready)))
+        config = load(options.config, role)
+        rehearse(config.protocol.reconciliation)
+        return asyncio.run(_until_signal(run(config, _print_ready)))
     except (ConfigError, CorruptError, SecurityError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -224,7 +233,7 @@ def _print_ready(document: dict[str, Any]) -> None:
 
 async def _until_signal(running: Awaitable[None]) -> int:
     task = asyncio.ensure_future(running)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 from qepa_qkd.errors import NoKey
 from qepa_qkd.workspace import Workspace, borrowed
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 from qepa_qkd.decoy import BlockCounts
 from qepa_qkd.serial_protocol import STATE_GONE, Nibbles, Slots
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from qepa_qkd.compiled import kernel
+from qepa_jit.kernels import kernel
 
 PRIME: Final = (1 << 127) - 1
 _CHUNK: Final = 15

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import binding
 from numba import types
+
+from qepa_jit.kernels import kernel
 
 binding.load_library_permanently("libcrypto.so.3")  # RuntimeError where it is missing
 
@@ -18,7 +19,7 @@ _init = types.ExternalFunction("EVP_EncryptInit_ex", types.int32(*[_pointer] * 5
 _update = types.ExternalFunction("EVP_EncryptUpdate", types.int32(*[_pointer] * 4, types.int32))
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@kernel
 def add_keystreams(keys: Any, blocks: Any, n_words: Any) -> Any:
     """Return (done, words, checks) as compiled.sum_of_keystreams has them; ``done`` is False if OpenSSL refuses."""
     words, checks = np.zeros(n_words, np.uint32), np.zeros(2, np.uint64)
@@ -41,7 +42,7 @@ def add_keystreams(keys: Any, blocks: Any, n_words: Any) -> Any:
     return done, words, checks
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@kernel
 def encrypt(key: Any, blocks: Any) -> Any:
     """Return (done, 64-bit words of ``blocks`` under ``key``, two a row)."""
     target, written = np.zeros((len(blocks) // 16 + 1, 2), np.uint64), np.zeros(1, np.int32)
@@ -53,7 +54,7 @@ def encrypt(key: Any, blocks: Any) -> Any:
     return done, target[:-1]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]  # numba has no types
+@kernel
 def add_rows(rows: Any, n_words: Any) -> Any:
     """Return (words, checks) as compiled.add_rows has them."""
     words, checks = np.zeros(n_words, np.uint32), np.zeros(2, np.uint64)

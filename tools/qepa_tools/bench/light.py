@@ -10,12 +10,12 @@ Photons are drawn ahead, a block at a time into a queue: that loop has next to n
 
 from collections.abc import Callable
 from math import exp, log
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from qepa_jit.kernels import inlined, kernel
 from qepa_tools.bench import ziggurat
 
 Slots = npt.NDArray[np.int64]
@@ -54,12 +54,12 @@ _GAP_TAIL, _JITTER_TAIL = ziggurat.EXPONENTIAL_TAIL, ziggurat.NORMAL_TAIL
 
 
 def _kernel(function: _Function) -> _Function:
-    """Compile `function` as `qepa_qkd.compiled.kernel` does, but without counting references to arrays.
+    """Compile `function` without counting references to arrays.
 
     Kernels here only borrow the caller's arrays. Counting is an atomic step each time one is passed on, and would take
     more than half of the time. Numba's switch for it has no public name.
     """
-    return cast(_Function, numba.njit(cache=True, _nrt=False)(function))
+    return kernel(function, _nrt=False)
 
 
 class Light(NamedTuple):
@@ -117,7 +117,7 @@ def new_memory(*seeds: int) -> Memory:
 
 def _inlined(function: _Function) -> _Function:
     """Make `function` part of the kernel that calls it: it is called for every photon, with a tuple of many numbers."""
-    return cast(_Function, numba.njit(inline="always", _nrt=False)(function))
+    return inlined(function, _nrt=False)
 
 
 @_kernel

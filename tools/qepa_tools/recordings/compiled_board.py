@@ -15,10 +15,9 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-import numba
-
 import qepa_board.signals.ecg  # what it imports from elsewhere is loaded before its kernels are exchanged
 import qepa_kernels
+from qepa_jit import kernels as jit
 from qepa_kernels import bytecode
 
 COMPILED = (  # a kernel stands behind those that it calls
@@ -61,7 +60,7 @@ def compiled_kernels() -> ModuleType:
 def _compiled(kernel: Callable[..., Any], names: dict[str, Any]) -> Any:
     """Compile a copy that sees compiled kernels under the names it calls."""
     assert isinstance(kernel, FunctionType)  # noqa: S101  bytecode.py holds plain functions
-    return numba.njit(cache=True)(FunctionType(kernel.__code__, names, kernel.__name__, kernel.__defaults__))
+    return jit.kernel(FunctionType(kernel.__code__, names, kernel.__name__, kernel.__defaults__))
 
 
 @cache

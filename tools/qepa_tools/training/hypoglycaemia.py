@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from qepa_gateway.inference.glucose_windows import AHEAD_S
+from qepa_jit.kernels import kernel
 
 from .glucose_set import LOW_MG_DL, GlucoseSet
 
@@ -91,7 +91,7 @@ def threshold_for(sets: Sequence[GlucoseSet], risks: Sequence[Real], false_a_day
     return float(candidates[low])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _begins(t_s: NDArray[np.int64], mg_dl: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers of the readings with which episodes begin."""
     found = []
@@ -118,7 +118,7 @@ def _begins(t_s: NDArray[np.int64], mg_dl: NDArray[np.int64]) -> NDArray[np.int6
     return np.array([k for k in found if k > 0], dtype=np.int64)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@kernel
 def _follow(
     t_s: NDArray[np.int64],
     mg_dl: NDArray[np.int64],
