@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import ToolError
 
 _PR_SET_PDEATHSIG = 1
+_START_LIMIT_S = 600.0  # the first start on a machine compiles; who ends instead is noticed at once
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -81,7 +82,7 @@ async def start(name: str, module: str, arguments: Sequence[str], *, logs: Path)
     return Child(name, process, log)
 
 
-async def ready(child: Child, *, timeout_s: float = 60.0) -> dict[str, Any]:
+async def ready(child: Child, *, timeout_s: float = _START_LIMIT_S) -> dict[str, Any]:
     """Wait for the child's line of JSON and return it; raise ToolError with its last words if it ends first."""
     assert child.process.stdout is not None  # noqa: S101  # opened as a pipe by start()
     try:
