@@ -23,7 +23,7 @@ _LAST_FETCH_S = 2.0
 
 
 class Daemon:
-    """Runs one :class:`Gateway` until cancelled. A SpoolError or a ClockError ends it."""
+    """Runs one :class:`Gateway` until cancelled. A SpoolError, a ClockError or a fault that nobody foresaw ends it."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Daemon:
         self._arrived = asyncio.Event()
         self._fetching = asyncio.Semaphore(_MAX_FETCHES)
         self._fetches: set[asyncio.Task[None]] = set()
+        self._fault: BaseException | None = None  # of a fetch
         self.recoveries: dict[str, int] = {step.value: 0 for step in Step}
 
     async def run(self) -> None:
@@ -92,13 +93,21 @@ class Daemon:
             except TimeoutError:
                 pass  # the tick
             self._arrived.clear()
+            if self._fault is not None:
+                raise self._fault
             self.gateway.step()
             for message in self.gateway.drain():
                 self._transport.publish(message)
             for key_id in self.gateway.take_key_requests():
                 fetch = asyncio.create_task(self._fetch(key_id))
                 self._fetches.add(fetch)
-                fetch.add_done_callback(self._fetches.discard)
+                fetch.add_done_callback(self._fetched)
+
+    def _fetched(self, fetch: asyncio.Task[None]) -> None:
+        self._fetches.discard(fetch)
+        if not fetch.cancelled() and (fault := fetch.exception()) is not None:
+            self._fault = fault  # else a board would wait for its key for ever
+            self._arrived.set()
 
     async def _fetch(self, key_id: bytes) -> None:
         async with self._fetching:

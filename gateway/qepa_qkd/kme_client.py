@@ -109,13 +109,15 @@ class KmeClient:
     ) -> dict[str, Any]:
         try:
             response = await self._http.request(method, path, json=body, headers=headers)
+        except httpx.DecodingError as error:
+            raise ProtocolError(f"the KME's answer cannot be decoded: {error}") from error
         except httpx.TransportError as error:
             if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error) or "alert" in str(error):
                 raise SecurityError(f"TLS with the KME failed: {error}") from error
             raise TransientError(f"the KME cannot be reached: {error}") from error
         try:
             document = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProtocolError(f"the KME answered {response.status_code} without JSON") from None
         if not isinstance(document, dict):
             raise ProtocolError("the KME answered with JSON that is no object")

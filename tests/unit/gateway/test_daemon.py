@@ -81,7 +81,7 @@ async def running(rig, source, **how):
         yield air, task
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, SpoolError, ClockError):
+        with contextlib.suppress(asyncio.CancelledError, SpoolError, ClockError, RuntimeError):
             await task
 
 
@@ -158,3 +158,38 @@ async def test_a_key_id_is_the_kmes_uuid(ward):
         return [SimpleNamespace(value=key)]
 
     assert await KmeKeySource(SimpleNamespace(dec_keys=dec_keys), "dock").fetch(key_id) == key
+
+
+class OddKme(SlowKme):
+    """A key source with a fault that nobody foresaw, at the first question."""
+
+    async def fetch(self, key_id):
+        if not self.asked:
+            self.asked.append(key_id)
+            raise RuntimeError("what no key source should raise")
+        return await super().fetch(key_id)
+
+
+async def test_a_fault_while_a_key_is_fetched_ends_the_daemon_that_a_board_does_not_wait_for_ever(ward):
+    async with running(ward, OddKme(ward.kme)) as (air, task):
+        air.receive(board_up("gw-1", 1), ward.boards[1].boot())
+        with pytest.raises(RuntimeError, match="no key source"):
+            async with asyncio.timeout(30):
+                await asyncio.shield(task)
+
+
+async def test_a_spool_that_fails_while_a_key_is_refused_ends_the_daemon(ward):
+    board, source = ward.boards[1], SlowKme(ward.kme)
+    ward.kme.down = True
+    async with running(ward, source) as (air, task):
+        air.receive(board_up("gw-1", 1), board.boot())
+        await until(lambda: source.asked)
+
+        def broken(*_):
+            raise SpoolError("disk I/O error")
+
+        ward.site.gateway.one_time.key_failed = broken
+        source.go.set()
+        with pytest.raises(SpoolError, match="disk I/O"):
+            async with asyncio.timeout(30):
+                await asyncio.shield(task)

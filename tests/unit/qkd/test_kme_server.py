@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from kme_ends import Ends, section
 
 from qepa_qkd import kme_server
-from qepa_qkd.errors import SecurityError, TransientError
+from qepa_qkd.errors import QkdError, SecurityError, TransientError
 from qepa_qkd.kme_client import KmeClient
 from qepa_qkd.kme_server import MOST_BODY_BYTES, MOST_CONNECTIONS, MOST_HEADER_BYTES, KmeServer
 from qepa_qkd.pki import create_ca, issue
@@ -217,3 +218,28 @@ async def test_our_client_loses_no_key_when_its_answer_is_lost(served: Served, m
         assert len(await dock.enc_keys("gw-1")) == 1
     assert len(lost) == 1
     assert served.stock_bits() == 3200 - 256
+
+
+@pytest.mark.parametrize(
+    ("headers", "content"),
+    [
+        ({"Content-Encoding": "gzip"}, b"no gzip"),
+        ({}, b"[" * 100_000),
+        ({}, b"\xff\xfe"),
+        ({}, b'{"keys": 7}'),
+    ],
+)
+async def test_whatever_a_kme_answers_is_an_error_of_the_link(
+    served: Served, headers: dict[str, str], content: bytes
+) -> None:
+    """Others than a QkdError would end the gateway that asks, again and again for as long as the KME does so."""
+
+    async def answered(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=headers, stream=httpx.ByteStream(content))
+
+    client = served.client()
+    await client.close()
+    client._http = httpx.AsyncClient(transport=httpx.MockTransport(answered), base_url="https://kme")
+    with pytest.raises(QkdError):
+        await client.enc_keys("gw-1")
+    await client.close()
