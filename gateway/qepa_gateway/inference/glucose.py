@@ -27,6 +27,7 @@ LOW_MG_DL: Final = 70
 _TOGETHER_S: Final = 60  # records further apart may hide when a reading came
 _LEAST, _MOST = 39, 401  # what training saw for a monitor's "low" and "high"
 _KEPT = 2 * STEPS
+_MOST_ODDS = 1000
 
 
 class GlucoseReader:
@@ -102,10 +103,17 @@ def warning_of(card: Mapping[str, Any]) -> tuple[float, float] | None:
     for facts in (card, measured if isinstance(measured, Mapping) else {}):
         warning = facts.get("warning")
         if isinstance(warning, Mapping):
-            begins, ends = warning.get("begins_log_odds"), warning.get("ends_log_odds")
-            if isinstance(begins, int | float) and isinstance(ends, int | float) and ends <= begins:
-                return float(begins), float(ends)
+            begins, ends = _odds(warning.get("begins_log_odds")), _odds(warning.get("ends_log_odds"))
+            if begins is not None and ends is not None and ends <= begins:
+                return begins, ends
     return None
+
+
+def _odds(told: object) -> float | None:
+    """Log odds of a card, which may hold any JSON."""
+    if isinstance(told, bool) or not isinstance(told, int | float) or not -_MOST_ODDS <= told <= _MOST_ODDS:
+        return None
+    return float(told)
 
 
 class _History:

@@ -228,3 +228,9 @@ def test_the_model_that_ships_says_when_to_warn_and_what_falls_steeply_is_warned
     steady.say(120, seconds=10)
     falling.say(75, seconds=10)
     assert [board.told()[1][2] for board in (steady, falling)] == [0, 1]
+
+
+@pytest.mark.parametrize("limits", [(10**400, 0), (0, -(10**400)), (float("nan"), 0), (True, False), ("2", 1)])
+def test_a_card_whose_limits_are_no_numbers_gives_no_warning_and_stops_nothing(limits):
+    begins, ends = limits
+    assert warning_of({"warning": {"begins_log_odds": begins, "ends_log_odds": ends}}) is None
