@@ -23,6 +23,9 @@ from qepa_qkd.store_database import write_secret_file
 from qepa_tools.bench.null_modem import NullModem
 from qepa_tools.ward.ports import free_port
 
+PATIENCE_S = 100
+"""For whatever waits on a program: the machine may be ten times slower than usual."""
+
 CONFIG = """
 link = "gw-1"
 serial_port = "{serial}"
@@ -105,7 +108,7 @@ class Link:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
     def client(self, role: str, sae: str) -> KmeClient:
         pki = self.directory / "pki"
@@ -194,7 +197,7 @@ async def test_a_full_store_idles_and_resumes_below_low_water(tmp_path: Path) ->
         link.start_all()
         await link.until_blocks(1)
         async with link.client("alice", "dock") as dock:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while (await dock.status("gw-1"))["status_extension"]["link_state"] != "idle: store full":
                     await asyncio.sleep(0.1)
             await asyncio.sleep(1)
@@ -202,7 +205,7 @@ async def test_a_full_store_idles_and_resumes_below_low_water(tmp_path: Path) ->
             before = [sum(psutil.Process(p.pid).cpu_times()[:2]) for p in link.processes.values()]
             await asyncio.sleep(6)
             after = [sum(psutil.Process(p.pid).cpu_times()[:2]) for p in link.processes.values()]
-            assert all(b - a < 0.2 for a, b in zip(before, after, strict=True))
+            assert all(b - a < 0.6 for a, b in zip(before, after, strict=True))
             assert (await dock.status("gw-1"))["status_extension"]["secret_bits_produced"] == produced
             # A block's length varies: take keys until this store is below its low-water mark.
             while (await dock.status("gw-1"))["status_extension"]["stock_bits"] >= 10_000:
@@ -216,15 +219,8 @@ async def test_a_full_store_idles_and_resumes_below_low_water(tmp_path: Path) ->
 
 async def test_an_eavesdropper_leaves_no_key_and_the_reason_is_shown(link: Link) -> None:
     link.start_all("--intercept-fraction", "0.5")
-    end = time.monotonic() + 30
-    async with link.client("bob", "gw-1") as gateway:
-        while True:
-            extension = (await gateway.status("dock"))["status_extension"]
-            if extension["blocks_without_key"]:
-                break
-            assert time.monotonic() < end
-            await asyncio.sleep(0.2)
-    assert extension["link_state"].startswith("no key: QBER")
+    extension = await until_extension(link, "bob", lambda e: e["link_state"].startswith("no key: QBER"))
+    assert extension["blocks_without_key"] > 0
     assert extension["secret_bits_produced"] == 0
 
 
@@ -296,7 +292,7 @@ async def test_a_tdc1_without_sync_makes_the_same_keys_and_is_waited_for_when_an
         config.write('\n[receiver]\ndevice = "tdc1"\n')
     drifting = ("--receiver-device", "tdc1", "--clock-offset-ppm", "-20", "--clock-walk-ppb", "20")
     link.start_all(*drifting)
-    extension = await link.until_blocks(1, limit_s=120)
+    extension = await link.until_blocks(1)
     assert 0.005 < extension["qber"] < 0.03
     async with link.client("alice", "dock") as dock, link.client("bob", "gw-1") as gateway:
         mine = await dock.enc_keys("gw-1", 8)
@@ -308,7 +304,7 @@ async def test_a_tdc1_without_sync_makes_the_same_keys_and_is_waited_for_when_an
     link.kill("bench")
     made = int((await until_extension(link, "alice", lambda _: True))["blocks"])
     link.start("bench", *drifting)
-    await link.until_blocks(made + 1, limit_s=120)
+    await link.until_blocks(made + 1)
 
 
 async def test_a_blinded_receiver_is_an_alarm_at_both_ends_and_ends_with_its_cause(link: Link) -> None:
@@ -326,19 +322,21 @@ async def test_a_blinded_receiver_is_an_alarm_at_both_ends_and_ends_with_its_cau
 
 async def until_extension(link: Link, role: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     sae, peer = ("dock", "gw-1") if role == "alice" else ("gw-1", "dock")
-    end = time.monotonic() + 40
+    end = time.monotonic() + PATIENCE_S
+    extension: dict[str, Any] = {}
     async with link.client(role, sae) as client:
         while True:
-            extension: dict[str, Any] = (await client.status(peer))["status_extension"]
-            if condition(extension):
-                return extension
+            with contextlib.suppress(TransientError):
+                extension = (await client.status(peer))["status_extension"]
+                if condition(extension):
+                    return extension
             assert time.monotonic() < end, extension
             await asyncio.sleep(0.2)
 
 
 def run_once(link: Link, role: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", f"qepa_qkd.{role}", "--config", str(link.directory / f"{role}.toml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def edit(path: Path, old: str, new: str) -> None:

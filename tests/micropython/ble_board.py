@@ -15,6 +15,8 @@ from qepa_tools.air.radio import SHIMS, Radio
 from qepa_tools.unix_port.run_once import BOARD_HEAP_BYTES
 from qepa_tools.unix_port.runtime import ensure_unix_port
 
+from .board_gateway import PATIENCE_S
+
 BOARD = 0x2A
 ADDRESS = "F0:F1:F2:F3:F5:2A"
 FIRMWARE = Path(__file__).parents[2] / "firmware"
@@ -144,7 +146,7 @@ class BleBoard:
     def radio_side(self) -> Peripheral | None:
         return next((each for each in self._radio.peripherals if each.address == self.address), None)
 
-    async def until(self, condition, what: str, timeout_s: float = 20) -> None:
+    async def until(self, condition, what: str, timeout_s: float = PATIENCE_S) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 while not condition():

@@ -24,6 +24,8 @@ from qepa_wire.one_time import open_one_time, reference, unmask_alert
 
 FS_HZ = 360
 GATEWAY = "gw-1"
+PATIENCE_S = 100
+"""For whatever waits on a board or a program: the machine may be ten times slower than usual."""
 FIRMWARE = Path(__file__).parents[2] / "firmware"
 PACKAGES = tuple(FIRMWARE / name for name in ("qepa_kernels", "qepa_wire", "qepa_boot", "qepa_board"))
 MAIN = "from qepa_board.app import run\nrun()\n"
@@ -288,7 +290,7 @@ class Gateway:
         blob = model.encode_model(model.Model(version, kind, FEATURES, hidden, CLASSES, 12, words))
         return model.encode_release(blob, self.hss.sign(model.CONTEXT + blob))
 
-    async def until(self, condition, what: str, timeout_s: float = 20) -> None:
+    async def until(self, condition, what: str, timeout_s: float = PATIENCE_S) -> None:
         try:
             async with asyncio.timeout(timeout_s), self.news:
                 await self.news.wait_for(condition)

@@ -15,6 +15,7 @@ from qepa_wire import gatt
 from qepa_wire.fragments import OPEN
 
 from .ble_board import ADDRESS, BOARD, BleBoard, Gateway
+from .board_gateway import PATIENCE_S
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "fragments.json"
 PASSKEY = 271828
@@ -49,7 +50,7 @@ async def gateway(radio):
 
 async def answer(central, frame: bytes, **how) -> bytes:
     await central.send(frame, **how)
-    return await asyncio.wait_for(central.frames.get(), 20)
+    return await asyncio.wait_for(central.frames.get(), PATIENCE_S)
 
 
 async def state(central) -> tuple[dict[str, int], int, int]:
@@ -104,7 +105,7 @@ async def test_a_connection_that_falls_in_the_middle_of_a_frame_leaves_no_trace_
     board.radio_side.notify_delay_s = 0
     await board.until(lambda: board.is_advertising, "advertising again")
     async with gateway.connect(pair=False) as central:
-        assert len(await asyncio.wait_for(central.frames.get(), 20)) == 4000  # those that had not begun
+        assert len(await asyncio.wait_for(central.frames.get(), PATIENCE_S)) == 4000  # those that had not begun
         frames = [await answer(central, b"afterwards") for _ in range(2)]
         assert frames[-1] == b"afterwards" or b"afterwards" in frames
         assert not central.refused
@@ -116,7 +117,9 @@ async def test_a_slow_central_is_waited_for_and_nothing_is_lost(board, gateway):
         board.radio_side.notify_delay_s = 0.002
         await central.send(b"many 40 1028")
         for number in reversed(range(40)):
-            assert await asyncio.wait_for(central.frames.get(), 20) == number.to_bytes(4, "little") + bytes(1024)
+            assert await asyncio.wait_for(central.frames.get(), PATIENCE_S) == number.to_bytes(4, "little") + bytes(
+                1024
+            )
         board.radio_side.notify_delay_s = 0
         _, congested, _ = await state(central)
         assert congested > 5
@@ -223,7 +226,7 @@ async def test_throughput_and_memory(board, gateway, capsys):
         start = time.perf_counter()
         await central.send(b"many 300 1028")
         for _ in range(300):
-            await asyncio.wait_for(central.frames.get(), 20)
+            await asyncio.wait_for(central.frames.get(), PATIENCE_S)
         took = time.perf_counter() - start
         _, _, free = await state(central)
         assert free > 60 * 1024

@@ -14,7 +14,7 @@ from qepa_tools.fleet.fleet import BoardSpec
 from qepa_wire import frame as wire
 from qepa_wire import gatt, keys, payloads
 
-from .board_gateway import STATISTICS, Gateway, Peer, Ward
+from .board_gateway import PATIENCE_S, STATISTICS, Gateway, Peer, Ward
 
 BOARD = 0x2A
 PASSKEY = 314159
@@ -80,7 +80,7 @@ class AirWard(Ward):
         await self.fleet.start_board(self.spec(BOARD, speed))
         assert (await self.dock(BOARD, f"provision({self.identity(peer)!r})"))["ok"]
         assert (await self.load(peer, 2))["loaded"] == 2
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not any(each.is_advertising for each in self.radio.peripherals):
                 await asyncio.sleep(0.02)
         return peer

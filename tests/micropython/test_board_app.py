@@ -17,7 +17,7 @@ from qepa_wire import keys, payloads
 from qepa_wire.measures import HEART_RATE
 from qepa_wire.statistics import scaled
 
-from .board_gateway import CLASSES, FEATURES, STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
+from .board_gateway import CLASSES, FEATURES, PATIENCE_S, STATISTICS, UPDATE, Cable, Gateway, Peer, Ward, find_mosquitto
 
 BOARD = 0x2A
 # Keeps what the board is about to seal, so that opened sums can be compared with it.
@@ -77,15 +77,21 @@ async def _json(ward, board, code):
 
 
 async def until_said(ward: Ward, lines: int = 1) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while len(ward.logs) < lines:
             await asyncio.sleep(0.05)
 
 
 async def until_refused(ward: Ward, reason: str, count: int = 1) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (await refused(ward)).get(reason, 0) < count:
             await asyncio.sleep(0.05)
+
+
+async def until_all_arrived(ward: Ward, peer: Peer, round_: int = 9) -> None:
+    """What was sent before is taken, and what the board sent until then is here: all goes one way, in order."""
+    await ward.gateway.order(peer, round_, STATISTICS)
+    await ward.gateway.until(lambda: (1, round_) in peer.vectors, "the vector of a round")
 
 
 async def test_an_undocked_board_says_so_and_notices_the_dock_by_itself(ward):
@@ -96,10 +102,11 @@ async def test_an_undocked_board_says_so_and_notices_the_dock_by_itself(ward):
     assert (await ward.dock(BOARD, "status()"))["provisioned"] is False
     assert (await ward.dock(BOARD, f"provision({ward.identity(peer)!r})"))["ok"]
     await until_said(ward, 2)
-    await asyncio.sleep(1)
+    samples = "from qepa_board.app import App\nprint(App.running.vitals.pipeline.n_samples)"
+    async with asyncio.timeout(PATIENCE_S):
+        while await _json(ward, BOARD, samples) <= 100:
+            await asyncio.sleep(0.05)
     assert ward.logs[-1].line == "qepa: no link key: load pads at the dock"
-    samples = await _json(ward, BOARD, "from qepa_board.app import App\nprint(App.running.vitals.pipeline.n_samples)")
-    assert samples > 100
     assert not peer.frames
     assert await ward.load(peer, 2) == {"ok": True, "loaded": 2, "known": 0, "pads": 2}
     await ward.gateway.until(lambda: peer.hellos, "HELLO")
@@ -182,7 +189,7 @@ async def test_a_power_cut_loses_no_vector_and_no_round_is_sealed_twice(ward):
     # HELLO of earlier epochs, kept for the frames under them, comes again before it.
     await gateway.until(lambda: max(epoch for epoch, _ in peer.hellos) > newest, "HELLO after the last power cut")
     code = "from qepa_board.app import App\nprint(App.running.link.backlog() if App.running else -1)"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await _json(ward, BOARD, code) != 0:
             await asyncio.sleep(0.05)
     assert all(len(sealed) == 1 for sealed in peer.sealed.values()), "a (stream, round) was sealed twice"
@@ -205,16 +212,18 @@ async def test_care_streams_only_under_a_grant_and_ends_for_good(ward):
     times = [care.t_ms for care in peer.cares]
     assert all(900 <= b - a <= 1200 for a, b in itertools.pairwise(times)), times
     await gateway.send(peer, wire.CARE_REVOKE, consent)
-    await asyncio.sleep(0.5)
-    count = len(peer.cares)
     await gateway.send(peer, wire.CARE_GRANT, grant)
     await until_refused(ward, "consent")
+    await until_all_arrived(ward, peer, round_=1)
+    count = len(peer.cares)
     await asyncio.sleep(1)
     assert len(peer.cares) == count
     short = b"consent-number-2"
     peer.consents[short] = keys.care_key(peer.end_key, short)
     await gateway.send(peer, wire.CARE_GRANT, payloads.encode_grant(peer.consents[short], BOARD, short, 2))
+    await gateway.until(lambda: len(peer.cares) > count, "a record under the short grant")
     await asyncio.sleep(2)
+    await until_all_arrived(ward, peer, round_=2)
     assert len(peer.cares) - count in (1, 2)
 
 
@@ -237,7 +246,7 @@ async def test_waveforms_stream_while_they_are_wanted_under_a_grant(ward):
     lengths = [len(each.samples) // 2 for each in waves]
     assert [a.first + n for a, n in zip(waves, lengths, strict=True)][:-1] == [each.first for each in waves[1:]]
     await gateway.send(peer, wire.WAVES_WANTED, payloads.encode_waves_wanted(consent, 0))
-    await asyncio.sleep(0.5)
+    await until_all_arrived(ward, peer, round_=1)
     count, cares = len(peer.waves), len(peer.cares)
     await gateway.until(lambda: len(peer.cares) > cares + 3, "care records go on")
     assert len(peer.waves) == count
@@ -251,7 +260,7 @@ async def test_waveforms_stream_while_they_are_wanted_under_a_grant(ward):
     count = len(peer.waves)
     await gateway.until(lambda: len(peer.waves) > count, "waveforms when there is memory")
     await gateway.send(peer, wire.CARE_REVOKE, consent)
-    await asyncio.sleep(0.5)
+    await until_all_arrived(ward, peer)
     count = len(peer.waves)
     await asyncio.sleep(1)
     assert len(peer.waves) == count
@@ -278,7 +287,7 @@ async def test_labels_reach_the_learner_which_follows_the_models_shape(ward):
     await send_labels([payloads.Label(boots + 1, sample, 2)])
     await until_refused(ward, "boots")
     await send_labels([payloads.Label(boots, sample + 5, 2)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not await _json(ward, BOARD, get + "print(int(2 in list(p.beats.labels)))"):
             await asyncio.sleep(0.05)
     await gateway.order(peer, 1, UPDATE, version=1)
@@ -320,7 +329,7 @@ from qepa_board.app import App
 link = App.running and App.running.link
 print(len(link.blocks.key_ids()) if link and link.blocks.all_held() else 0)
 """
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await _json(ward, BOARD, held) != 2:
             await asyncio.sleep(0.05)
     await ward.fleet.exec(f"{BOARD:08x}", WATCH_PLAIN)
@@ -334,7 +343,7 @@ print(len(link.blocks.key_ids()) if link and link.blocks.all_held() else 0)
     hellos = len(peer.hellos)
     await ward.power_cycle(peer)
     await gateway.until(lambda: len(peer.hellos) > hellos, "HELLO after a power cut")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while await _json(ward, BOARD, held) != 2:
             await asyncio.sleep(0.05)
     await gateway.order(peer, 3, STATISTICS)
@@ -413,7 +422,7 @@ App.running.vitals.push = fail_once
     before = await _json(ward, BOARD, count)
     await ward.gateway.order(peer, 1, STATISTICS)
     await ward.gateway.until(lambda: peer.vectors, "a vector")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await _json(ward, BOARD, count) < before + 100:
             await asyncio.sleep(0.1)
     assert any(ward.expected_failure in event.line for event in ward.logs)
@@ -429,7 +438,7 @@ async def test_a_lost_or_mad_broker_costs_a_reconnect(ward):
         hellos = len(peer.hellos)
         if greeting is not None:
             before = ward.cable.greeted
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while ward.cable.greeted < before + 1:
                     await asyncio.sleep(0.05)
             ward.cable.greeting = None

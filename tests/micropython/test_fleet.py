@@ -62,7 +62,7 @@ async def watching(fleet: Fleet):
                 seen.append(event)
                 news.notify_all()
 
-    async def until(condition, timeout_s=20):
+    async def until(condition, timeout_s=100):
         try:
             async with asyncio.timeout(timeout_s), news:
                 await news.wait_for(lambda: any(condition(event) for event in seen))

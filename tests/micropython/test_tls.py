@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from qepa_tools.ward.ports import free_port
 
-from .board_gateway import find_mosquitto
+from .board_gateway import PATIENCE_S, find_mosquitto
 
 NAME = "broker.ward"
 USER, PASSWORD = "board", "not a secret"
@@ -143,7 +143,7 @@ async def broker(tmp_path: Path, ca: Ca):
             )  # fmt: skip
             stack.push_async_callback(process.wait)
             stack.callback(process.terminate)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while True:
                     with contextlib.suppress(OSError):
                         (await asyncio.open_connection("127.0.0.1", port))[1].close()
