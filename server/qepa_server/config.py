@@ -1,12 +1,13 @@
 """The server's TOML configuration, checked as a whole before anything starts."""
 
 import tomllib
+from ipaddress import ip_address
 from math import ceil, inf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qepa_uplink.messages import Name, StreamSpec
 from qepa_wire.errors import WireError
@@ -43,10 +44,27 @@ class BrokerConfig(_Section):
 
 
 class ApiConfig(_Section):
-    """Where the API and the ward page listen; port 0 takes a free one."""
+    """Where the API and the ward page listen; port 0 takes a free one.
+
+    They have no log-in: who listens elsewhere than on this machine says that a gate of the hospital's stands before it.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 0
+    behind_gate: bool = False
+
+    @model_validator(mode="after")
+    def _is_guarded(self) -> Self:
+        if not (self.behind_gate or _is_loopback(self.host)):
+            raise ValueError(f"whoever reaches {self.host} reads all: listen on 127.0.0.1, or set behind_gate = true")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class RoundsConfig(_Section):

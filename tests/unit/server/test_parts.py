@@ -264,6 +264,8 @@ GOOD = 'state_dir = "s"\nidentity = "i"\nroot_key = "r"\n'
         (GOOD + "[statistics]\nclip_norm = 4294967296", "clip_norm"),
         (GOOD + "[learning]\nfeatures = 60", "at most 240 words"),
         (GOOD + "surprise = 1", "surprise"),
+        (GOOD + '[api]\nhost = "0.0.0.0"', "whoever reaches 0.0.0.0 reads all"),
+        (GOOD + '[api]\nhost = "ward.example"', "behind_gate = true"),
     ],
 )
 def test_configurations_that_do_not_hold_are_refused_in_a_sentence(tmp_path, text_, said):
@@ -272,6 +274,13 @@ def test_configurations_that_do_not_hold_are_refused_in_a_sentence(tmp_path, tex
     with pytest.raises(ConfigError, match=said.replace("*", r"\*").replace("^", r"\^")) as caught:
         _ = load(path).plan
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("api", ['host = "::1"', 'host = "localhost"', 'host = "10.0.0.2"\nbehind_gate = true'])
+def test_the_api_listens_on_this_machine_or_behind_a_gate(tmp_path, api):
+    path = tmp_path / "server.toml"
+    path.write_text(GOOD + f"[api]\n{api}\n")
+    assert load(path).api.host in api
 
 
 def test_noise_is_off_unless_configured_and_never_rounded_down(tmp_path):

@@ -82,7 +82,7 @@ def prepare(plan: WardPlan) -> tuple[Layout, Parties]:
         server = _identity(layout, root, "server", "server")
         dock = _identity(layout, root, "dock", "dock")
         desk = _identity(layout, root, "consent-desk", "consent")
-        _identity(layout, root, "release-desk", "release")  # for a person with `qepa model`
+        _identity(layout, root, "release-desk", "release")  # for who orders releases
         for gateway in plan.gateway_names():
             _identity(layout, root, gateway, "gateway")
         layout.server_certificate.write_text(server.certificate.model_dump_json())
