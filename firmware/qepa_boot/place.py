@@ -7,8 +7,6 @@ known from names and sizes alone.
 import hashlib
 import struct
 
-from .rom import BLOCK
-
 _FILE_SYSTEM = b"\xd2\xcd\x31"
 _DATA, _DIRECTORY, _FILE = 2, 4, 5
 _HEADER_BYTES, _COUNT_AT, _DIGEST_BYTES = 14, 12, 32  # of a manifest (qepa_wire/manifest.py)
@@ -25,7 +23,7 @@ def place(half, directory, release):
         _read(directory + "/lib/" + path, size, digest, None)
     size = _tree(files, 0, len(files), 0, None)
     head = _FILE_SYSTEM + b"\x80" * (size % 2 == 0) + _number(size)
-    if len(head) + size > (half.blocks - 1) * BLOCK:
+    if len(head) + size > half.room:
         raise OSError(28)  # ENOSPC
     half.open()
     image = _Image(half, directory)
@@ -105,27 +103,29 @@ class _Image:
     def __init__(self, half, directory):
         self._half = half
         self._directory = directory
-        self._block = bytearray(BLOCK)
+        self._block = bytearray(half.block)
         self._hasher = hashlib.sha256()
         self.size = 0
 
     def put(self, data):
         self._hasher.update(data)
+        block = len(self._block)
         at = 0
         while at < len(data):
-            inside = self.size % BLOCK
-            count = min(BLOCK - inside, len(data) - at)
+            inside = self.size % block
+            count = min(block - inside, len(data) - at)
             self._block[inside : inside + count] = data[at : at + count]
             at += count
             self.size += count
-            if inside + count == BLOCK:
-                self._half.write(self.size // BLOCK - 1, self._block)
+            if inside + count == block:
+                self._half.write(self.size // block - 1, self._block)
 
     def copy(self, path, size, digest):
         _read(self._directory + "/lib/" + path, size, digest, self.put)
 
     def end(self):
         """Write what is left; returns the SHA-256 of it all."""
-        if self.size % BLOCK:
-            self._half.write(self.size // BLOCK, self._block)
+        block = len(self._block)
+        if self.size % block:
+            self._half.write(self.size // block, self._block)
         return self._hasher.digest()

@@ -21,21 +21,27 @@ _OTHERS = ("/rom", "/rom/lib")  # where MicroPython mounts what somebody else ha
 
 
 class Half:
-    """Half ``number`` of the partition ``device``, a buffer with writeblocks() and ioctl(); ``blocks`` of 4 kB."""
+    """Half ``number`` of the partition ``device``, a buffer with writeblocks() and ioctl().
+
+    ``room``: bytes that an image may have, less than 0 if there is none. It is written in blocks of ``block`` bytes.
+    """
+
+    block = BLOCK
 
     def __init__(self, device, number):
         memory = memoryview(device)
-        self.blocks = len(memory) // (2 * BLOCK)
+        blocks = len(memory) // (2 * BLOCK)
+        self.room = (blocks - 1) * BLOCK
         self._device = device
-        self._first = number * self.blocks
-        self._memory = memory[self._first * BLOCK : (self._first + self.blocks) * BLOCK]
+        self._first = number * blocks
+        self._memory = memory[self._first * BLOCK : (self._first + blocks) * BLOCK]
 
     def image(self, release):
         """The image, where it is in flash, if that of the ``release`` with this SHA-256 is here and whole; or None."""
-        if not self.blocks:
+        if self.room < 0:
             return None
         magic, size, made_from, digest = struct.unpack_from(_FORMAT, self._memory)
-        if magic != _MAGIC or made_from != release or size > (self.blocks - 1) * BLOCK:
+        if magic != _MAGIC or made_from != release or size > self.room:
             return None
         image = self._memory[BLOCK : BLOCK + size]
         hasher = hashlib.sha256()
