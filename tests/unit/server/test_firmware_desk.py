@@ -181,6 +181,21 @@ def test_an_order_counts_once_also_over_a_restart_and_with_another_signature(rig
     assert len(events(rig)) == 1
 
 
+def test_an_order_that_could_not_be_stored_was_not_carried_out(rig, bundle, monkeypatch):
+    signed = order(rig, bundle)
+
+    def full_disk(*_, **__):
+        raise OSError(28, "no space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("qepa_server.registry.firmware.settings.put", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            rig.hospital.firmware.order(signed)
+    rig.crash()
+    assert not rig.hospital.firmware.state()
+    assert rig.hospital.firmware.order(signed).number == 1
+
+
 @pytest.mark.parametrize("off_s", [-ORDER_HOLDS_S - 2, ORDER_HOLDS_S + 2])
 def test_an_order_holds_for_minutes(rig, bundle, off_s):
     with pytest.raises(RefusedError, match="minutes from now"):
