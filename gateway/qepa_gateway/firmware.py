@@ -225,6 +225,8 @@ class Firmware:
                 self._save(line)
         elif line.restarting.get(board.number, board.row.boots) != board.row.boots:
             self._fail(line, board, "it went back to the version before")
+        elif board.number in self._offered_ms:  # it has started or connected anew: an offer may not have reached it
+            self._offered_ms[board.number] = self._clock() - OFFER_AGAIN_MS
 
     def _fail(self, line: _Line, board: Board, reason: str) -> None:
         _LOG.error("firmware %d: board=%08x: %s", line.package.version, board.number, reason)

@@ -3,87 +3,25 @@
 import asyncio
 import contextlib
 import random
-import sys
-import time
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "gateway"))
-
-from bedside_rig import Rig
 
 from qepa_gateway.ble import channel
 from qepa_gateway.ble.bleak_radio import BleakRadio
 from qepa_gateway.ble.transport import BleTransport
 from qepa_gateway.daemon import Daemon
-from qepa_gateway.errors import KeyUnavailable
 from qepa_gateway.transport import Transports
 from qepa_tools.air.bleak_backend import backends
 from qepa_tools.air.central import BoardCentral
 from qepa_tools.air.light_board import LightBoard
 from qepa_tools.air.radio import Radio
-from qepa_uplink.topics import to_gateway, to_server
 from qepa_wire import frame
+
+from .living_rig import Keys, LivingRig, ToServer
 
 pytestmark = pytest.mark.timeout(600)
 MTUS = (23, 64, 185, 247)
 AGAIN_S = 0.5
-
-
-class LivingRig(Rig):
-    """Its clock goes."""
-
-    @property
-    def now_ms(self):
-        return 1_700_000_000_000 + time.monotonic_ns() // 1_000_000
-
-    @now_ms.setter
-    def now_ms(self, _):
-        pass
-
-
-class ToServer:
-    """The broker with the server behind it, in memory."""
-
-    faults = ()
-
-    def __init__(self, rig):
-        self._rig = rig
-
-    async def run(self, receive):
-        self._receive = receive
-        await asyncio.Event().wait()
-
-    def publish(self, message):
-        if message.topic == to_server("gw-1"):
-            self._rig.server.receive("gw-1", message.payload)
-        queue, self._rig.queue = self._rig.queue, []
-        for each in queue:
-            if each.topic == to_gateway("gw-1"):
-                self._receive(each.topic, each.payload)
-
-    async def recover(self, step):
-        pass
-
-
-class Keys:
-    """Bob's KME."""
-
-    def __init__(self, kme):
-        self._kme = kme
-
-    async def fetch(self, key_id):
-        found = self._kme.fetch(key_id)
-        if isinstance(found, str):
-            raise KeyUnavailable(found)
-        return found
-
-    async def link_status(self):
-        raise KeyUnavailable("kme_down")
-
-    async def close(self):
-        pass
 
 
 class Ward:

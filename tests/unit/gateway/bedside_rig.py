@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from qepa_gateway.core import Gateway, Trusted
 from qepa_gateway.errors import SpoolError
+from qepa_gateway.firmware import FIRMWARE_TERMS
 from qepa_gateway.spool.database import Spool
 from qepa_gateway.transport import Outgoing
 from qepa_uplink import envelope, session
@@ -422,6 +423,7 @@ class Site:
             lambda: self.rig.now_ms,
             min_group=self.rig.min_group,
             firmware_root=self.rig.firmware_root,
+            firmware_terms=self.rig.firmware_terms,
         )
         self.up = True
 
@@ -455,6 +457,7 @@ class Rig:
     """A ward: ``sites`` by name, ``boards`` by number, one ``server``; ``lose`` tells what the broker drops."""
 
     firmware_root: bytes | None = None  # whose firmware the gateways hand on
+    firmware_terms = FIRMWARE_TERMS
 
     def __init__(self, directory, *, gateways: int = 1, patients: int = 12, min_group: int = 10) -> None:
         self.directory = directory

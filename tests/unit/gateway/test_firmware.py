@@ -236,6 +236,15 @@ def test_it_goes_on_after_a_crash_of_the_gateway_with_the_piece_that_is_due(ward
     assert versions(ward) == [2] * 4
 
 
+def test_a_board_that_starts_anew_is_offered_it_again_at_once(ward):
+    send(ward, bundle_of(2))
+    canary = next(taker for taker in ward.takers.values() if taker.offers)
+    canary.offers = 0
+    ward.up(canary.board, canary.board.boot())
+    ward.advance(1000)
+    assert canary.offers == 1
+
+
 def altered(data: bytes) -> bytes:
     at = data.index(b"application of version")
     return data[:at] + b"A" + data[at + 1 :]

@@ -53,7 +53,7 @@ _LOG = logging.getLogger(__name__)
 
 class Peripheral:
     """Serves one board's connection to the radio. ``notify_delay_s`` makes a slow central of whoever listens;
-    ``loses`` is asked for each notification whether the air swallows it."""
+    ``loses`` is asked for each notification whether the air swallows it; while ``clear`` is not set, none passes."""
 
     def __init__(self, link: LocalLink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._link = link
@@ -71,6 +71,8 @@ class Peripheral:
         self._operations: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.address = ""
         self.notify_delay_s = 0.0
+        self.clear = asyncio.Event()
+        self.clear.set()
         self.loses: Callable[[bytes], bool] = lambda _: False
         self.most_under_way = 0
 
@@ -78,6 +80,11 @@ class Peripheral:
     def is_advertising(self) -> bool:
         """Whether a central can find it now."""
         return self._device is not None and self._device.is_advertising
+
+    @property
+    def under_way(self) -> int:
+        """Notifications that the board's stack holds."""
+        return len(self._notifications)
 
     @property
     def device(self) -> Device:
@@ -229,6 +236,7 @@ class Peripheral:
             while self._notifications:
                 if self.notify_delay_s:
                     await asyncio.sleep(self.notify_delay_s)
+                await self.clear.wait()
                 if not self._notifications:  # the connection fell meanwhile
                     break
                 conn, handle, value = self._notifications.popleft()

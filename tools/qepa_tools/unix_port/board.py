@@ -26,6 +26,9 @@ STAND_INS_BYTES, ROM_STAND_IN_BYTES = 21 * 1024, 3 * 1024
 tests/micropython/test_memory.py measures it.
 """
 
+RADIO_STAND_IN_BYTES = 12 * 1024
+"""Likewise for `bluetooth` and what it has in hand (`tests/micropython/test_ble_bedside.py` measures it)."""
+
 SHIMS = Path(__file__).with_name("shims")
 
 _REPL = Path(__file__).with_name("repl.py")
@@ -48,15 +51,18 @@ class UnixBoard:
         heap_bytes: int = BOARD_HEAP_BYTES,
         unique_id: bytes = b"\2\0\0\0\0\1",
         rom: Path | None = None,
+        radio: tuple[int, str] | None = None,
         cut_at: int | None = None,
     ) -> None:
         """``files`` is its flash; ``shims`` holds the modules that stand in for hardware.
 
         ``heap_bytes``: what the firmware has; what the stand-ins take comes on top.
         ``rom`` is its ROM partition, made erased if there is no such file; None for a board without one.
+        ``radio``: a qepa_tools.air.radio.Radio's port and this board's address; ``shims`` has its `bluetooth` then.
         ``cut_at``: the number, from 1 on, of the change to its files at which its power fails, counted in the raw REPL.
         """
         heap = heap_bytes + STAND_INS_BYTES + (ROM_STAND_IN_BYTES if rom is not None else 0)
+        heap += RADIO_STAND_IN_BYTES if radio is not None else 0
         self._command = [*ensure_unix_port(), "-X", f"heapsize={heap}", str(_REPL)]
         self._files, self._shims = files.resolve(), shims
         self._environment = {"QEPA_UNIQUE_ID": unique_id.hex()}
@@ -64,6 +70,8 @@ class UnixBoard:
             if not rom.exists():
                 rom.write_bytes(b"\xff" * ROM_BYTES)
             self._environment["QEPA_ROM"] = str(rom.resolve())
+        if radio is not None:
+            self._environment |= {"QEPA_RADIO": str(radio[0]), "QEPA_RADIO_ADDRESS": radio[1]}
         self._cut_at = cut_at
         self._raw = False
         self._pending = b""
