@@ -6,9 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qepa_gateway.ble.channel import BYTES_PER_S, MAX_GARBAGE, MAX_QUEUED, MAX_QUEUED_BYTES, MAX_UNANSWERED, Channel
+from qepa_gateway.ble.channel import (
+    BYTES_PER_S,
+    FRAGMENT_COST,
+    MAX_GARBAGE,
+    MAX_QUEUED,
+    MAX_QUEUED_BYTES,
+    MAX_UNANSWERED,
+    Channel,
+)
 from qepa_gateway.errors import Refused
-from qepa_wire.fragments import MAX_MTU, MIN_MTU, Fragmenter, Reassembler
+from qepa_wire import frame as wire
+from qepa_wire import measures, payloads
+from qepa_wire.fragments import ATT_BYTES, MAX_MTU, MIN_MTU, Fragmenter, Reassembler
 
 mtus = st.integers(MIN_MTU, MAX_MTU)
 frames = st.lists(st.binary(min_size=1, max_size=600), min_size=1, max_size=6)
@@ -37,6 +47,34 @@ class End:
         while (fragment := self.channel.next_fragment()) is not None:
             fragments.append(fragment)
         return fragments
+
+
+def a_second_of(*waves):
+    """What a board sends in a second: its longest care record, and ``waves``, each (channel, axes, fs_hz, peaks)."""
+    care = payloads.Care(1, 1, 0, 0, 0, 0, ((measures.HEART_RATE, 100, 72),) * payloads.MAX_MEASURES)
+    sealed = [(wire.CARE, payloads.encode_care(bytes(32), bytes(16), 1, 1, care))]
+    for channel, axes, fs_hz, peaks in waves:
+        wave = payloads.Wave(channel, axes, fs_hz, 1, 0, peaks, bytes(2 * axes * fs_hz))
+        sealed.append((wire.WAVE, payloads.encode_wave(bytes(32), bytes(16), 1, 1, wave)))
+    return [wire.encode(type_, 1, 1, 1, payload, bytes(32)) for type_, payload in sealed]
+
+
+ECG = (payloads.WAVE_ECG, 2, 250, (50, 130, 210))
+MOTION = (payloads.WAVE_ACCEL, 3, 104, ())
+LONGEST_INTERVAL_S = 0.05  # le_conn_max_interval of Linux, 0x28; net/bluetooth/hci_core.c
+
+
+@pytest.mark.parametrize("mtu", [MIN_MTU, 185, MAX_MTU])
+def test_two_leads_at_250_hz_are_well_below_what_a_board_may_send(mtu):
+    sent = a_second_of(ECG, MOTION)
+    fragments = cut(sent, mtu)
+    on_air = sum(len(each) + ATT_BYTES for each in fragments)
+    print(f"MTU {mtu}: {sum(map(len, sent))} bytes/s of frames, {len(fragments)} notifications/s, {on_air} bytes/s")
+    assert sum(len(each) + FRAGMENT_COST for each in fragments) < BYTES_PER_S / 2
+
+
+def test_at_the_mtu_that_boards_ask_for_one_notification_in_a_connection_event_is_enough_for_them():
+    assert len(cut(a_second_of(ECG, MOTION), MAX_MTU)) * LONGEST_INTERVAL_S < 0.75
 
 
 @given(mtus, frames)
