@@ -42,7 +42,7 @@ class Victim:
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(100) == 0
 
 
 def answer_all(victim: Victim, requests: list[Request], rng: random.Random) -> tuple[dict[str, Keys], int]:
