@@ -3,16 +3,19 @@
 import os
 import re
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from typer.core import TyperGroup
 
+T = TypeVar("T")
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 
 _NOBODYS_SCREEN: Final = 10_000
@@ -24,6 +27,12 @@ def fail(error: Exception | str) -> NoReturn:
     """Say one sentence on standard error and end with status 2, for what the user can mend."""
     print(f"qepa: {error}", file=sys.stderr)
     raise typer.Exit(2) from None
+
+
+def bar(items: Iterable[T], what: str, total: float | None = None) -> Iterable[T]:
+    """Show on standard error, where somebody looks, how far a loop over `items` is."""
+    console = Console(stderr=True)
+    return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def folded(table: Table) -> Table:

@@ -176,6 +176,12 @@ def test_a_pause_is_not_drawn_as_a_rate() -> None:
     assert [len(line.get_xdata()) for line in rate.lines] == [1]
 
 
+def test_a_single_block_has_no_rate_and_is_drawn_all_the_same() -> None:
+    first = replace(BLOCK, seconds=None)
+    assert "secret key made (kbit)" in words(plots.key_rate([first], longest_s=20.0))
+    assert "QBER (%)" in words(plots.error_rates([replace(first, qber_key=None, qber_test=None)], 0.08))
+
+
 def test_files_are_written_in_both_formats(tmp_path: Path) -> None:
     files = plots.save(plots.error_rates([BLOCK, LOST], 0.08), tmp_path / "qber")
     assert [file.name for file in files] == ["qber.png", "qber.svg"]

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qepa link virtual", description=__doc__)
+    parser = argparse.ArgumentParser(prog="qepa link virtual", usage="%(prog)s [option ...]", description=__doc__)
     parser.add_argument("--link-dir", type=Path, help="directory for the stable names transmitter, receiver, control")
     parser.add_argument("--seed", type=int, help="1 unless told otherwise; the same seed gives the same light")
     parser.add_argument("--config", type=Path, help="TOML file with any of the settings below, seed and events")
@@ -121,7 +121,9 @@ def _simulation(options: argparse.Namespace) -> tuple[BenchSettings, int, list[s
     if options.config:
         try:
             file = tomllib.loads(options.config.read_text())
-        except tomllib.TOMLDecodeError as error:
+        except OSError as error:
+            raise ValueError(f"{options.config} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{options.config} is no TOML file: {error}") from None
     seed, events = file.pop("seed", 1), file.pop("events", [])
     if not isinstance(seed, int) or not isinstance(events, list) or not all(isinstance(e, str) for e in events):

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import track as show_progress
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, bar, fail
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -125,4 +123,4 @@ def _noisy(directory: Path, cache: "FeatureCache", *, required: bool) -> "list[t
 
 def show_track(items: Sequence[Any], what: str) -> Iterator[Any]:
     """Show how far it is, on standard error: the tables are standard output."""
-    yield from show_progress(items, what, console=Console(stderr=True), transient=True)
+    yield from bar(items, what)

@@ -1,6 +1,7 @@
 """The `qepa link` commands."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -121,7 +122,9 @@ def align(
 def replay(
     recording: Annotated[Path, typer.Argument(help="What `qepa link virtual --record FILE` or a bench recorded.")],
     *,
-    speed: Annotated[float, typer.Option(help="Times that of then; what passes while the ends align is lost.")] = 4.0,
+    speed: Annotated[
+        float, typer.Option(help="Times that of then, whether the ends keep up or not; 0: as fast as they do.")
+    ] = 0.0,
     block_bits: Annotated[int, typer.Option(help="Sifted bits of a block.")] = 120_000,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the page of `qepa link report`.")] = None,
     as_json: JsonOption = False,
@@ -142,6 +145,9 @@ def replay(
         print(json.dumps({"replay": recording.name, "ending": ending, **summary(replaying.watch.last)}))
     else:
         print(f"{ending}. Keys of a replay are no secret; they are destroyed.")
+    if replaying.watch.last is None or not replaying.watch.last.blocks:
+        print(f"qepa: not one block of {block_bits:,} sifted bits came together{_why(speed)}.", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command("attack")
@@ -198,12 +204,19 @@ def report(
     raise typer.Exit(bool(numbers["passports_rejected"]))
 
 
+def _why(speed: float) -> str:
+    return ": try a smaller --block-bits" if not speed else ": try --speed 0, or a smaller --block-bits"
+
+
 def _write_report(config: Any, output: Path, *, as_json: bool) -> dict[str, Any]:
     from ..board.screen import Screen  # noqa: PLC0415
-    from .archive import read_archive  # noqa: PLC0415
-    from .report import document, facts_of, page  # noqa: PLC0415
 
     with Screen(as_json=as_json) as screen:
+        screen.step("reading", 0, 1)
+        from .archive import read_archive  # noqa: PLC0415  # what draws takes seconds to load
+        from .report import document, facts_of, page  # noqa: PLC0415
+
+        screen.step("reading", 1, 1)
         archive = read_archive(config, screen.step)
         screen.step("drawing", 0, 1)
         facts = facts_of(archive)

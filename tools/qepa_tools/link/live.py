@@ -1,9 +1,11 @@
 """The terminal while a link runs: states, error rates, key, alarms, each with its recent course."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +16,15 @@ _STEPS = "▁▂▃▄▅▆▇█"
 _DASHES = "--"
 _STATE_STYLES = (("running", "green"), ("idle", "cyan"), ("starting", "yellow"), ("no", "bold red"))
 _THREAT_STYLES = {"normal": "green", "elevated": "yellow", "high": "bold red"}
+
+
+@contextmanager
+def live_screen(console: Console, *, transient: bool = False) -> Iterator[Live]:
+    """A screen that changes in place; where `console` is no terminal its last state, as lines of their own."""
+    with Live(console=console, refresh_per_second=4, transient=transient) as live:
+        yield live
+    if not console.is_terminal and not transient:
+        console.print()
 
 
 def sparkline(values: Sequence[float | None], top: float, width: int = 40, bottom: float = 0.0) -> str:

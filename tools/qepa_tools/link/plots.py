@@ -6,7 +6,7 @@ Figures of a stand-in say so inside the picture, because pictures travel without
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from io import StringIO
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,8 +205,10 @@ def _marker(marker: str, blocks: Sequence[BlockRecord]) -> str:
 
 
 def _from_zero(axes: Axes) -> None:
-    """Begin at zero, leave room above the highest point."""
-    axes.set_ylim(0, max(1e-9, axes.dataLim.ymax * 1.12))
+    """Begin at zero, leave room above the highest point; without any, limits stay as they are."""
+    highest = axes.dataLim.ymax
+    if isfinite(highest):
+        axes.set_ylim(0, max(1e-9, highest * 1.12))
 
 
 def _any_simulated(blocks: Sequence[BlockRecord]) -> bool:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.live import Live
 
 from qepa_qkd.errors import QkdError
 from qepa_tools.bench.recording import TRANSMITTER, Recording
@@ -14,7 +13,7 @@ from qepa_wire import link_frames as frames
 
 from ..errors import ToolError
 from .folder import LinkFolder, Ports, open_folder
-from .live import link_view
+from .live import link_view, live_screen
 from .programs import tell_bench
 from .run import Watch
 from .session import running_link, views
@@ -50,7 +49,7 @@ class Replay:
         self.folder = open_folder(scratch, Ports(), {**protocol, "block_bits": block_bits})
         options = ["--replay", str(recording.absolute()), "--speed", f"{speed:g}"]
         quiet, blocks = 0, 0
-        with Live(console=self._console, refresh_per_second=4) as live:
+        with live_screen(self._console) as live:
             say = (lambda text: live.update(f"{text} ...")) if self._live else (lambda _: None)
             async with running_link(self.folder, options, say) as (programs, monitor):
                 async for view in views(programs, monitor):

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
 from .folder import LinkFolder
-from .live import link_view
+from .live import link_view, live_screen
 from .monitor import LinkView
 from .session import running_link, views
 
@@ -35,7 +34,7 @@ class Watch:
 
     async def run(self, folder: LinkFolder, bench_options: Sequence[str], ending: Ending) -> None:
         """Run the link until `ending` or cancelled. Raises ToolError."""
-        with Live(console=self._console, refresh_per_second=4, transient=False) as live:
+        with live_screen(self._console) as live:
 
             def say(text: str) -> None:
                 if self._live:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
-from ..command_line import JsonOption, fail, need
+from ..command_line import JsonOption, bar, fail, need
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -102,4 +100,4 @@ def run(make: "Callable[[Steps], Made]", out: Path, *, as_json: bool) -> None:
 
 def show_steps(n: int, what: str) -> Iterable[int]:
     """Count to n under a progress bar on standard error."""
-    return track(range(n), what, total=n, console=Console(stderr=True), transient=True)
+    return bar(range(n), what, total=n)
