@@ -25,6 +25,7 @@ from .link.cli import app as link_app
 from .model.cli import app as model_app
 from .privacy.cli import app as privacy_app
 from .quarantine.cli import app as quarantine_app
+from .root.cli import app as root_app
 from .simulation.cli import simulate
 from .training.cli import app as train_app
 
@@ -46,6 +47,7 @@ app.add_typer(consent_app, name="consent")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(audit_app, name="audit")
 app.add_typer(train_app, name="train")
+app.add_typer(root_app, name="root")
 app.add_typer(model_app, name="model")
 app.add_typer(quarantine_app, name="quarantine")
 simulate_app = typer.Typer(help="What no bench can show, simulated and labelled as such.")

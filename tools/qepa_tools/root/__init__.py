@@ -1,0 +1,1 @@
+"""The offline root, for whoever keeps it."""
