@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+from sqlalchemy import Connection
 
 from qepa_uplink.identity import Identity
 from qepa_uplink.releases import BOARD_MODEL
@@ -24,7 +25,7 @@ from .care.waves import WaveMonitor
 from .config import ServerConfig
 from .enrolment.cohort import cohort_key
 from .enrolment.desk import EnrolmentDesk
-from .enrolment.register import BoardRegister
+from .enrolment.register import Board, BoardRegister
 from .enrolment.retirement import RetirementDesk
 from .explain.disagreement import Disagreement
 from .privacy.ledger import BudgetLedger
@@ -134,7 +135,7 @@ class Parts:
             cohort_key=cohort,
             model_root=self.registry.model_root,
             clock_ms=clock_ms,
-            ended=self.alarms.end_all,
+            replaced=self._replaced,
             changed=self.ward.welcome,
         )
         self.retirement = RetirementDesk(
@@ -143,7 +144,7 @@ class Parts:
             identity=identity,
             root_key=root_key,
             clock_ms=clock_ms,
-            ended=self.alarms.end_all,
+            retired=self._retired,
             changed=self.ward.welcome,
         )
         self.orders = Orders(store=store, root_key=root_key, clock_ms=clock_ms)
@@ -234,6 +235,15 @@ class Parts:
             clock_ms=clock_ms,
             send=send,
         )
+
+    def _replaced(self, connection: Connection, before: Board, board: Board) -> None:
+        self.privacy.ledger.hold(connection, before.patient)
+        if board.patient != before.patient:
+            self.alarms.end_all(connection, before.board, "replaced")
+
+    def _retired(self, connection: Connection, board: Board) -> None:
+        self.privacy.ledger.hold(connection, board.patient)
+        self.alarms.end_all(connection, board.board, "retired")
 
     def _consent_changed(self, consent_id: bytes) -> None:
         consent = self.consents.find(consent_id)

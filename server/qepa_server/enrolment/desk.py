@@ -31,7 +31,7 @@ from .register import Board, BoardRegister, end_key_purpose
 class EnrolmentDesk:
     """Takes signed requests; ``changed(gateway)`` is called for each gateway whose boards changed.
 
-    ``ended(connection, board, why)`` is called inside the transaction that gives a board to another patient.
+    ``replaced(connection, before, board)`` is called inside the transaction that enrols a board anew.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class EnrolmentDesk:
         cohort_key: bytes,
         model_root: bytes,
         clock_ms: Callable[[], int],
-        ended: Callable[[Connection, int, str], None],
+        replaced: Callable[[Connection, Board, Board], None],
         changed: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -56,7 +56,7 @@ class EnrolmentDesk:
         self._cohort_key = cohort_key
         self._model_root = model_root
         self._clock_ms = clock_ms
-        self._ended = ended
+        self._replaced = replaced
         self._changed = changed
 
     def enrol(self, signed: SignedEnrolment) -> SignedReply:
@@ -115,8 +115,8 @@ class EnrolmentDesk:
             connection.execute(
                 insert(enrolments).values(request_digest=digest, board=request.board, key_tag=tag, at_ms=now_ms)
             )
-            if before is not None and before.patient != request.patient:
-                self._ended(connection, request.board, "replaced")
+            if before is not None:
+                self._replaced(connection, before, board)
             chain.append(
                 connection,
                 now_ms,

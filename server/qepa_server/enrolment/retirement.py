@@ -28,7 +28,7 @@ NO_KEY = b""  # in the place of a key's tag: a retirement brings none
 class RetirementDesk:
     """Takes signed requests.
 
-    ``ended(connection, board, why)`` is called inside the transaction that ends a board, ``changed(gateway)`` after it.
+    ``retired(connection, board)`` is called inside the transaction that ends a board, ``changed(gateway)`` after it.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RetirementDesk:
         identity: Identity,
         root_key: bytes,
         clock_ms: Callable[[], int],
-        ended: Callable[[Connection, int, str], None],
+        retired: Callable[[Connection, Board], None],
         changed: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class RetirementDesk:
         self._identity = identity
         self._root_key = root_key
         self._clock_ms = clock_ms
-        self._ended = ended
+        self._retired = retired
         self._changed = changed
 
     def retire(self, signed: SignedRetirement) -> SignedReply:
@@ -86,7 +86,7 @@ class RetirementDesk:
                 insert(enrolments).values(request_digest=digest, board=board.board, key_tag=NO_KEY, at_ms=now_ms)
             )
             connection.execute(delete(boards).where(boards.c.board == board.board))
-            self._ended(connection, board.board, "retired")
+            self._retired(connection, board)
             chain.append(
                 connection,
                 now_ms,

@@ -2,21 +2,23 @@
 
 A round is charged in the transaction that records it, before its announcement leaves, with the most it can cost. The
 charge is lowered to what it did cost in the transaction that records an opened sum, and moved to the patient's account
-in the one that ends the round. What has no verdict keeps its full charge: no crash makes it too little.
+in the one that ends the round. What has no verdict keeps its full charge: no crash makes it too little. Where nothing
+of the patient came it lapses, and comes back if something comes after all.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, isinf
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, case, delete, func, insert, literal, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ..store.database import Store
-from ..store.schema import charges, spendings
+from ..store.schema import charges, lapsed_charges, spendings
 from .budget import PURPOSES
 
 Costs = dict[str, float]  # rho by patient; inf without noise
+LAPSED_ROUNDS = 10_000  # for which what comes late is still charged
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,19 @@ class BudgetLedger:
         return found
 
     def received(self, connection: Connection, number: int, stream: int, patients: Iterable[str]) -> None:
-        """Note that something of these patients came to the server: their charge will not lapse."""
-        connection.execute(
-            update(charges)
-            .where(charges.c.round == number, charges.c.stream == stream, charges.c.patient.in_(list(patients)))
-            .values(received=True)
-        )
+        """Note that something of these patients came to the server: their charge will not lapse, or comes back."""
+        of = list(patients)
+        places = [
+            (table.c.round == number) & (table.c.stream == stream) & table.c.patient.in_(of)
+            for table in (charges, lapsed_charges)
+        ]
+        connection.execute(update(charges).where(places[0]).values(received=True))
+        _spend(connection, lapsed_charges, places[1])
+        connection.execute(delete(lapsed_charges).where(places[1]))
+
+    def hold(self, connection: Connection, patient: str) -> None:
+        """A board of this patient leaves the register: data of the running round may be under way, and is paid for."""
+        connection.execute(update(charges).where(charges.c.patient == patient).values(received=True))
 
     def lower(self, connection: Connection, number: int, stream: int, costs: Costs) -> None:
         """Set charges to what an opened sum did cost; never up."""
@@ -93,19 +102,14 @@ class BudgetLedger:
             connection.execute(lowered, rows)
 
     def close(self, connection: Connection, number: int) -> None:
-        """Move the charges of a round that ends to the accounts; those of whom nothing came lapse."""
-        kept = select(
-            charges.c.patient,
-            case(PURPOSES, value=charges.c.stream),
-            charges.c.period,
-            func.coalesce(charges.c.rho, 0.0),
-            literal(1),
-            charges.c.rho.is_(None),
-        ).where(charges.c.round == number, charges.c.received)
-        added = upsert(spendings).from_select(["patient", "purpose", "period", "rho", "rounds", "unbounded"], kept)
-        sums = {name: spendings.c[name] + added.excluded[name] for name in ("rho", "rounds", "unbounded")}
-        connection.execute(added.on_conflict_do_update(index_elements=["patient", "purpose", "period"], set_=sums))
-        connection.execute(delete(charges).where(charges.c.round == number))
+        """Move the charges of a round that ends to the accounts; those of whom nothing came lapse until it does."""
+        of_round = charges.c.round == number
+        _spend(connection, charges, of_round & charges.c.received)
+        names = ("round", "stream", "patient", "period", "rho")
+        lapsing = select(*(charges.c[name] for name in names)).where(of_round, charges.c.received.is_(False))
+        connection.execute(insert(lapsed_charges).from_select(names, lapsing))
+        connection.execute(delete(charges).where(of_round))
+        connection.execute(delete(lapsed_charges).where(lapsed_charges.c.round <= number - LAPSED_ROUNDS))
 
     def accounts(self) -> list[Account]:
         """All accounts, by patient, purpose and period."""
@@ -121,6 +125,21 @@ class BudgetLedger:
             for account in found
             if account.purpose == PURPOSES[stream] and account.period == period
         }
+
+
+def _spend(connection: Connection, table: Table, chosen: ColumnElement[bool]) -> None:
+    """Add the chosen rows of ``charges`` or ``lapsed_charges`` to the accounts."""
+    rows = select(
+        table.c.patient,
+        case(PURPOSES, value=table.c.stream),
+        table.c.period,
+        func.coalesce(table.c.rho, 0.0),
+        literal(1),
+        table.c.rho.is_(None),
+    ).where(chosen)
+    added = upsert(spendings).from_select(["patient", "purpose", "period", "rho", "rounds", "unbounded"], rows)
+    sums = {name: spendings.c[name] + added.excluded[name] for name in ("rho", "rounds", "unbounded")}
+    connection.execute(added.on_conflict_do_update(index_elements=["patient", "purpose", "period"], set_=sums))
 
 
 def read_accounts(connection: Connection) -> list[Account]:

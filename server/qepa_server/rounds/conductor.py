@@ -16,6 +16,8 @@ After a restart the running round goes on from what is stored; what its deadline
 
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from qepa_uplink.cells import Cell
 from qepa_uplink.messages import CellVoid, Partial, Ready, Signed, StreamSpec
 from qepa_wire.primitives import equal
@@ -136,17 +138,18 @@ class Conductor:
         stored = self._known_partial(gateway, message)
         if stored is not None:
             if stored != message:
+                self._note_useless(gateway, message)
                 self._note_conflict(gateway, message)
                 raise RefusedError("conflict", f"{gateway} sent another partial sum for round {message.round}")
             return
         found = self._place(gateway, message)
         if found is None:
+            self._note_useless(gateway, message)
             return
         running, cell, spec = found
         with self._ledger.store.write() as connection:
             self._ledger.add_partial(connection, running.number, cell.id, spec.stream, gateway, raw)
-            patients = {self._register[board].patient for board in message.contributors if board in self._register}
-            self._accounts.received(connection, running.number, spec.stream, patients)
+            self._note_received(connection, gateway, message)
         running.partials.setdefault((cell.id, spec.stream), {})[gateway] = message
 
     def on_cell_void(self, gateway: str, message: CellVoid) -> None:
@@ -203,6 +206,17 @@ class Conductor:
             message = running.lacking(gateway)
             if message is not None:
                 self._send(gateway, message)
+
+    def _note_useless(self, gateway: str, message: Partial) -> None:
+        """It will never open, but it is here."""
+        with self._ledger.store.write() as connection:
+            self._note_received(connection, gateway, message)
+
+    def _note_received(self, connection: Connection, gateway: str, message: Partial) -> None:
+        """The charges of the gateway's patients whom it names will not lapse."""
+        boards = (self._register.get(number) for number in message.contributors)
+        patients = {board.patient for board in boards if board is not None and board.gateway == gateway}
+        self._accounts.received(connection, message.round, message.stream, patients)
 
     def _known_partial(self, gateway: str, message: Partial) -> Signed | None:
         running = self.running

@@ -117,6 +117,17 @@ charges = Table(
     Column("received", Boolean, nullable=False),
 )
 
+# Of rounds that have ended, of whom nothing came: if something still does, it is charged after all.
+lapsed_charges = Table(
+    "lapsed_charges",
+    metadata,
+    Column("round", BigInteger, primary_key=True, autoincrement=False),
+    Column("stream", Integer, primary_key=True, autoincrement=False),
+    Column("patient", String(32), primary_key=True),
+    Column("period", BigInteger, nullable=False),
+    Column("rho", Float),
+)
+
 spendings = Table(
     "spendings",
     metadata,

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from hospital_rig import Rig, configuration, ward
 from sqlalchemy import event, text
+from test_retirement import request
 from test_rounds import audited, drop_types, sums
 
 from qepa_server.config import BudgetConfig, LearningConfig, PrivacyConfig
 from qepa_server.errors import ConfigError
 from qepa_server.privacy.accountant import cost, epsilon
-from qepa_uplink.messages import Adopted, Welcome
+from qepa_uplink.envelope import sign
+from qepa_uplink.messages import Adopted, CellVoid, Welcome
 
 LEARNING = LearningConfig(noise_variance=10_000, clip_norm=1000)
 STATISTICS, UPDATE = 1, 2
@@ -271,3 +273,92 @@ def test_noise_of_colluding_boards_is_not_counted(tmp_path):
     rig.connect()
     rig.pass_time(3)
     assert accounts(rig)["p-1-1"].rho == pytest.approx(cost(SPEC, [1], 8))
+
+
+def all_are_charged(rig):
+    found = accounts(rig)
+    return len(found) == 12 and all((a.rho, a.pending) == (pytest.approx(WORST), 0) for a in found.values())
+
+
+def test_what_came_after_its_sum_was_void_is_charged(tmp_path):
+    rig = rig_of(tmp_path, max_rounds=1)
+    gateway = rig.gateways["gw-1"]
+
+    def void_first(partial):
+        about = {"round": partial.round, "cell": partial.cell, "stream": partial.stream}
+        if partial.stream == UPDATE:
+            gateway.send(sign(gateway.identity, CellVoid(id="v", gateway="gw-1", reason="tired", **about)))
+        return partial
+
+    gateway.tamper = void_first
+    rig.connect()
+    rig.pass_time(4)
+    assert sums(rig, 1)[(1, UPDATE)].reason == "gw-1: tired"
+    assert all_are_charged(rig)
+
+
+def test_both_of_two_partial_sums_for_one_place_are_charged(tmp_path):
+    rig = rig_of(tmp_path, max_rounds=1)
+    gateway = rig.gateways["gw-1"]
+
+    def half_first(partial):
+        if partial.stream == UPDATE:
+            half = partial.model_copy(update={"contributors": partial.contributors[:6]})
+            gateway.send(sign(gateway.identity, half))
+        return partial
+
+    gateway.tamper = half_first
+    rig.connect()
+    rig.pass_time(4)
+    assert rig.hospital.refused["conflict"] >= 1
+    assert all_are_charged(rig)
+
+
+def test_what_comes_when_its_round_is_long_over_is_charged_once(tmp_path):
+    rig = rig_of(tmp_path, max_rounds=2, period_s=20)
+    gateway, kept = rig.gateways["gw-1"], []
+    send = gateway.send
+    gateway.tamper = lambda partial: kept.append(partial) or partial
+    gateway.send = lambda data: None if kept else send(data)
+    gateway.resend = lambda: None
+    rig.connect()
+    rig.pass_time(15)
+    assert sums(rig, 1)[(1, UPDATE)].reason.startswith("nothing of gw-1")
+    assert not accounts(rig)
+    for _ in range(2):
+        for partial in kept:
+            send(sign(gateway.identity, partial))
+        rig.pump()
+        assert all_are_charged(rig)
+    assert gateway.acked
+
+
+def test_who_is_retired_while_data_is_under_way_is_charged(tmp_path):
+    rig = rig_of(tmp_path, max_rounds=1)
+    gateway = rig.gateways["gw-1"]
+    board = next(iter(gateway.boards.values()))
+
+    def retire(partial):
+        if board.number in rig.hospital.register:
+            rig.hospital.retirement.retire(request(rig, board))
+        return partial
+
+    gateway.tamper = retire
+    rig.connect()
+    rig.pass_time(4)
+    assert all_are_charged(rig)
+
+
+def test_no_gateway_charges_patients_of_another(tmp_path):
+    rig = Rig(tmp_path, ward(2, 12), LEARNING, max_rounds=1, gateways_expected=2)
+    rig.gateways["gw-2"].on_start = lambda _message: None
+    others = tuple(rig.gateways["gw-2"].boards)
+    rig.gateways["gw-1"].tamper = lambda partial: partial.model_copy(
+        update={"contributors": (*partial.contributors, *others)}
+    )
+    rig.connect()
+    rig.pass_time(12)
+    assert rig.hospital.ledger.last().settled_ms is not None
+    found = accounts(rig)
+    assert found
+    assert not {patient for patient in found if patient.startswith("p-2-")}
