@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent))
 from page_rig import Handler, Ward
+
+expect.set_options(timeout=60_000)  # the machine may be ten times slower than usual
 
 FLAGS = [
     "--headless",

@@ -118,7 +118,7 @@ def test_a_newer_beat_takes_its_place_once_it_could_be_read(page: Any, ward: War
     part(page, "beat-show").focus()
     reasons = [{"name": "RR before", "words": "came 31 % early by the usual interval", "points": 90, "edges_ms": None}]
     show(ward, told(2, "S", 500), number=2, answer="S", age_ms=500, reasons=reasons)
-    expect(part(page, "reason-RR before")).to_contain_text("came 31 %", timeout=30_000)
+    expect(part(page, "reason-RR before")).to_contain_text("came 31 %")
     assert time.monotonic() - asked >= 10
     expect(part(page, "beat-show")).to_have_text(re.compile(r"Why S\? \d+ s ago"))
     expect(part(page, "reason-QRS")).to_have_count(0)
@@ -131,7 +131,7 @@ def test_its_age_counts_up_and_it_goes_when_it_is_stale(page: Any, ward: Ward) -
     show(ward, told(age_ms=299_000))
     expect(part(page, "beat-show")).to_have_text("Why V? 4 min ago")
     ward.silent = True  # the page's own clock has to notice
-    expect(part(page, "beat-show")).to_be_hidden(timeout=15_000)
+    expect(part(page, "beat-show")).to_be_hidden()
     expect(part(page, "beat-box")).to_be_hidden()
     expect(part(page, "beat-reasons").locator("li")).to_have_count(0)
 
@@ -149,12 +149,12 @@ def test_it_goes_with_the_consent_and_nothing_of_it_stays(page: Any, ward: Ward,
 def test_a_lost_connection_shows_dashes_and_comes_back(page: Any, ward: Ward) -> None:
     opened(page, ward)
     ward.refusing = True
-    expect(part(page, "beat-show")).to_have_text("Why V? --", timeout=15_000)
+    expect(part(page, "beat-show")).to_have_text("Why V? --")
     expect(part(page, "beat-note")).to_have_text("-- connection lost")
     expect(part(page, "beat-picture")).to_be_hidden()
     expect(part(page, "reason-QRS")).to_have_count(0)
     ward.refusing = False
-    expect(part(page, "reason-QRS")).to_be_visible(timeout=15_000)
+    expect(part(page, "reason-QRS")).to_be_visible()
 
 
 def test_what_the_server_says_wrong_is_not_shown(page: Any, ward: Ward) -> None:
@@ -169,9 +169,9 @@ def test_what_the_server_says_wrong_is_not_shown(page: Any, ward: Ward) -> None:
     part(page, "beat-show").click()
     expect(part(page, "beat-note")).to_have_text("the server's answer cannot be read")
     ward.beats = {}
-    expect(part(page, "beat-note")).to_have_text("the server has no reasons for it", timeout=15_000)
+    expect(part(page, "beat-note")).to_have_text("the server has no reasons for it")
     ward.beats = {BOARD: whole(reasons=[{"name": HOSTILE[:40], "words": HOSTILE, "points": 3, "edges_ms": [-80, 120]}])}
-    expect(part(page, "beat-reasons")).to_contain_text(HOSTILE, timeout=15_000)
+    expect(part(page, "beat-reasons")).to_contain_text(HOSTILE)
     assert page.evaluate("document.querySelectorAll('img, body script').length") == 0
 
 

@@ -28,7 +28,7 @@ def qepa_file(port: PtyPort, name: str) -> bytes:
 
 def await_boot(port: PtyPort) -> dict:
     """Its status once the application has counted a boot."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not (answer := status(port))["boots"]:
         assert time.monotonic() < deadline, answer["crash_log"]
         time.sleep(2)
@@ -115,7 +115,7 @@ def test_an_update_goes_on_trial_and_a_crashing_one_is_rolled_back(
     done = qepa(*update, releases.path(2, app=CRASHING)).record
     assert (done["slot"], done["version"]) == ("b", 2)
     assert 0 < done["bytes_sent"] < 20_000, "what the other slot has is copied on the board"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     said = b""
     while b"rolled back" not in said:
         assert time.monotonic() < deadline

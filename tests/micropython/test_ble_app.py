@@ -144,7 +144,8 @@ async def test_rounds_care_and_what_was_kept_meanwhile(ward):
     assert all(last_ms < t_ms < live for t_ms in kept)
 
     await gateway.send(peer, wire.CARE_REVOKE, CONSENT)
-    await asyncio.sleep(0.5)
+    await gateway.order(peer, 2, STATISTICS)
+    await gateway.until(lambda: (1, 2) in peer.vectors, "a vector: what the board sent before the end is here")
     count = len(peer.cares)
     await asyncio.sleep(0.5)
     assert len(peer.cares) == count
