@@ -10,13 +10,14 @@ import logging
 import secrets
 import signal
 import socket
-import ssl
 import sys
 import time
 from pathlib import Path
 
 from qepa_qkd.errors import ConfigError as KmeConfigError
 from qepa_qkd.kme_client import KmeClient
+from qepa_uplink.broker import read_login
+from qepa_uplink.errors import UplinkError
 from qepa_uplink.identity import write_private
 
 from .bedside.app import make_app
@@ -137,18 +138,10 @@ def _ble(config: Config, gateway: Gateway) -> BleTransport | None:
 
 def _mqtt(config: Config) -> MqttTransport:
     broker = config.broker
-    password = None
-    if broker.password_file is not None:
-        try:
-            password = broker.password_file.read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"cannot read {broker.password_file}: {error.strerror}") from error
-    tls = None
-    if broker.ca is not None:
-        try:
-            tls = ssl.create_default_context(cafile=broker.ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cannot use {broker.ca}: {error}") from error
+    try:
+        password, tls = read_login(broker.password_file, broker.ca)
+    except UplinkError as error:
+        raise ConfigError(str(error)) from error
     return MqttTransport(config.name, broker.host, broker.port, username=broker.username, password=password, tls=tls)
 
 

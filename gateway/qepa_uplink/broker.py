@@ -5,11 +5,29 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from .errors import UplinkError
 from .mqtt_connection import BrokerLostError, MqttConnection
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF_FIRST_S, _BACKOFF_LONGEST_S = 0.5, 15.0
+
+
+def read_login(password_file: Path | None, ca: Path | None) -> tuple[str | None, ssl.SSLContext | None]:
+    """Return password and TLS context for a broker; None for what no file is named. Raises UplinkError("broker")."""
+    try:
+        password = None if password_file is None else password_file.read_text().strip()
+    except OSError as error:
+        raise UplinkError("broker", f"cannot read {password_file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UplinkError("broker", f"{password_file} holds no password") from error
+    try:
+        return password, None if ca is None else ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as error:
+        raise UplinkError("broker", f"{ca} holds no certificate of an authority (PEM)") from error
+    except OSError as error:
+        raise UplinkError("broker", f"cannot read {ca}: {error.strerror}") from error
 
 
 class BrokerConnection:

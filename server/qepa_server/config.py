@@ -4,7 +4,7 @@ import tomllib
 from ipaddress import ip_address
 from math import ceil, inf
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,10 +37,13 @@ class _Section(BaseModel):
 
 
 class BrokerConfig(_Section):
-    """Where the MQTT broker listens."""
+    """Where the MQTT broker listens, and how one gets in. With ``ca`` over TLS."""
 
     host: str = "127.0.0.1"
     port: Port = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    ca: Path | None = None
 
 
 class ApiConfig(_Section):
@@ -324,9 +327,9 @@ def load(path: Path) -> ServerConfig:
     """Read and check the file; raises ConfigError in one sentence that names what does not fit."""
     try:
         record = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("config", f"cannot read {path}: {type(error).__name__}") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError("config", f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not TOML: {error}") from error
     try:
         config = ServerConfig.model_validate(record)
@@ -335,4 +338,6 @@ def load(path: Path) -> ServerConfig:
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError("config", f"{path}: {where}: {first['msg']}") from error
     base = path.resolve().parent
-    return config.model_copy(update={key: base / getattr(config, key) for key in ("state_dir", "identity", "root_key")})
+    files = {name: base / file for name, file in config.broker if isinstance(file, Path)}
+    here: dict[str, Any] = {key: base / getattr(config, key) for key in ("state_dir", "identity", "root_key")}
+    return config.model_copy(update=here | {"broker": config.broker.model_copy(update=files)})

@@ -72,7 +72,7 @@ async def _run(path: Path) -> int:
     with contextlib.closing(listener), contextlib.closing(Store.open(config.state_dir)) as store:
         vault, signer = await asyncio.to_thread(_open_keys, config.state_dir, store)
         await asyncio.to_thread(warm_up)
-        link = BrokerLink(host=config.broker.host, port=config.broker.port, client_id=f"qepa-{config.name}")
+        link = BrokerLink(config.broker, client_id=f"qepa-{config.name}")
         hospital = Hospital(
             config=config,
             store=store,

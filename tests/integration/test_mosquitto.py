@@ -14,6 +14,8 @@ from qepa_gateway.mosquitto.command import write_broker
 from qepa_gateway.mosquitto.configuration import Site
 from qepa_gateway.mqtt.transport import MqttTransport
 from qepa_gateway.transport import Outgoing
+from qepa_server.config import load
+from qepa_server.mqtt import BrokerLink
 from qepa_tools.ward.ports import free_port
 from qepa_uplink.topics import to_gateway, to_server
 from qepa_wire.topics import board_down, board_up
@@ -126,6 +128,35 @@ async def test_a_board_receives_on_its_own_topic_alone(tmp_path):
         assert await following(received) == (board_up("gw-1", 2), b"nor this")
         transport.publish(Outgoing(board_down("gw-1", 1), b"yours", 1))
         assert (await asyncio.wait_for(anext(aiter(board.messages)), PATIENCE_S)).payload == b"yours"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["loopback", "tls"])
+async def test_the_server_gets_in_by_its_own_configuration(tmp_path, tls):
+    async with Broker(tmp_path) as broker, gateway(broker) as (received, transport):
+        clients = broker.folder / "clients"
+        door = [
+            f'host = "localhost"\nport = {broker.login("server")["port"]}\nca = "{broker.folder / "ca.pem"}"'
+            if tls
+            else f'host = "127.0.0.1"\nport = {broker.local_port}',
+            f'username = "server"\npassword_file = "{clients / "server.password"}"',
+        ]
+        (tmp_path / "server.toml").write_text(
+            'state_dir = "s"\nidentity = "i"\nroot_key = "r"\n[broker]\n' + "\n".join(door)
+        )
+        link = BrokerLink(load(tmp_path / "server.toml").broker, client_id="qepa-server")
+        heard = asyncio.Queue()
+        task = asyncio.create_task(link.run(lambda *message: heard.put_nowait(message)))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while heard.empty():  # until it has subscribed
+                    transport.publish(Outgoing(to_server("gw-1"), b"to the server", 1))
+                    await asyncio.sleep(0.05)
+            assert heard.get_nowait() == ("gw-1", b"to the server")
+            link.send("gw-1", b"from the server")
+            assert await following(received) == (to_gateway("gw-1"), b"from the server")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_gateways_and_server_reach_each_other_and_no_gateway_is_another(tmp_path):

@@ -14,7 +14,7 @@ from qepa_qkd.pki import Credential, create_ca, issue
 from qepa_uplink.identity import write_private
 
 from ..errors import ConfigError
-from .configuration import Site, access_list, board_user, broker_conf, password_file, users
+from .configuration import BOARD_USERS, Site, access_list, board_user, broker_conf, password_file, users
 
 _SITE = re.compile(r"([a-z0-9][a-z0-9-]{0,31})(?:=([0-9,-]+))?")
 _MAX_BOARDS = 4096
@@ -78,9 +78,11 @@ def _ca(out: Path) -> Credential:
 
 
 def _client(folder: Path, user: str, ca: Credential, address: str, port: int) -> str:
-    """Return ``user``'s password, and keep what it needs to connect: for a board, ``broker`` of its identity."""
+    """Return ``user``'s password, and keep what it needs to connect; a board's file is ``broker`` in its identity."""
     path = folder / f"{user}.json"
     password = json.loads(path.read_text())["password"] if path.exists() else secrets.token_urlsafe(24)
+    if not user.startswith(BOARD_USERS):  # `password_file` of a gateway's and the server's configuration
+        _replace(path.with_suffix(".password"), password)
     tls = {"ca": ca.certificate_pem.decode(), "name": address}
     _replace(path, json.dumps({"host": address, "port": port, "user": user, "password": password, "tls": tls}))
     return str(password)

@@ -10,6 +10,7 @@ from qepa_uplink.topics import TO_SERVER_ALL, to_gateway, to_server
 from qepa_wire.topics import all_boards_up, board_down, board_up
 
 SERVER = "server"
+BOARD_USERS = "board-"
 _ITERATIONS = 101
 """mosquitto's own. Passwords here are 192 random bits, which no number of iterations makes safer."""
 
@@ -24,7 +25,7 @@ class Site:
 
 def board_user(board: int) -> str:
     """Name under which a board logs in."""
-    return f"board-{board:08x}"
+    return f"{BOARD_USERS}{board:08x}"
 
 
 def users(sites: Iterable[Site]) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from qepa_board.keys.identity import parse_identity
+from qepa_gateway.mosquitto.command import write_broker
+from qepa_gateway.mosquitto.configuration import Site
 from qepa_qkd.kme_client import QkdKey
 from qepa_tools.board.provisioning import Enrolment, KeyLoad, load_keys
 from qepa_tools.board.station import begins_after_1970, ca_pem, load_station
@@ -65,7 +67,7 @@ def identity(settings: BoardSettings) -> Any:
 
 
 def test_a_board_is_told_no_more_of_the_broker_than_it_needs(tmp_path: Path) -> None:
-    told = identity(load_station(station(tmp_path)).settings(256))
+    told = identity(load_station(station(tmp_path)).settings(7, 256))
     assert (told.broker_host, told.broker_port, told.suite) == ("10.0.0.2", 1883, "aes256")
     assert (told.broker_user, told.broker_password, told.broker_tls) == (None, None, None)
 
@@ -76,7 +78,7 @@ def test_a_board_reads_the_brokers_authority_name_user_and_password(tmp_path: Pa
     config = station(
         tmp_path, 'port = 8883\nca = "ca.pem"\nname = "broker.ward"\nuser = "boards"\npassword_file = "broker.password"'
     )
-    settings = load_station(config).settings(256, "otp")
+    settings = load_station(config).settings(7, 256, "otp")
     told = identity(settings)
     authorities, name, own, key = told.broker_tls
     assert [x509.load_der_x509_certificate(der).serial_number for der in authorities] == [7, 7]
@@ -90,9 +92,28 @@ def test_what_a_command_names_goes_before_what_the_file_names(tmp_path: Path) ->
     (tmp_path / "other").write_text("of ward 2")
     config = load_station(station(tmp_path, 'user = "boards"\npassword_file = "missing"'))
     changed = config.with_broker(user="ward-2", password_file=tmp_path / "other", ca=None)
-    assert changed.settings(256).broker.record == {"user": "ward-2", "password": "of ward 2"}
+    assert changed.settings(7, 256).broker.record == {"user": "ward-2", "password": "of ward 2"}
     typed = "at the terminal"
-    assert load_station(station(tmp_path, 'user = "boards"')).settings(256, password=typed).broker.password == typed
+    assert load_station(station(tmp_path, 'user = "boards"')).settings(7, 256, password=typed).broker.password == typed
+
+
+def test_each_board_gets_into_our_own_broker_by_its_own_file(tmp_path: Path) -> None:
+    write_broker(tmp_path / "broker", [Site("gw-1", (7, 42))], address="10.0.0.2", port=8883, local_port=1883)
+    path = tmp_path / "dock.toml"
+    path.write_text(f'{MINIMAL}[broker]\nclients = "broker/clients"\n')
+    config = load_station(path)
+    told = identity(config.settings(7, 256))
+    assert (told.broker_host, told.broker_port, told.broker_user) == ("10.0.0.2", 8883, "board-00000007")
+    assert told.broker_tls is not None
+    passwords = {config.settings(board, 256).broker.password for board in (7, 42)}
+    assert len(passwords) == 2
+    with pytest.raises(ToolError, match=r"board-00000008\.json cannot be read: No such file"):
+        config.settings(8, 256)
+    with pytest.raises(ToolError, match="by their files"):
+        config.with_broker(user="boards")
+    path.write_text(f'{MINIMAL}[broker]\nclients = "broker/clients"\nhost = "10.0.0.2"\n')
+    with pytest.raises(ToolError, match="nothing else"):
+        load_station(path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +136,7 @@ def test_what_a_board_could_not_use_is_refused_before_it_is_enrolled(tmp_path: P
     (tmp_path / "leaf.pem").write_bytes(certificate(ca=False))
     (tmp_path / "many.pem").write_bytes(certificate() * 20)
     with pytest.raises(ToolError, match=says):
-        load_station(station(tmp_path, broker)).settings(256)
+        load_station(station(tmp_path, broker)).settings(7, 256)
 
 
 def test_an_authority_younger_than_a_boards_clock_is_noticed(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from cryptography import x509
 from qepa_gateway.errors import ConfigError
 from qepa_gateway.mosquitto.command import mosquitto_command, parse_site, write_broker
 from qepa_gateway.mosquitto.configuration import Site, access_list, password_file
+from qepa_uplink.broker import read_login
 
 
 def write(out, *sites, address="10.0.0.2"):
     write_broker(out, [parse_site(text) for text in sites], address=address, port=8883, local_port=1883)
-    return {path.stem: json.loads(path.read_text()) for path in (out / "clients").iterdir()}
+    return {path.stem: json.loads(path.read_text()) for path in (out / "clients").glob("*.json")}
 
 
 def test_a_site_is_a_gateway_and_its_boards():
@@ -68,7 +69,16 @@ def test_secrets_are_for_their_owner_alone_and_nothing_is_lost_when_it_is_writte
     assert len({client["password"] for client in second.values()}) == len(second)
     for path in (out / "passwords", out / "acl", out / "ca.key", out / "broker.key", *(out / "clients").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert path.suffix == ".json" or not any(client["password"] in path.read_text() for client in second.values())
+        told = any(client["password"] in path.read_text() for client in second.values())
+        assert told == (path.parent.name == "clients")
+
+
+def test_gateways_and_server_find_their_password_alone_in_a_file(tmp_path):
+    clients = write(tmp_path, "gw-1=1-2", "gw-2=9")
+    for user in ("gw-1", "gw-2", "server"):
+        found = read_login(tmp_path / "clients" / f"{user}.password", tmp_path / "ca.pem")
+        assert (found[0], found[1] is None) == (clients[user]["password"], False)
+    assert not list((tmp_path / "clients").glob("board-*.password"))
 
 
 def test_certificates_hold_for_boards_that_think_it_is_1970(tmp_path):

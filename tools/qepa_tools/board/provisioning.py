@@ -71,7 +71,7 @@ def provision(
         raise ToolError(
             f"number {enrolment.board:08x} belongs to the board with chip {taken.id}: give this one another."
         )
-    settings = station.settings(_ecg_rate(inventory, chip), enrolment.suite, password=password)
+    settings = station.settings(enrolment.board, _ecg_rate(inventory, chip), enrolment.suite, password=password)
     ca = settings.broker.ca
     done |= {"tls": ca is not None, "ca_too_young": ca is not None and begins_after_1970(ca)}
     if dry_run:

@@ -10,7 +10,7 @@ from typing import Annotated, Self, TypeVar
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qepa_qkd.errors import QkdError
 from qepa_qkd.kme_client import KmeClient
@@ -36,14 +36,49 @@ Section = TypeVar("Section", bound=_Section)
 
 
 class Broker(_Section):
-    """The broker that boards connect to. ``ca``: PEM; with it boards speak TLS, and only to who has its signature."""
+    """The broker that boards connect to. ``ca``: PEM; with it boards speak TLS, and only to who has its signature.
 
-    host: str = Field(min_length=1, max_length=255)
+    ``clients``: the folder of that name that `python -m qepa_gateway mosquitto` writes, which says all of it a board.
+    """
+
+    clients: Path | None = None
+    host: str = Field(default="", max_length=255)
     port: Port = 1883
     ca: Path | None = None
     name: str | None = Field(default=None, min_length=1, max_length=255)
     user: str | None = Field(default=None, min_length=1, max_length=64)
     password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if (self.clients is not None) == any((self.host, self.ca, self.name, self.user, self.password_file)):
+            raise ValueError("name the host, or the folder of clients and nothing else")
+        return self
+
+    def access(self, board: int, password: str | None) -> tuple[str, int, BrokerAccess]:
+        """Host, port and how a board gets in. Raises ToolError."""
+        if self.clients is not None:
+            own = _client(self.clients / f"board-{board:08x}.json")
+            access = BrokerAccess(user=own.user, password=own.password, ca=own.tls.ca, name=own.tls.name)
+            return own.host, own.port, access
+        ca = None if self.ca is None else ca_pem(self.ca)
+        access = BrokerAccess(user=self.user, password=_password(self, password), ca=ca, name=self.name)
+        return self.host, self.port, access
+
+
+class _Tls(BaseModel):
+    ca: str
+    name: str
+
+
+class _Client(BaseModel):
+    """A board's file among ``clients``; gateway/qepa_gateway/mosquitto/command.py."""
+
+    host: str
+    port: Port
+    user: str
+    password: str
+    tls: _Tls
 
 
 class Kme(_Section):
@@ -81,19 +116,17 @@ class StationConfig(_Section):
     kme: dict[str, Kme] = Field(default_factory=dict)
     bedside: dict[str, BedsideAddress] = Field(default_factory=dict)
 
-    def settings(self, fs_hz: int, suite: str = "aes256", *, password: str | None = None) -> BoardSettings:
-        """What boards are told; ``password`` is the broker's, if no file has it. Raises ToolError."""
+    def settings(self, board: int, fs_hz: int, suite: str = "aes256", *, password: str | None = None) -> BoardSettings:
+        """What a board is told; ``password`` is the broker's, if no file has it. Raises ToolError."""
         root = None if self.firmware_key is None else public_key(self.firmware_key).hex()
-        broker = self.broker
-        ca = None if broker.ca is None else ca_pem(broker.ca)
-        access = BrokerAccess(user=broker.user, password=_password(broker, password), ca=ca, name=broker.name)
-        return BoardSettings(
-            broker.host, broker.port, fs_hz, self.mains_hz, self.rekey_s, root, suite=suite, broker=access
-        )
+        host, port, access = self.broker.access(board, password)
+        return BoardSettings(host, port, fs_hz, self.mains_hz, self.rekey_s, root, suite=suite, broker=access)
 
     def with_broker(self, **changes: object) -> Self:
-        """The same with another way to the broker, for what is None as before."""
+        """The same with another way to the broker, for what is None as before. Raises ToolError."""
         given = {name: value for name, value in changes.items() if value is not None}
+        if given and self.broker.clients is not None:
+            raise ToolError(f"boards get into this broker by their files in {self.broker.clients}, not otherwise.")
         return self.model_copy(update={"broker": self.broker.model_copy(update=given)})
 
 
@@ -122,11 +155,20 @@ def begins_after_1970(ca: str) -> bool:
     return any(each.not_valid_before_utc.timestamp() > _DAY_S for each in x509.load_pem_x509_certificates(ca.encode()))
 
 
+def _client(path: Path) -> _Client:
+    try:
+        return _Client.model_validate_json(_text(path))
+    except ValidationError as error:
+        raise ToolError(f"{path} is no client's file: write it anew with python -m qepa_gateway mosquitto.") from error
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ToolError(f"{path} cannot be read ({type(error).__name__}).") from error
+    except OSError as error:
+        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ToolError(f"{path} is no text.") from error
 
 
 def _password(broker: Broker, password: str | None) -> str | None:
