@@ -35,11 +35,19 @@ def free_port() -> int:
         folder = _claims_folder()
         for _ in range(_TRIES):
             port = random.choice(ports)  # noqa: S311  # no secret: processes that start together should not collide
-            if port not in _claims and _claim(folder, port) and is_free(port):
+            if _claim(folder, port) and is_free(port):
                 return port
     except OSError as error:
         raise ToolError(f"no TCP port can be reserved: {error.strerror}: {error.filename}") from None
     raise ToolError(f"no TCP port from {ports[0]} to {ports[-1]} is free")
+
+
+def claim_again(port: int) -> bool:
+    """Whether ``port``, given to an earlier run, is free still; then it is this process's while it lives."""
+    try:
+        return _claim(_claims_folder(), port) and is_free(port)
+    except OSError:
+        return False
 
 
 def is_free(port: int) -> bool:
@@ -79,6 +87,8 @@ def _claims_folder() -> Path:
 
 
 def _claim(folder: Path, port: int) -> bool:
+    if port in _claims:
+        return False
     lock = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,7 +19,7 @@ from .beds import Beds
 from .layout import Layout, Parties, prepare, write_toml
 from .links import Link, start_link
 from .plan import WardPlan
-from .ports import free_port, is_free
+from .ports import claim_again, free_port, is_free
 from .processes import Child
 from .truth import Truth
 
@@ -192,7 +192,7 @@ class Ward:
         record = self.layout.root / "broker.json"
         known = record.exists()
         port = int(json.loads(record.read_text())["port"]) if known else free_port()
-        if known and is_free(port):
+        if known and claim_again(port):
             return port, False
         port = port if not known else free_port()
         record.write_text(json.dumps({"port": port}))
