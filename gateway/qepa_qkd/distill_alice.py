@@ -5,7 +5,6 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.authentication import PAD_BYTES
-from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Block,
     BlockOutcome,
@@ -15,7 +14,8 @@ from qepa_qkd.distillation import (
     check_error_rate,
     check_prospects,
     final_length,
-    make_passport,
+    store,
+    verify_tag,
 )
 from qepa_qkd.errors import NoKey, ProtocolError, SecurityError
 from qepa_qkd.key_id import BLOCK_ID_BITS
@@ -54,9 +54,6 @@ class _AliceBlock(Block):
 
     expects: type[Message] = Bases
     reference: Reference | None = None
-    bounds: KeyLength | None = None
-    key = b""
-    authentication_bytes = 0
 
     def __init__(self, number: int, settings_digest: bytes) -> None:
         super().__init__(number, settings_digest)
@@ -191,27 +188,18 @@ class AliceDistiller:
         return [said, encode(Tag(block.number, pad.segment, pad.position, block.said.tag(pad)))]
 
     def _finish(self, block: _AliceBlock, segment: int, position: int, value: bytes) -> list[bytes]:
-        if block.bounds is None:
-            raise ProtocolError("a tag before there is a key")
-        vault = self._environment.vault
-        block.pad_segments.append(segment)
-        if not block.heard.verify(value, vault.pads.spend_peer_pad(segment, position)):
+        if not verify_tag(block, self._environment, segment, position, value):
             self._end(block, "authentication failed")
             raise SecurityError("Bob's tag does not fit what was heard from him")
-        passport = make_passport(
-            block, self._environment, "alice", block.bounds, 8 * len(block.key), block.authentication_bytes
-        )
-        vault.store_block(
-            block.block_id, block.key, block.authentication_bytes, passport, live=True, renewed=block.renewed
-        )
+        block.pad_segments.append(segment)
+        store(block, self._environment, "alice", live=True)
         del self._closed[block.number]
-        key_bits = 8 * (len(block.key) - block.authentication_bytes)
-        self.outcomes.append(block.outcome(key_bits, None))
+        self.outcomes.append(block.outcome())
         return [encode(Stored(block.number))]
 
     def _end(self, block: _AliceBlock, reason: str) -> list[bytes]:
         del self._closed[block.number]
-        self.outcomes.append(block.outcome(0, reason))
+        self.outcomes.append(block.outcome(reason))
         return []
 
 

@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 
 from qepa_qkd.authentication import PAD_BYTES
-from qepa_qkd.decoy import KeyLength
 from qepa_qkd.distillation import (
     Bits,
     Block,
@@ -17,7 +16,8 @@ from qepa_qkd.distillation import (
     check_alarms,
     check_error_rate,
     final_length,
-    make_passport,
+    store,
+    verify_tag,
 )
 from qepa_qkd.errors import NoKey, ProtocolError, SecurityError
 from qepa_qkd.messages import (
@@ -63,9 +63,6 @@ class _BobBlock(Block):
     corrector: Corrector | None = None
     corrected: Bits | None = None
     asked: Question | None = None
-    bounds: KeyLength | None = None
-    key = b""
-    authentication_bytes = 0
 
     def __init__(self, number: int, settings_digest: bytes) -> None:
         super().__init__(number, settings_digest)
@@ -237,33 +234,25 @@ class BobDistiller:
         block.expects = Tag
 
     def _keep(self, block: _BobBlock, segment: int, position: int, value: bytes) -> list[bytes]:
-        if block.bounds is None:
-            raise ProtocolError("a tag before there is a key")
         vault = self._environment.vault
-        if not block.heard.verify(value, vault.pads.spend_peer_pad(segment, position)):
+        if not verify_tag(block, self._environment, segment, position, value):
             self._end(block, "authentication failed")
             raise SecurityError("Alice's tag does not fit what was heard from her")
         if segment:
             vault.pads.retire_initial()
         pad = vault.pads.spend_own_pad()
         block.pad_segments = [segment, pad.segment]
-        passport = make_passport(
-            block, self._environment, "bob", block.bounds, 8 * len(block.key), block.authentication_bytes
-        )
-        vault.store_block(
-            block.block_id, block.key, block.authentication_bytes, passport, live=False, renewed=block.renewed
-        )
+        store(block, self._environment, "bob", live=False)
         block.expects = Stored
         return [encode(Tag(block.number, pad.segment, pad.position, block.said.tag(pad)))]
 
     def _settle(self, block: _BobBlock) -> list[bytes]:
         self._environment.vault.settle(block.block_id, live=True)
         del self._blocks[block.number]
-        key_bits = 8 * (len(block.key) - block.authentication_bytes)
-        self.outcomes.append(block.outcome(key_bits, None))
+        self.outcomes.append(block.outcome())
         return []
 
     def _end(self, block: _BobBlock, reason: str) -> list[bytes]:
         del self._blocks[block.number]
-        self.outcomes.append(block.outcome(0, reason))
+        self.outcomes.append(block.outcome(reason))
         return []

@@ -25,7 +25,7 @@ from qepa_qkd import __version__
 from qepa_qkd.alarms import NORMAL_LIMITS, AlarmLimits, judge_block, reason
 from qepa_qkd.authentication import PadLedger, Transcript
 from qepa_qkd.decoy import PROOFS, BlockCounts, EpsilonBudget, KeyLength, SourceSettings
-from qepa_qkd.errors import NoKey
+from qepa_qkd.errors import NoKey, ProtocolError
 from qepa_qkd.messages import Message, encode
 from qepa_qkd.passport import Passport
 from qepa_qkd.privacy_amplification import seed_bits, toeplitz_hash
@@ -131,6 +131,11 @@ class Block:
         self.leak_bits = 0
         self.errors: tuple[int, int, int] | None = None
         """Bits corrected, by intensity; None until Bob has told."""
+        self.bounds: KeyLength | None = None
+        """What the proof grants, once errors are corrected."""
+        self.key = b""
+        self.authentication_bytes = 0
+        """Of the key, its first, which become pads."""
         self.pad_segments: list[int] = []
         """Where the pads of this block's tags came from."""
 
@@ -160,9 +165,10 @@ class Block:
         """Error rate of the key basis, known once errors are corrected."""
         return sum(self.errors or ()) / len(self.sifted)
 
-    def outcome(self, key_bits: int, reason: str | None) -> BlockOutcome:
-        """How the block ended, with what is known of it."""
+    def outcome(self, reason: str | None = None) -> BlockOutcome:
+        """How the block ended, with what is known of it: with its key, or for a reason with none."""
         qber_x = self.qber_x if self.errors else None
+        key_bits = 8 * (len(self.key) - self.authentication_bytes) if reason is None else 0
         return BlockOutcome(self.number, qber_x, self.counts.qber_z, key_bits, reason, len(self.sifted), self.pulses)
 
 
@@ -212,11 +218,24 @@ def amplify(bits: Bits, seed: bytes, key_bits: int) -> bytes:
     return np.packbits(toeplitz_hash(bits, seed_array, key_bits)).tobytes()
 
 
-def make_passport(
-    block: Block, environment: Environment, role: str, bounds: KeyLength, key_bits: int, authentication_bytes: int
-) -> str:
-    """Return the signed passport of a finished block."""
+def verify_tag(block: Block, environment: Environment, segment: int, position: int, value: bytes) -> bool:
+    """Whether the other end's tag fits what was heard of a block that has a key; the pad it names is spent."""
+    if block.bounds is None:
+        raise ProtocolError("a tag before there is a key")
+    return block.heard.verify(value, environment.vault.pads.spend_peer_pad(segment, position))
+
+
+def store(block: Block, environment: Environment, role: str, *, live: bool) -> None:
+    """Store a block's key with its signed passport."""
+    passport = _passport(block, environment, role).signed(environment.signer)
+    environment.vault.store_block(
+        block.block_id, block.key, block.authentication_bytes, passport, live=live, renewed=block.renewed
+    )
+
+
+def _passport(block: Block, environment: Environment, role: str) -> Passport:
     settings = environment.settings
+    assert block.bounds is not None  # noqa: S101
     return Passport(
         block_id=block.block_id,
         role=role,
@@ -232,8 +251,8 @@ def make_passport(
         verification_epsilon=failure_probability(len(block.sifted)),
         leak_bits=block.leak_bits,
         verification_bits=TAG_BITS,
-        bounds=bounds,
-        key_bits=key_bits,
-        authentication_bits=8 * authentication_bytes,
+        bounds=block.bounds,
+        key_bits=8 * len(block.key),
+        authentication_bits=8 * block.authentication_bytes,
         tags_from="quantum key" if block.renewed else "initial secret",
-    ).signed(environment.signer)
+    )

@@ -90,11 +90,6 @@ class LineConnection:
         """Frames sent again."""
 
     @property
-    def damaged(self) -> int:
-        """Frames that arrived and could not be read."""
-        return self._reader.frames_damaged
-
-    @property
     def unsent_bytes(self) -> int:
         """Bytes that the other end has not acknowledged."""
         return len(self._unsent) + sum(len(chunk) for chunk in self._flight)

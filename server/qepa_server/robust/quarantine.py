@@ -5,7 +5,6 @@ A quarantine concerns the aggregate stream alone. Care, alarms and emergencies o
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -17,7 +16,6 @@ from ..store.database import Store
 from ..store.schema import quarantines
 
 PATIENT, GATEWAY = "patient", "gateway"
-Evidence = Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True, slots=True)

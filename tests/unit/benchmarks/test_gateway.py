@@ -1,16 +1,13 @@
 """`qepa bench gateway` with the real broker and the real daemon, at a size that any machine can do."""
 
-import shutil
-
 import pytest
 
 from qepa_tools.benchmarks import bench_broker, gateway
 from qepa_tools.errors import ToolError
+from qepa_tools.ward.mosquitto import find_mosquitto
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
-
-@pytest.mark.skipif(MOSQUITTO is None, reason="NOT TESTED: mosquitto is not installed")
+@pytest.mark.skipif(find_mosquitto() is None, reason="NOT TESTED: mosquitto is not installed")
 def test_every_frame_is_acknowledged_and_counted(monkeypatch):
     for name, size in {"BOARDS": 6, "VECTOR_BOARDS": 48, "FRAMES": 300, "ROUNDS": 1, "LATENCY_FRAMES": 100}.items():
         monkeypatch.setattr(gateway, name, size)
@@ -26,6 +23,6 @@ def test_every_frame_is_acknowledged_and_counted(monkeypatch):
 
 
 def test_without_mosquitto_it_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(bench_broker.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(bench_broker, "find_mosquitto", lambda: None)
     with pytest.raises(ToolError, match="apt install mosquitto"):
         gateway.run()

@@ -1,11 +1,7 @@
 """mosquitto with the configuration that the gateway writes for hospitals, and one client that speaks for all boards."""
 
-import asyncio
-import contextlib
 import getpass
 import json
-import shutil
-import sys
 from pathlib import Path
 
 from qepa_gateway.mosquitto.command import write_broker
@@ -13,13 +9,13 @@ from qepa_gateway.mosquitto.configuration import Site, password_file
 from qepa_wire.topics import all_boards_up
 
 from ..errors import ToolError
+from ..ward.mosquitto import find_mosquitto, start_mosquitto
 from ..ward.ports import free_port
-from ..ward.processes import Child, die_with_parent
+from ..ward.processes import Child
 from .load_ward import GATEWAY
 
 LOAD = "load"
 _PASSWORD = "of this benchmark"  # noqa: S105  # lives as long as its broker, on the loopback
-_PATIENCE_S = 60.0
 
 
 class BenchBroker:
@@ -36,7 +32,7 @@ class BenchBroker:
     @classmethod
     async def start(cls, folder: Path) -> "BenchBroker":
         """Raises ToolError if mosquitto is missing or does not listen."""
-        program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+        program = find_mosquitto()
         if program is None:
             raise ToolError("mosquitto is not installed: apt install mosquitto")
         port = free_port()
@@ -49,25 +45,4 @@ class BenchBroker:
         configuration = folder / "bench.conf"
         # Started by root it would become another user, who may not read the secrets.
         configuration.write_text((folder / "mosquitto.conf").read_text() + f"user {getpass.getuser()}\n")
-        log = folder / "broker.log"
-        with log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                program,
-                "-c",
-                str(configuration),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                preexec_fn=die_with_parent if sys.platform == "linux" else None,
-            )
-        child = Child("broker", process, log)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_S):
-                while child.running:
-                    with contextlib.suppress(OSError):
-                        _, writer = await asyncio.open_connection("127.0.0.1", port)
-                        writer.close()
-                        return cls(folder, child, port)
-                    await asyncio.sleep(0.05)
-        await child.end()
-        raise ToolError(f"mosquitto did not start: {child.last_words() or f'see {log}'}")
+        return cls(folder, await start_mosquitto(program, configuration, port=port, log=folder / "broker.log"), port)

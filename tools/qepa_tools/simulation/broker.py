@@ -1,13 +1,9 @@
 """The broker of a simulation: mosquitto where it is installed, else the embedded one."""
 
-import asyncio
-import contextlib
-import shutil
-import sys
 from pathlib import Path
 
-from ..errors import ToolError
 from ..ward import processes
+from ..ward.mosquitto import find_mosquitto, start_mosquitto
 from ..ward.processes import Child
 
 _CONFIGURATION = """\
@@ -18,12 +14,6 @@ max_queued_messages 0
 log_type error
 log_type warning
 """
-_PATIENCE_S = 60.0
-
-
-def find_mosquitto() -> str | None:
-    """Path of the broker's program, also where it is not on everyone's path."""
-    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 async def start_broker(folder: Path, port: int, *, embedded: bool) -> tuple[Child, str]:
@@ -35,25 +25,4 @@ async def start_broker(folder: Path, port: int, *, embedded: bool) -> tuple[Chil
         return child, "amqtt"
     configuration = folder / "mosquitto.conf"
     configuration.write_text(_CONFIGURATION.format(port=port))
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    log = folder / "logs" / "broker.log"
-    with log.open("ab") as errors:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            "-c",
-            str(configuration),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-            preexec_fn=processes.die_with_parent if sys.platform == "linux" else None,
-        )
-    child = Child("broker", process, log)
-    async with asyncio.timeout(_PATIENCE_S):
-        while child.running:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return child, "mosquitto"
-            await asyncio.sleep(0.05)
-    raise ToolError(f"mosquitto could not start: {child.last_words() or f'see {log}'}")
+    return await start_mosquitto(program, configuration, port=port, log=folder / "logs" / "broker.log"), "mosquitto"

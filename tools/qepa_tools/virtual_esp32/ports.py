@@ -118,17 +118,21 @@ class SocketPort(_Port):
                     self.board.release()
 
     def _serve(self, host: socket.socket) -> None:
+        self._pass(host, bytes, bytes)
+
+    def _pass(self, host: socket.socket, taken: Callable[[bytes], bytes], said: Callable[[bytes], bytes]) -> None:
+        """Pass bytes both ways until the host hangs up, as they are ``taken`` from it and ``said`` to it."""
         while self._powered():
             if self._wait(host.fileno()):
                 data = host.recv(_CHUNK)
                 if not data:
                     return
                 with self.lock:
-                    self.board.write(data)
+                    self.board.write(taken(data))
             with self.lock:
                 out = self.board.read()
             if out:
-                host.sendall(out)
+                host.sendall(said(out))
 
 
 class Rfc2217Port(SocketPort):
@@ -140,17 +144,7 @@ class Rfc2217Port(SocketPort):
 
     def _serve(self, host: socket.socket) -> None:
         telnet = PortManager(_SerialLines(self.board), _Sender(host.sendall))
-        while self._powered():
-            if self._wait(host.fileno()):
-                data = host.recv(_CHUNK)
-                if not data:
-                    return
-                with self.lock:
-                    self.board.write(b"".join(telnet.filter(data)))
-            with self.lock:
-                out = self.board.read()
-            if out:
-                host.sendall(b"".join(telnet.escape(out)))
+        self._pass(host, lambda data: b"".join(telnet.filter(data)), lambda out: b"".join(telnet.escape(out)))
 
 
 class PtyPort(_Port):
