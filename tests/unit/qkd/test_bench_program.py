@@ -42,7 +42,7 @@ async def listen(paths: dict[str, str], run: int, clicks: int) -> tuple[Any, Any
     transmitter = await Terminal.open(paths["transmitter"], role="transmitter")
     await receiver.start(run)
     await transmitter.start(run)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while sum(len(block.slots) for block in heard) < clicks and time.monotonic() < end:
         await asyncio.sleep(0.02)
     slots = np.concatenate([block.slots for block in heard])[:clicks]

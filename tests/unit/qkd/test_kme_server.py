@@ -24,13 +24,14 @@ from qepa_qkd.kme_client import KmeClient
 from qepa_qkd.kme_server import MOST_BODY_BYTES, MOST_CONNECTIONS, MOST_HEADER_BYTES, KmeServer
 from qepa_qkd.pki import create_ca, issue
 
-LIMIT_S = 1.0
+PATIENCE_S = 100.0
+SHORT_LIMIT_S = 1.0
 
 
 class Served:
     """Alice's KME on a port."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, limit_s: float) -> None:
         self.directory = directory
         ca = create_ca("test CA")
         (directory / "ca.pem").write_bytes(ca.certificate_pem)
@@ -40,7 +41,7 @@ class Served:
         self.ends = Ends(directory)
         files = {"certificate": directory / "kme.pem", "private_key": directory / "kme.key"}
         config = section(directory, "alice", client_ca=directory / "ca.pem", **files)
-        self.server = KmeServer(config, self.ends.kmes["alice"], request_limit_s=LIMIT_S)
+        self.server = KmeServer(config, self.ends.kmes["alice"], request_limit_s=limit_s)
         self.port = int(self.server.url.rpartition(":")[2])
 
     def context(self, name: str = "dock") -> ssl.SSLContext:
@@ -55,7 +56,7 @@ class Served:
         plain = socket.create_connection(("127.0.0.1", self.port))
         return self.context().wrap_socket(plain, server_hostname="127.0.0.1")
 
-    def client(self, name: str = "dock", timeout_s: float = 10.0) -> KmeClient:
+    def client(self, name: str = "dock", timeout_s: float = PATIENCE_S) -> KmeClient:
         return KmeClient(
             self.server.url,
             ca=self.directory / "ca.pem",
@@ -69,8 +70,9 @@ class Served:
 
 
 @pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    served = Served(tmp_path)
+async def served(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    """Its limit of a request, PATIENCE_S, can be set by indirect parametrization."""
+    served = Served(tmp_path, getattr(request, "param", PATIENCE_S))
     task = asyncio.ensure_future(served.server.serve())
     await served.server.wait_started()
     yield served
@@ -86,9 +88,9 @@ def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-    body = await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), 10)
+    body = await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), PATIENCE_S)
     return int(head.split()[1]), json.loads(body)
 
 
@@ -133,22 +135,23 @@ async def test_what_is_too_large_or_no_http_gets_an_error_object(served: Served,
         assert (await dock.status("gw-1"))["stored_key_count"] == 12
 
 
+@pytest.mark.parametrize("served", [SHORT_LIMIT_S], indirect=True)
 @pytest.mark.parametrize("part", [b"", b"GET /api", request("POST", "gw-1/enc_keys", b"{}")[:-1]])
 async def test_slow_clients_are_let_go(served: Served, part: bytes) -> None:
-    reader, writer = await served.connect()
     started = time.monotonic()
+    reader, writer = await served.connect()
     writer.write(part)
 
     async def dribble() -> None:
         while not part.endswith(b"{"):  # one more byte would complete the body
-            await asyncio.sleep(LIMIT_S / 5)
+            await asyncio.sleep(SHORT_LIMIT_S / 5)
             writer.write(b"a" if part else b"")
 
     dribbling = asyncio.ensure_future(dribble())
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 20) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     dribbling.cancel()
-    assert time.monotonic() - started > 0.9 * LIMIT_S
+    assert time.monotonic() - started > 0.9 * SHORT_LIMIT_S
     writer.close()
     assert served.stock_bits() == 3200
 
@@ -164,7 +167,7 @@ async def test_too_many_connections_do_not_stop_those_that_are_served(served: Se
         others += [pair for pair in results if not isinstance(pair, BaseException)]
     refused, _ = others[-1]
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(refused.read(), 10) == b""
+        assert await asyncio.wait_for(refused.read(), PATIENCE_S) == b""
     for _, other in others:
         other.close()
     writer.close()

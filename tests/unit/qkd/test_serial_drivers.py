@@ -253,7 +253,7 @@ async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices:
     await terminal.start(1)
     assert await terminal.running()
     first.unplug()
-    assert await asyncio.wait_for(asyncio.shield(terminal.closed), 2)
+    assert await asyncio.wait_for(asyncio.shield(terminal.closed), 60)
     with pytest.raises(PortError):
         await terminal.running()
 
@@ -273,7 +273,7 @@ async def test_unplugging_ends_what_waits_and_plugging_in_again_goes_on(devices:
             await asyncio.sleep(0.01)
     wrong.unplug()
     plug(replacement := Controller())
-    terminal = await asyncio.wait_for(opening, 10)
+    terminal = await asyncio.wait_for(opening, 60)
     await terminal.start(2)
     assert replacement.heard[-1] == "START run=00000002"
     assert told[0] == "NoPortError"

@@ -141,12 +141,12 @@ async def test_the_page_is_told_record_by_record_until_the_consent_ends(rig):
     told = []
     for seq in (1, 2):
         send(rig, record(rig, board, seq, first=4 * seq))
-        line = await asyncio.wait_for(anext(events), 20)
+        line = await asyncio.wait_for(anext(events), 60)
         told.append(json.loads(line.removeprefix("data: "))["first"])
     assert told == [4, 8]
     rig.hospital.consents.withdraw(rig.withdrawal(CONSENT))
     with pytest.raises(StopAsyncIteration):
-        await asyncio.wait_for(anext(events), 20)
+        await asyncio.wait_for(anext(events), 60)
 
 
 @pytest.mark.parametrize(("path", "status"), [("0000ffff", 422), ("x", 422), ("{gw-2}", 404)])
