@@ -45,7 +45,9 @@ class Hospital(Parts):
                 self._route(received)
         except (UplinkError, WireError, ServerError) as error:
             self.refused[error.reason] += 1
-            _LOG.info("refused from %r: %s", gateway[:32], error)
+            total = self.refused[error.reason]
+            if total == 10 ** (len(str(total)) - 1):  # a flood does not fill the log; nor does what a record said
+                _LOG.info("refused from %r: %s, %d by now", gateway[:32], error.reason, total)
 
     def receive_all(self, arrivals: Iterable[tuple[str, bytes]]) -> None:
         """Take several messages as :meth:`receive` does, in one transaction: a commit costs more than most messages."""

@@ -51,7 +51,7 @@ class ModelStatus(Message):
     version: Amount
     stage: Literal["canary", "ward", "withdrawn"]
     canary: BoardId | None = None
-    failed: tuple[int, ...] = Field(default=(), max_length=4096)
+    failed: tuple[BoardId, ...] = Field(default=(), max_length=4096)
 
 
 class BedsideStatus(Message):

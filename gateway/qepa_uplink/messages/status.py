@@ -1,6 +1,6 @@
 """A gateway's heartbeat."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class BoardStatus(Message):
     key_source: Literal["qkd", "ratchet", "none"]
     pads: Amount
     model_version: Amount
-    battery_permille: int | None = None
+    battery_permille: int | None = Field(default=None, ge=0, le=65535)
     reset_cause: Literal["unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft", "brown_out"] = "unknown"
     mode: Literal["normal", "safe", "trial"] = "normal"
     pad_bytes: Amount = 0
@@ -47,7 +47,7 @@ class Status(Message):
     now_ms: TimeMs
     boards: tuple[BoardStatus, ...] = Field(max_length=4096)
     link: LinkStatus | None
-    refused: dict[str, Amount] = Field(max_length=256)
+    refused: dict[Annotated[str, Field(max_length=64)], Amount] = Field(max_length=256)
     spool: Amount
     audit: str = Field(default="", max_length=200)
     model: ModelStatus | None = None

@@ -360,3 +360,17 @@ def test_alerts_of_another_gateways_board_or_kind_are_refused(rig):
     assert rig.state()["alarms"] == []
     assert rig.gateways["gw-1"].acked == ["a2"]
     assert rig.gateways["gw-2"].acked == ["a1"]
+
+
+def test_what_is_refused_reaches_the_log_without_its_values_and_does_not_fill_it(rig, caplog):
+    board, gateway = board_of(rig), rig.gateways["gw-1"]
+    rig.hospital.consents.accept(rig.consent(board, CONSENT))
+    rig.pump()
+    with caplog.at_level("DEBUG"):
+        for seq in range(120):
+            gateway.seal(care_record(rig, board, seq, hr_bpm=7531))  # no heart beats so fast
+        rig.pump()
+    assert rig.hospital.refused["payload"] == 120
+    lines = [record.getMessage() for record in caplog.records]
+    assert 1 <= len([line for line in lines if "payload" in line]) <= 3
+    assert not [line for line in lines if "7531" in line]

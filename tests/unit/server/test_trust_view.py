@@ -4,6 +4,7 @@ import json
 
 import pytest
 from hospital_rig import Rig, ward
+from pydantic import ValidationError
 
 from qepa_server.api.trust import rollouts, sentence
 from qepa_server.config import BudgetConfig, LearningConfig, PrivacyConfig
@@ -34,6 +35,9 @@ def test_budgets_are_told_by_purpose_of_the_worst_and_the_median_patient_without
     assert "p-1-" not in json.dumps(rig.state()["privacy"])
 
 
+BOARD = {
+    "board": 1, "online": True, "last_seen_ms": 1, "epoch": 1, "key_source": "qkd", "pads": 1, "model_version": 1,
+}  # fmt: skip
 EVIDENCE = {"cells": 40, "value": 0.62, "error": 0.0, "limit": 1.0, "p_value": 3e-9, "with": ""}
 
 
@@ -59,3 +63,18 @@ def test_releases_are_told_with_their_stage():
         {"kind": "firmware ecg", "version": 12, "stage": "refused", "canary": None, "failed": 0, "reason": "mac"},
     ]
     assert rollouts(None) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"refused": {"x" * 100_000: 1}},
+        {"boards": [{**BOARD, "battery_permille": 10**400}]},
+        {"model": {"version": 1, "stage": "ward", "failed": [10**400]}},
+    ],
+)
+def test_a_heartbeat_makes_no_screen_larger_than_it_has_to_be(odd):
+    fields = {"type": "status", "now_ms": 1, "boards": [BOARD], "link": None, "refused": {"mac": 1}, "spool": 0}
+    assert Status.model_validate_json(json.dumps(fields)).boards
+    with pytest.raises(ValidationError):
+        Status.model_validate_json(json.dumps(fields | odd))
