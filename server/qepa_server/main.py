@@ -47,7 +47,9 @@ def now_ms() -> int:
 
 def run(path: Path) -> int:
     """Run the server of the configuration at ``path`` until SIGTERM or SIGINT; return the exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s server %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("alembic", "uvicorn", "mqtt"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
@@ -62,6 +64,15 @@ def run(path: Path) -> int:
     except OSError as error:  # likewise for the state of the signing keys
         print(f"qepa server: {error.filename or 'the machine'} failed: {error.strerror}", file=sys.stderr)
         return EXIT_FAULT
+
+
+class OneLine(logging.Formatter):
+    """What a gateway gave as a reason begins no line of its own in the log, and moves no cursor."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (a name of logging)
+        """Of logging; a traceback comes after it, and keeps its lines."""
+        said = super().formatMessage(record)
+        return said if said.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 
 async def _run(path: Path) -> int:
