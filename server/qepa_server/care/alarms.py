@@ -26,7 +26,7 @@ from ..enrolment.register import BoardRegister
 from ..errors import RefusedError
 from ..policy import BoardFacts, Stream, decide
 from ..store.database import Store
-from ..store.schema import alarms, alert_reports
+from ..store.schema import alarms, alert_reports, is_key
 
 HIGH, MEDIUM, LOW, TECHNICAL = RANKS = ("high", "medium", "low", "technical")
 KINDS = {
@@ -214,7 +214,8 @@ class AlarmLog:
     def acknowledge(self, number: int) -> None:
         """Note that somebody saw the alarm; it lasts while its cause does. Raises RefusedError("alarm")."""
         with self._store.write() as connection:
-            row = connection.execute(select(alarms).where(alarms.c.id == number)).first()
+            found = select(alarms).where(alarms.c.id == number)
+            row = connection.execute(found).first() if is_key(number) else None
             if row is None:
                 raise RefusedError("alarm", f"no alarm {number}")
             if not row.acknowledged:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from ..store.database import Store
-from ..store.schema import partials, readies, rounds, sums
+from ..store.schema import is_key, partials, readies, rounds, sums
 from ..unmask.opening import OpenedSum
 
 READY, COLLECT, DONE, VOID = "ready", "collect", "done", "void"
@@ -73,7 +73,9 @@ class RoundLedger:
             ]
 
     def find(self, number: int) -> RoundRecord | None:
-        """One round."""
+        """One round; None for a number that none has."""
+        if not is_key(number):
+            return None
         with self.store.read() as connection:
             row = connection.execute(select(rounds).where(rounds.c.number == number)).first()
         return None if row is None else _round(row)

@@ -253,3 +253,8 @@ quarantines = Table(
     Column("released_ms", BigInteger),
     Column("released_by", String(64)),
 )
+
+
+def is_key(number: int) -> bool:
+    """Whether a row can have this number: SQLite refuses to look for one that is longer than 64 bits."""
+    return 0 < number < 2**63

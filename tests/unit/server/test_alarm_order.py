@@ -5,6 +5,7 @@ import os
 import pytest
 from hospital_rig import Rig, ward
 
+from qepa_server.errors import RefusedError
 from qepa_uplink.messages import AlertReport
 
 HOUR_MS = 3_600_000
@@ -92,3 +93,10 @@ def test_an_alarm_lasts_when_its_patients_board_gets_a_new_key(rig):
     board.end_key = os.urandom(32)
     rig.enrol(board, "gw-1")
     assert alarms(rig) == [("p-1-1", True)]
+
+
+@pytest.mark.parametrize("number", [10**20, -(10**20), 2**63, 0])
+def test_a_number_that_no_alarm_and_no_round_can_have_is_refused(rig, number):
+    with pytest.raises(RefusedError, match="no alarm"):
+        rig.hospital.alarms.acknowledge(number)
+    assert rig.hospital.ledger.find(number) is None
