@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -217,7 +218,7 @@ def main(role: Role, run: Callable[[LinkConfig, OnReady], Awaitable[None]], argu
     options = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{role} %(levelname)s %(message)s")
     for number in _ENDING:
-        signal.signal(number, lambda *_: sys.exit(0))  # until the event loop has its own
+        signal.signal(number, _end_at_once)  # until the event loop has its own
     try:
         config = load(options.config, role)
         rehearse(config.protocol.reconciliation)
@@ -225,6 +226,13 @@ def main(role: Role, run: Callable[[LinkConfig, OnReady], Awaitable[None]], argu
     except (ConfigError, CorruptError, SecurityError) as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _end_at_once(*_: object) -> None:
+    """End while nothing is open yet. An exception would come up amid numba, which makes others of it."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a bar hides the cursor
+    os._exit(0)
 
 
 def _print_ready(document: dict[str, Any]) -> None:
