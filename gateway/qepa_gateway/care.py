@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from qepa_uplink.enrolment import CONSENT_CONTEXT
 from qepa_uplink.errors import UplinkError
-from qepa_uplink.identity import verify_certificate, verify_signature
 from qepa_uplink.messages import CareGrant, CareRecord, CareRevoke, Consent
 from qepa_uplink.readings import is_later
 from qepa_wire.frame import CARE_GRANT, CARE_REVOKE, LABELS, Frame
@@ -155,8 +154,7 @@ class CareStreams:
     def _take_grant(self, message: CareGrant, _sender: str) -> None:
         signed = message.consent
         now_s = self._clock() / 1000
-        desk = verify_certificate(signed.certificate, self._link.root_key, role="consent", now_s=now_s)
-        verify_signature(desk.sign_key, signed.signature, signed.body, CONSENT_CONTEXT)
+        signed.verify(self._link.root_key, role="consent", context=CONSENT_CONTEXT, now_s=now_s)
         try:
             consent = Consent.model_validate_json(signed.body)
         except ValidationError as error:

@@ -6,8 +6,7 @@ board that is lost or broken out of the register: retirement.
 
 from pydantic import Field
 
-from .identity import Certificate
-from .messages import BoardId, Message, Name
+from .messages import BoardId, Message, Name, SignedBody
 
 
 class EnrolmentRequest(Message):
@@ -23,12 +22,10 @@ class EnrolmentRequest(Message):
     patient_boards: int = Field(default=1, ge=1, le=64)
 
 
-class SignedEnrolment(Message):
-    """The exact bytes of an EnrolmentRequest with the dock's certificate and signature."""
+class SignedEnrolment(SignedBody):
+    """An EnrolmentRequest that a dock signed."""
 
     body: bytes = Field(max_length=16384)
-    certificate: Certificate
-    signature: bytes = Field(max_length=4096)
 
 
 class EnrolmentReply(Message):
@@ -48,12 +45,8 @@ class RetirementRequest(Message):
     nonce: bytes = Field(min_length=16, max_length=16)
 
 
-class SignedRetirement(Message):
-    """The exact bytes of a RetirementRequest with the dock's certificate and signature."""
-
-    body: bytes = Field(max_length=4096)
-    certificate: Certificate
-    signature: bytes = Field(max_length=4096)
+class SignedRetirement(SignedBody):
+    """A RetirementRequest that a dock signed."""
 
 
 class RetirementReply(Message):
@@ -84,12 +77,8 @@ class Withdrawal(Message):
     consent_id: bytes = Field(min_length=16, max_length=16)
 
 
-class SignedWithdrawal(Message):
-    """The exact bytes of a Withdrawal with the desk's certificate and signature."""
-
-    body: bytes = Field(max_length=4096)
-    certificate: Certificate
-    signature: bytes = Field(max_length=4096)
+class SignedWithdrawal(SignedBody):
+    """A Withdrawal that the consent desk signed."""
 
 
 def enrolment_info(board: int, patient: str, gateway: str) -> bytes:

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from .bedside_models import MAX_BLOB
 from .firmware import MAX_BUNDLE_BYTES
-from .identity import Certificate, Identity
-from .messages import BoardId, Message, Name, Nonce
+from .identity import Identity
+from .messages import BoardId, Message, Name, Nonce, SignedBody
 
 BOARD_MODEL = "board"  # the name of the line of models that boards compute; the others are in bedside_models.py
 ORDER_HOLDS_S = 600  # how far an order's time may be from the server's
@@ -88,12 +88,10 @@ class QuarantineOrder(Order):
         return f"quarantine {self.kind} {self.name}"
 
 
-class SignedOrder(Message):
-    """The exact bytes of an order with the certificate and signature of who gives it."""
+class SignedOrder(SignedBody):
+    """An order that a person of the release desk signed."""
 
     body: bytes = Field(max_length=MAX_ORDER)
-    certificate: Certificate
-    signature: bytes = Field(max_length=4096)
 
 
 class SignedFirmwareOrder(Message):
@@ -105,5 +103,4 @@ class SignedFirmwareOrder(Message):
 
 def sign_order(person: Identity, order: Order) -> SignedOrder:
     """Return ``order`` signed by ``person``."""
-    body = order.model_dump_json().encode()
-    return SignedOrder(body=body, certificate=person.certificate, signature=person.sign(body, order.CONTEXT))
+    return SignedOrder.of(order, person, order.CONTEXT)

@@ -324,8 +324,7 @@ class Ward(Rig):
         fields = {"board": board.number, "patient": board.patient, "gateway": board.gateway} | changes
         info = enrolment_info(fields["board"], fields["patient"], fields["gateway"])
         sealed = seal_to(server.subject.seal_key, board.end_key, info)
-        body = EnrolmentRequest(**fields, sealed_end_key=sealed).model_dump_json().encode()
-        return SignedEnrolment(body=body, certificate=dock.certificate, signature=dock.sign(body, ENROLMENT_CONTEXT))
+        return SignedEnrolment.of(EnrolmentRequest(**fields, sealed_end_key=sealed), dock, ENROLMENT_CONTEXT)
 
     def enrol(self, board: Board) -> None:
         signed = self.server.hospital.enrolment.enrol(self.request(board))
@@ -350,17 +349,13 @@ class Ward(Rig):
             not_before_s=now_s - 10,
             not_after_s=now_s + for_s,
         )
-        body = consent.model_dump_json().encode()
-        signature = desk.sign(body, CONSENT_CONTEXT)
-        signed = SignedConsent(body=body, certificate=desk.certificate, signature=signature)
+        signed = SignedConsent.of(consent, desk, CONSENT_CONTEXT)
         self.ask(lambda: self.server.hospital.consents.accept(signed))
         return consent_id
 
     def withdraw(self, consent_id: bytes) -> None:
         desk = identity("desk", "consent")
-        body = Withdrawal(consent_id=consent_id).model_dump_json().encode()
-        signature = desk.sign(body, WITHDRAWAL_CONTEXT)
-        signed = SignedWithdrawal(body=body, certificate=desk.certificate, signature=signature)
+        signed = SignedWithdrawal.of(Withdrawal(consent_id=consent_id), desk, WITHDRAWAL_CONTEXT)
         self.ask(lambda: self.server.hospital.consents.withdraw(signed))
 
     def pump(self) -> None:

@@ -24,6 +24,7 @@ from .fields import BoardId, Message, Name, Nonce, Purpose
 from .releases import BedsideRelease, BedsideStatus, FirmwareRelease, FirmwareStatus, ModelRelease, ModelStatus
 from .rounds import CellVoid, Count, PairOffer, PairWanted, Partial, Ready, RoundOpen, RoundStart, StreamSpec
 from .sessions import Ack, Adopted, Directory, SessionOpen, SessionUnknown, Welcome
+from .signed import SignedBody
 from .status import BoardStatus, LinkStatus, Status
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "SessionOpen",
     "SessionUnknown",
     "Signed",
+    "SignedBody",
     "SignedConsent",
     "Status",
     "StreamSpec",

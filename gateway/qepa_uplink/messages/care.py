@@ -6,8 +6,8 @@ from pydantic import Field
 
 from ..beat_reasons import PLAYERS
 from ..bedside_models import CONTRACTS, ECG_BEATS, NUMBERS
-from ..identity import Certificate
 from .fields import BoardId, Message, Name, Nonce, Purpose, TimeMs
+from .signed import SignedBody
 
 Thousandths = Annotated[int, Field(ge=-4000, le=4000)]
 Share = Annotated[int, Field(ge=-2000, le=2000)]
@@ -36,12 +36,8 @@ class Consent(Message):
     not_after_s: int = Field(ge=0, lt=2**43)
 
 
-class SignedConsent(Message):
-    """The exact bytes of a Consent with the desk's certificate and signature."""
-
-    body: bytes = Field(max_length=4096)
-    certificate: Certificate
-    signature: bytes = Field(max_length=4096)
+class SignedConsent(SignedBody):
+    """A Consent that the desk signed."""
 
 
 class CareGrant(Message):

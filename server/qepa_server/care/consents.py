@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from sqlalchemy import insert, select, update
 
 from qepa_uplink.enrolment import CONSENT_CONTEXT, WITHDRAWAL_CONTEXT, SignedWithdrawal, Withdrawal
-from qepa_uplink.identity import verify_certificate, verify_signature
 from qepa_uplink.messages import CareGrant, Consent, Purpose, SignedConsent
 from qepa_wire.keys import care_key
 
@@ -102,8 +101,7 @@ class ConsentDesk:
         Raises UplinkError (certificate, signature, schema) or RefusedError (window, board, conflict).
         """
         now_ms = self._clock_ms()
-        desk = verify_certificate(signed.certificate, self._root_key, role="consent", now_s=now_ms / 1000)
-        verify_signature(desk.sign_key, signed.signature, signed.body, CONSENT_CONTEXT)
+        desk = signed.verify(self._root_key, role="consent", context=CONSENT_CONTEXT, now_s=now_ms / 1000)
         consent = parse(Consent, signed.body)
         known = self._consents.get(consent.consent_id)
         if known is not None:
@@ -170,8 +168,7 @@ class ConsentDesk:
         Raises UplinkError (certificate, signature, schema) or RefusedError("consent") for one that is not known.
         """
         now_ms = self._clock_ms()
-        desk = verify_certificate(signed.certificate, self._root_key, role="consent", now_s=now_ms / 1000)
-        verify_signature(desk.sign_key, signed.signature, signed.body, WITHDRAWAL_CONTEXT)
+        desk = signed.verify(self._root_key, role="consent", context=WITHDRAWAL_CONTEXT, now_s=now_ms / 1000)
         consent_id = parse(Withdrawal, signed.body).consent_id
         known = self._consents.get(consent_id)
         if known is None:
@@ -244,25 +241,26 @@ class ConsentDesk:
     def watched(self, board: int, now_ms: int) -> bool:
         """Tell whether any consent covers ``board`` now."""
         record = self._register.get(board)
-        signed = () if record is None else self._signed.get(("care", record.patient), ())
-        return any(self.covers(consent_id, board, now_ms) for consent_id in signed)
+        return record is not None and any(True for _ in self._covering(record, now_ms))
 
     def grants(self, gateway: str, now_ms: int) -> Iterator[tuple[bytes, CareGrant]]:
         """Care keys that ``gateway`` is to hold now, each with its consent id: one for a board, of the longest consent.
 
         A gateway keeps one consent for a board; with two it would be told of one after the other for ever.
         """
-        longest: dict[int, StoredConsent] = {}
-        for consent in self._consents.values():
-            for number in consent.gateways:
-                if self.covers(consent.consent_id, number, now_ms):
-                    rival = longest.get(number, consent)
-                    longest[number] = max(rival, consent, key=lambda c: (c.not_after_s, c.consent_id))
-        for number, consent in longest.items():
-            record = self._register[number]
-            if record.gateway == gateway:
+        for record in self._register.of_gateway(gateway):
+            covering = self._covering(record, now_ms)
+            consent = max(covering, key=lambda c: (c.not_after_s, c.consent_id), default=None)
+            if consent is not None:
                 key = care_key(record.end_key, consent.consent_id)
-                yield consent.consent_id, CareGrant(consent=consent.signed, board=number, care_key=key)
+                yield consent.consent_id, CareGrant(consent=consent.signed, board=record.board, care_key=key)
+
+    def _covering(self, record: Board, now_ms: int) -> Iterator[StoredConsent]:
+        """Consents that cover a board now. Those that have ended are many in time, so they are passed over first."""
+        for consent_id in self._signed.get(("care", record.patient), ()):
+            consent = self._consents[consent_id]
+            if consent.in_force(now_ms) and self.covers(consent_id, record.board, now_ms):
+                yield consent
 
     def ended(self, gateway: str, now_ms: int) -> list[bytes]:
         """Withdrawn consents whose window is not long over: ``gateway`` may still hold their keys."""

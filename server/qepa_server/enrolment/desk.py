@@ -14,7 +14,7 @@ from qepa_uplink.enrolment import (
     cohort_info,
     enrolment_info,
 )
-from qepa_uplink.identity import Identity, verify_certificate, verify_signature
+from qepa_uplink.identity import Identity
 from qepa_uplink.sealing import seal_to
 from qepa_wire.keys import KEY_BYTES
 from qepa_wire.primitives import sha256
@@ -66,8 +66,7 @@ class EnrolmentDesk:
         has boards at another gateway).
         """
         now_ms = self._clock_ms()
-        dock = verify_certificate(signed.certificate, self._root_key, role="dock", now_s=now_ms / 1000)
-        verify_signature(dock.sign_key, signed.signature, signed.body, ENROLMENT_CONTEXT)
+        dock = signed.verify(self._root_key, role="dock", context=ENROLMENT_CONTEXT, now_s=now_ms / 1000)
         request = parse(EnrolmentRequest, signed.body)
         digest = sha256(signed.body)
         current = self._register.get(request.board)

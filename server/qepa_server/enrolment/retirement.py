@@ -12,7 +12,7 @@ from qepa_uplink.enrolment import (
     SignedReply,
     SignedRetirement,
 )
-from qepa_uplink.identity import Identity, verify_certificate, verify_signature
+from qepa_uplink.identity import Identity
 from qepa_wire.primitives import sha256
 
 from ..audit import chain
@@ -59,8 +59,7 @@ class RetirementDesk:
         replay: enrolled again since).
         """
         now_ms = self._clock_ms()
-        dock = verify_certificate(signed.certificate, self._root_key, role="dock", now_s=now_ms / 1000)
-        verify_signature(dock.sign_key, signed.signature, signed.body, RETIREMENT_CONTEXT)
+        dock = signed.verify(self._root_key, role="dock", context=RETIREMENT_CONTEXT, now_s=now_ms / 1000)
         request = parse(RetirementRequest, signed.body)
         digest = sha256(signed.body)
         board = self._register.get(request.board)

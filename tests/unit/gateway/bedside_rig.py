@@ -396,9 +396,7 @@ class Server:
             "not_after_s": now_s + 3600,
         }
         consent = Consent.model_validate(fields | changes)
-        who = identity(desk, role)
-        body = consent.model_dump_json().encode()
-        signed = SignedConsent(body=body, certificate=who.certificate, signature=who.sign(body, CONSENT_CONTEXT))
+        signed = SignedConsent.of(consent, identity(desk, role), CONSENT_CONTEXT)
         key = keys.care_key(board.end_key, consent.consent_id)
         return CareGrant(consent=signed, board=board.number, care_key=key)
 

@@ -394,12 +394,8 @@ class Rig:
     def request(self, board: Board, gateway: str, signer: str = "dock") -> SignedEnrolment:
         dock, server = self.identities[signer], self.identities["server"]
         sealed = seal_to(server.subject.seal_key, board.end_key, enrolment_info(board.number, board.patient, gateway))
-        body = (
-            EnrolmentRequest(board=board.number, patient=board.patient, gateway=gateway, sealed_end_key=sealed)
-            .model_dump_json()
-            .encode()
-        )
-        return SignedEnrolment(body=body, certificate=dock.certificate, signature=dock.sign(body, ENROLMENT_CONTEXT))
+        request = EnrolmentRequest(board=board.number, patient=board.patient, gateway=gateway, sealed_end_key=sealed)
+        return SignedEnrolment.of(request, dock, ENROLMENT_CONTEXT)
 
     def enrol(self, board: Board, gateway: str) -> None:
         self.take_reply(board, gateway, self.hospital.enrolment.enrol(self.request(board, gateway)))
@@ -422,24 +418,18 @@ class Rig:
         purpose: Purpose = "care",
     ) -> SignedConsent:
         desk, now_s = self.identities[signer], self.now // 1000
-        body = (
-            Consent(
-                consent_id=consent_id,
-                patient=board.patient,
-                purpose=purpose,
-                boards=(board.number,),
-                not_before_s=now_s + begin_s,
-                not_after_s=now_s + end_s,
-            )
-            .model_dump_json()
-            .encode()
+        consent = Consent(
+            consent_id=consent_id,
+            patient=board.patient,
+            purpose=purpose,
+            boards=(board.number,),
+            not_before_s=now_s + begin_s,
+            not_after_s=now_s + end_s,
         )
-        return SignedConsent(body=body, certificate=desk.certificate, signature=desk.sign(body, CONSENT_CONTEXT))
+        return SignedConsent.of(consent, desk, CONSENT_CONTEXT)
 
     def withdrawal(self, consent_id: bytes, signer: str = "desk") -> SignedWithdrawal:
-        desk = self.identities[signer]
-        body = Withdrawal(consent_id=consent_id).model_dump_json().encode()
-        return SignedWithdrawal(body=body, certificate=desk.certificate, signature=desk.sign(body, WITHDRAWAL_CONTEXT))
+        return SignedWithdrawal.of(Withdrawal(consent_id=consent_id), self.identities[signer], WITHDRAWAL_CONTEXT)
 
     def pump(self) -> None:
         """Deliver until nothing is under way."""

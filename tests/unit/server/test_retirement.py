@@ -34,12 +34,10 @@ def board_of(rig):
 
 
 def request(rig, board, *, gateway="gw-1", patient=None, signer="dock") -> SignedRetirement:
-    dock = rig.identities[signer]
     asked = RetirementRequest(
         board=board.number, patient=patient or board.patient, gateway=gateway, nonce=os.urandom(16)
     )
-    body = asked.model_dump_json().encode()
-    return SignedRetirement(body=body, certificate=dock.certificate, signature=dock.sign(body, RETIREMENT_CONTEXT))
+    return SignedRetirement.of(asked, rig.identities[signer], RETIREMENT_CONTEXT)
 
 
 def confirm(rig, signed: SignedRetirement, reply: SignedReply) -> RetirementReply:

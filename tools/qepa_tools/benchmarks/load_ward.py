@@ -144,9 +144,7 @@ class LoadServer:
             not_before_s=now_s - 60,
             not_after_s=now_s + 3600,
         )
-        body = consent.model_dump_json().encode()
-        signature = self._desk.sign(body, CONSENT_CONTEXT)
-        signed = SignedConsent(body=body, certificate=self._desk.certificate, signature=signature)
+        signed = SignedConsent.of(consent, self._desk, CONSENT_CONTEXT)
         self._seal(CareGrant(consent=signed, board=board.number, care_key=board.care_key))
 
     async def welcomed(self) -> None:

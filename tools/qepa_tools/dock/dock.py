@@ -171,15 +171,10 @@ class Dock:
     async def retire(self, *, board: int, patient: str, gateway: str) -> None:
         """Take a lost or broken board out of the server's register; one that is out already stays out."""
         request = RetirementRequest(board=board, patient=patient, gateway=gateway, nonce=os.urandom(16))
-        body = request.model_dump_json().encode()
-        signed = SignedRetirement(
-            body=body,
-            certificate=self._identity.certificate,
-            signature=self._identity.sign(body, RETIREMENT_CONTEXT),
-        )
+        signed = SignedRetirement.of(request, self._identity, RETIREMENT_CONTEXT)
         answer = await self._post("/v1/retirements", signed, f"retire board {board:08x}", RETIREMENT_REPLY_CONTEXT)
         reply = _parsed(RetirementReply, answer, board)
-        if reply.request_digest != sha256(body):
+        if reply.request_digest != sha256(signed.body):
             raise ToolError(f"the server answered another request about board {board:08x}")
 
     async def load(self, cradle: Cradle, gateway: str, pads: int) -> None:
@@ -198,12 +193,7 @@ class Dock:
             await _call(cradle, f"load_blocks({data.hex()!r}, {n_bytes})")
 
     async def _post_enrolment(self, request: EnrolmentRequest) -> EnrolmentReply:
-        body = request.model_dump_json().encode()
-        signed = SignedEnrolment(
-            body=body,
-            certificate=self._identity.certificate,
-            signature=self._identity.sign(body, ENROLMENT_CONTEXT),
-        )
+        signed = SignedEnrolment.of(request, self._identity, ENROLMENT_CONTEXT)
         answer = await self._post("/v1/enrolments", signed, f"enrol board {request.board:08x}", REPLY_CONTEXT)
         return _parsed(EnrolmentReply, answer, request.board)
 
