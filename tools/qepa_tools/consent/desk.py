@@ -35,23 +35,13 @@ class ConsentDesk:
             not_before_s=now_s - _CLOCK_SKEW_S,
             not_after_s=now_s + valid_s,
         )
-        body = consent.model_dump_json().encode()
-        signed = SignedConsent(
-            body=body,
-            certificate=self._identity.certificate,
-            signature=self._identity.sign(body, CONSENT_CONTEXT),
-        )
+        signed = SignedConsent.of(consent, self._identity, CONSENT_CONTEXT)
         await self._post("/v1/consents", signed.model_dump_json())
         return consent.consent_id
 
     async def withdraw(self, consent_id: bytes) -> None:
         """Post the withdrawal of a consent. Raises ToolError as :meth:`consent` does."""
-        body = Withdrawal(consent_id=consent_id).model_dump_json().encode()
-        signed = SignedWithdrawal(
-            body=body,
-            certificate=self._identity.certificate,
-            signature=self._identity.sign(body, WITHDRAWAL_CONTEXT),
-        )
+        signed = SignedWithdrawal.of(Withdrawal(consent_id=consent_id), self._identity, WITHDRAWAL_CONTEXT)
         await self._post("/v1/withdrawals", signed.model_dump_json())
 
     async def signed(self, patient: str) -> list[dict[str, Any]]:
