@@ -21,7 +21,7 @@ from qepa_qkd.channel import ClassicalChannel
 from qepa_qkd.config import LinkConfig, Role, load
 from qepa_qkd.distillation import BlockOutcome, Environment
 from qepa_qkd.drivers.receiver import OnEvents, Receiver
-from qepa_qkd.drivers.reconnect import open_soon
+from qepa_qkd.drivers.reconnect import START_LIMIT_S, open_soon
 from qepa_qkd.drivers.tdc1 import Tdc1
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import ConfigError, CorruptError, ProtocolError, QkdError, SecurityError, TransientError
@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 KEEP_ALIVE_S: Final = 5.0
 SILENCE_LIMIT_S: Final = 15.0
 RETRY_S: Final = 0.5
-START_LIMIT_S: Final = 20.0
-"""For which a controller may be silent when the program starts."""
 CONTROLLER_CHECK_S: Final = 2.0
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 

@@ -9,6 +9,8 @@ from qepa_qkd.errors import ProtocolError, TransientError
 
 Device = TypeVar("Device")
 
+START_LIMIT_S: Final = 20.0
+"""For which a controller may be silent or in use when a program starts."""
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 5.0
 

@@ -24,7 +24,7 @@ from qepa_qkd.drivers.serial_port import SerialPort
 from qepa_qkd.drivers.tdc1_words import INPUTS, STEP_PS, RecordDecoder
 from qepa_qkd.serial_protocol import SYNC_CHANNEL, TimeTags
 
-ANSWER_TIMEOUT_S: Final = 1.0
+ANSWER_TIMEOUT_S: Final = 5.0
 _SETTLE_S: Final = 0.15
 """Without an answer to wait for, the device is given this long, as the vendor's driver does."""
 _SILENCE_CHECK_S: Final = 0.1

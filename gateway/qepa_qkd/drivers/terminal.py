@@ -28,7 +28,9 @@ from qepa_qkd.serial_protocol import (
 from qepa_wire.link_frames import PROTOCOL_VERSION
 
 BAUD: Final = 921_600
-ANSWER_TIMEOUT_S: Final = 2.0
+COMMAND_TIMEOUT_S: Final = 5.0
+"""A controller answers in milliseconds; its host, or a virtual one, may be busy for seconds."""
+STATES_TIMEOUT_S: Final = 2.0
 _STALE_SETTLE_S: Final = 0.3
 _STALE_ANSWERS: Final = 2
 """Answers to a program that was killed, which may come before the first to this one."""
@@ -84,7 +86,7 @@ class Terminal:
             self._port.send(self._encoder.encode(Command(text)))
             self._replies.append(reply)
             try:
-                answer = await answer_to(reply, ANSWER_TIMEOUT_S)
+                answer = await answer_to(reply, COMMAND_TIMEOUT_S)
             except TimeoutError:
                 # A reply that comes later would be taken for the next one's: only a fresh start is safe.
                 self.close(f"no answer to {text!r}")
@@ -126,7 +128,7 @@ class Terminal:
             self._port.send(self._encoder.encode(query))
             self._queries[query.tag] = answer
             try:
-                states = await answer_to(answer, ANSWER_TIMEOUT_S)
+                states = await answer_to(answer, STATES_TIMEOUT_S)
             except TimeoutError:
                 states = np.empty(0, np.uint8)
             finally:

@@ -167,7 +167,7 @@ async def test_a_refused_command_says_why_and_the_terminal_lives_on(devices: lis
 async def test_an_answer_that_does_not_come_closes_the_port_so_that_no_late_one_is_taken_for_the_next(
     devices: list[Device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal_module, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(terminal_module, "COMMAND_TIMEOUT_S", 0.3)
     controller = Controller()
     devices.append(Device(lambda data: controller(data) if len(controller.heard) < 1 else b""))
     terminal = await Terminal.open(devices[0].path)
@@ -183,7 +183,7 @@ class TestAtItsStart:
     async def test_it_waits_for_one_that_is_busy_or_starting_again(
         self, devices: list[Device], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(terminal_module, "ANSWER_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(terminal_module, "COMMAND_TIMEOUT_S", 0.1)
         controller = Controller()
         devices.append(Device(lambda data: controller(data) if told else b""))
         told: list[str] = []
@@ -209,7 +209,7 @@ class TestAtItsStart:
     async def test_it_gives_up_on_one_that_stays_silent(
         self, devices: list[Device], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(terminal_module, "ANSWER_TIMEOUT_S", 0.01)
+        monkeypatch.setattr(terminal_module, "COMMAND_TIMEOUT_S", 0.01)
         devices.append(Device(lambda _: b""))
         with pytest.raises(PortError, match="does not answer"):
             await open_soon(lambda: Terminal.open(devices[0].path), limit_s=0.1, retry_s=0.01)

@@ -19,6 +19,7 @@ from qepa_qkd.coincidence import TagSlots
 from qepa_qkd.drivers.errors import TagStreamError
 from qepa_qkd.drivers.kinds import Kind, open_receiver
 from qepa_qkd.drivers.receiver import Receiver
+from qepa_qkd.drivers.reconnect import START_LIMIT_S, open_soon
 from qepa_qkd.drivers.terminal import Terminal
 from qepa_qkd.errors import NoKey, ProtocolError, QkdError
 from qepa_qkd.history import behind_pseudo_terminal
@@ -102,11 +103,13 @@ class Alignment:
                     await start_bench(programs, scratch, [*_BENCH[self._kind], *bench_options])
             names = (str(ports.transmitter or scratch / "bench/transmitter"), ports.receiver)
             self._simulated = behind_pseudo_terminal(Path(names[0]))
-            transmitter = await Terminal.open(names[0], role="transmitter")
+            transmitter = await open_soon(lambda: Terminal.open(names[0], role="transmitter"), limit_s=START_LIMIT_S)
             receiver: Receiver | None = None
             try:
                 port = str(names[1] or scratch / "bench/receiver")
-                receiver = await open_receiver(self._kind, port, self._detected)
+                receiver = await open_soon(
+                    lambda: open_receiver(self._kind, port, self._detected), limit_s=START_LIMIT_S
+                )
                 await self._watch(transmitter, receiver, pulse_rate_hz, seconds)
             finally:
                 for device in (receiver, transmitter):
