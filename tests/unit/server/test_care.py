@@ -374,3 +374,17 @@ def test_what_is_refused_reaches_the_log_without_its_values_and_does_not_fill_it
     lines = [record.getMessage() for record in caplog.records]
     assert 1 <= len([line for line in lines if "payload" in line]) <= 3
     assert not [line for line in lines if "7531" in line]
+
+
+def test_consents_that_have_ended_cost_no_decision_each_second(rig, monkeypatch):
+    board = board_of(rig)
+    for number in range(50):
+        rig.hospital.consents.accept(rig.consent(board, bytes([number]) * 16, end_s=1))
+    rig.hospital.consents.accept(rig.consent(board, b"in force, longer", end_s=600))
+    rig.now += 2000
+    decided, decide = [], rig.hospital.consents.decide_care
+    monkeypatch.setattr(rig.hospital.consents, "decide_care", lambda *a, **k: decided.append(a) or decide(*a, **k))
+    (granted,) = [consent_id for consent_id, _ in rig.hospital.consents.grants("gw-1", rig.now)]
+    assert granted == b"in force, longer"
+    assert rig.hospital.consents.watched(board.number, rig.now)
+    assert len(decided) == 2
