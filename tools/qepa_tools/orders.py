@@ -49,11 +49,12 @@ class OrderDesk:
         except httpx.HTTPError as error:
             raise ToolError(f"the server cannot be reached: {error}.") from error
         if answer.status_code >= httpx.codes.BAD_REQUEST:
-            raise ToolError(f"the server refuses: {_why(answer)}.")
+            raise ToolError(f"the server refuses: {why(answer)}.")
         return answer
 
 
-def _why(answer: httpx.Response) -> str:
+def why(answer: httpx.Response) -> str:
+    """Say in the server's words why it refuses."""
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):

@@ -61,7 +61,7 @@ def test_the_split_by_beat_is_only_shown_as_inflated(folder: Path) -> None:
     [
         (["--records", "r0,zz"], "holds no record zz"),
         (["--records", "r0,r1", "--model", "cross-validate"], "at least 4 persons, there are 2"),
-        (["--model", "nowhere.json"], "is no model of a board"),
+        (["--model", "nowhere.json"], "nowhere.json cannot be read"),
         (["--mains", "40"], "--mains has to be 50 or 60"),
         (["--persons", "nowhere"], "can't be read"),
         (["--noise", "."], "holds none of the Noise Stress records"),

@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(rig, model, tmp_path):
     assert "not a release" in model("push", changed(tmp_path), "--identity", "dock.json", code=2)
     assert "cannot read the keys" in model("push", changed(tmp_path), "--identity", "no.json", code=2)
     assert "is no model of a board" in model("push", "dock.json", code=2)
-    assert "is no model of a board" in model("push", "nowhere.json", code=2)
+    assert "nowhere.json cannot be read" in model("push", "nowhere.json", code=2)
     assert "no version of board to go back to" in model("rollback", "board", code=2)
     assert "no line of models" in model("rollback", "weather", code=2)
     assert "there is no version 7" in model("show", "board", 7, code=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..board_budget.command import budget
 from ..command_line import JsonOption, show_table
@@ -112,7 +112,7 @@ def provision(
             done = carry_out(session, settings, enrolment, inventory, password=password, dry_run=dry_run)
             if done["ca_too_young"]:
                 screen.say(_CA_TOO_YOUNG)
-            screen.say(f"Board {board:08x} of {gateway}: {'would be' if dry_run else 'is'} enrolled.")
+            screen.say(f"Board {board:08x} of {gateway} {'would be' if dry_run else 'is'} enrolled.")
             session.reset()
         if not dry_run:
             done |= finish(chosen, done["chip"], inventory, screen, wait_s=wait, label=label, station=settings)
@@ -293,13 +293,27 @@ def inventory(*, directory: options.Directory = None, as_json: JsonOption = Fals
         screen.result({"boards": [asdict(board) for board in boards]})
     if as_json:
         return
-    table = Table("board", "chip", "target", "sensors", "version", "gateway", "patient", "seen", "", box=None)
+    heads = ["target", "sensors", "version", "gateway", "patient", "seen"]
+    if any(each.replaced_by is not None for each in boards):
+        heads.append("")
+    whole = (Column("board", no_wrap=True), Column("chip", no_wrap=True))
+    table = Table(*whole, *heads, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for each in boards:
         number = "" if each.board is None else f"{each.board:08x}"
         seen = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.seen_s)) if each.seen_s else ""
         gone = "" if each.replaced_by is None else f"replaced by {each.replaced_by:08x}"
-        version = str(each.version or "")
-        table.add_row(number, each.id, each.target, each.profile, version, each.gateway, each.patient, seen, gone)
+        row = (
+            number,
+            each.id,
+            each.target,
+            each.profile,
+            str(each.version or ""),
+            each.gateway,
+            each.patient,
+            seen,
+            gone,
+        )
+        table.add_row(*row[: len(table.columns)])
     show_table(table)
 
 

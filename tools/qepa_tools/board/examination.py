@@ -93,7 +93,10 @@ def _examine_identity(status: dict[str, Any]) -> Iterator[Finding]:
         return
     yield Finding("identity", OK, f"board {status['board']:08x} of {status['gateway']}, boot {status['boots']}")
     few = status["pads"] < _FEW_PADS
-    source = "quantum key" if not status["steps"] else f"ratcheted {status['steps']} times since its last pad"
+    if not status["epoch"]:
+        source = "no link key yet"
+    else:
+        source = "quantum key" if not status["steps"] else f"ratcheted {status['steps']} times since its last pad"
     yield Finding(
         "key pads", WARNING if few else OK, f"{status['pads']} pads, {source}", "run qepa board dock" if few else ""
     )

@@ -11,6 +11,7 @@ from qepa_uplink.identity import Identity
 from qepa_uplink.messages import Consent, Purpose, SignedConsent
 
 from ..errors import ToolError
+from ..orders import why
 
 _CLOCK_SKEW_S = 60
 
@@ -64,5 +65,5 @@ class ConsentDesk:
         except httpx.HTTPError as error:
             raise ToolError(f"the server cannot be reached: {error}") from error
         if response.status_code >= httpx.codes.BAD_REQUEST:
-            raise ToolError(f"the server refused {path}: {response.text[:200]}")
+            raise ToolError(f"the server refused {path}: {why(response)}")
         return response

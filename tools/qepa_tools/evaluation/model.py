@@ -60,7 +60,9 @@ def load_model(path: Path) -> BoardModel:
         expected = ModelShape(len(AAMI_CLASSES), N_FEATURES, hidden).words
         if len(words) != expected:
             raise ValueError(f"it has {len(words)} words, not {expected}")
-    except (OSError, ValueError, KeyError, TypeError, WireError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, WireError) as error:
         raise DataError(f"{path} is no model of a board ({type(error).__name__}: {error}).") from error
     return BoardModel(words=tuple(words), hidden=hidden, trained_on=frozenset(trained_on), card=card)
 
