@@ -391,8 +391,7 @@ async def test_a_model_and_firmware_come_over_bluetooth_firmware_while_all_is_qu
         await bed.until(lambda: bed.gateway.firmware.stage(KIND) is Stage.WARD, "the ward")
         assert {want.state for want in bed.wants()} == {WANTS, COMPLETE}
         missing = [(want.file, want.offset) for want in bed.wants() if want.state == WANTS]
-        assert min(missing) == (there.file, there.offset)
-        assert max(missing)[0] == there.file
+        assert min(missing) >= (there.file, there.offset)  # what had come by then is not fetched again
 
 
 def test_what_a_board_gets_on_top_for_its_radio_is_no_more_than_that_takes(unix_run):
