@@ -25,7 +25,6 @@ from qepa_wire.payloads import care_consent
 from .audit import chain
 from .errors import RefusedError, ServerError
 from .parts import Parts
-from .sessions.health import note_health
 from .sessions.hub import Received
 
 _LOG = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ class Hospital(Parts):
 
     def _on_status(self, gateway: str, status: Status) -> None:
         now_ms = self.clock_ms()
-        note_health(self.store, self.presence.last(gateway), status, now_ms)
+        self.health.note(gateway, status, now_ms)
         self.presence.note(gateway, status, now_ms)
         self.firmware.on_status(gateway, status)
         self.releases.on_status(gateway, status)

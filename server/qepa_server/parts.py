@@ -48,6 +48,7 @@ from .rounds.ledger import RoundLedger
 from .rounds.settlement import Settlement
 from .rounds.verdicts import Verdicts
 from .rounds.ward import Ward
+from .sessions.health import BoardHealth
 from .sessions.hub import GatewayHub
 from .sessions.presence import Presence
 from .store.database import Store
@@ -112,6 +113,7 @@ class Parts:
             register=self.register,
             consents=self.consents,
         )
+        self.health = BoardHealth(store, self._serves)
         self.vitals = VitalsMonitor(consents=self.consents, clock_ms=clock_ms)
         self.waves = WaveMonitor(register=self.register, consents=self.consents, clock_ms=clock_ms, send=self.hub.seal)
         self.findings = FindingsMonitor(consents=self.consents, clock_ms=clock_ms)
@@ -235,6 +237,10 @@ class Parts:
             clock_ms=clock_ms,
             send=send,
         )
+
+    def _serves(self, gateway: str, board: int) -> bool:
+        found = self.register.get(board)
+        return found is not None and found.gateway == gateway
 
     def _replaced(self, connection: Connection, before: Board, board: Board) -> None:
         self.privacy.ledger.hold(connection, before.patient)

@@ -309,36 +309,54 @@ def test_an_alarm_that_becomes_worse_rises_and_wants_to_be_seen_again(rig):
     assert alarm["priority"] == "high", "it does not fall while it lasts"
 
 
+def heartbeat(rig, *numbers, gateway="gw-1", **how):
+    now = rig.now
+    boards = tuple(
+        BoardStatus(board=n, online=True, last_seen_ms=now, epoch=1, key_source="qkd", pads=3, model_version=1, **how)
+        for n in numbers
+    )
+    rig.gateways[gateway].seal(Status(now_ms=now, boards=boards, link=None, refused={}, spool=0))
+    rig.pump()
+
+
+def health(rig):
+    with rig.hospital.store.read() as connection:
+        rows = connection.execute(select(audit.c.detail).where(audit.c.event == "board.health"))
+        found = [json.loads(row.detail) for row in rows]
+    return [(entry["board"], entry["reset_cause"], entry["mode"]) for entry in found]
+
+
 def test_resets_nobody_asked_for_and_safe_mode_are_in_the_audit_once(rig):
-    gateway, now = rig.gateways["gw-1"], rig.now
-
-    def heartbeat(**how):
-        boards = tuple(
-            BoardStatus(
-                board=n, online=True, last_seen_ms=now, epoch=1, key_source="qkd", pads=3, model_version=1, **how
-            )
-            for n in list(gateway.boards)[:1]
-        )
-        gateway.seal(Status(now_ms=now, boards=boards, link=None, refused={}, spool=0))
-        rig.pump()
-
-    def noted():
-        with rig.hospital.store.read() as connection:
-            rows = connection.execute(select(audit.c.detail).where(audit.c.event == "board.health"))
-            return [json.loads(row.detail) for row in rows]
-
-    heartbeat(reset_cause="power_on")
-    assert noted() == []
+    number = board_of(rig).number
+    heartbeat(rig, number, reset_cause="power_on")
+    assert health(rig) == []
     for _ in range(3):
-        heartbeat(reset_cause="watchdog")
-    heartbeat(reset_cause="watchdog", mode="safe")
-    heartbeat(reset_cause="power_on", mode="normal")
-    heartbeat(reset_cause="power_on", mode="normal")
-    assert [(entry["reset_cause"], entry["mode"]) for entry in noted()] == [
-        ("watchdog", "normal"),
-        ("watchdog", "safe"),
-        ("power_on", "normal"),
+        heartbeat(rig, number, reset_cause="watchdog")
+    rig.now += 5_000
+    heartbeat(rig, number, reset_cause="watchdog", mode="safe")
+    rig.now += 5_000
+    heartbeat(rig, number, reset_cause="power_on", mode="normal")
+    heartbeat(rig, number, reset_cause="power_on", mode="normal")
+    assert health(rig) == [
+        (number, "watchdog", "normal"),
+        (number, "watchdog", "safe"),
+        (number, "power_on", "normal"),
     ]
+
+
+def test_a_gateway_says_nothing_of_boards_that_it_does_not_serve(rig):
+    heartbeat(rig, board_of(rig, "gw-2").number, 999, mode="safe")
+    assert health(rig) == []
+
+
+def test_a_board_that_is_said_to_come_and_go_does_not_fill_the_audit_log(rig):
+    number = board_of(rig).number
+    for mode in 50 * ("safe", "normal"):
+        heartbeat(rig, number, mode=mode)
+    assert len(health(rig)) == 1
+    rig.now += 5_000
+    heartbeat(rig, number, mode="normal")
+    assert health(rig)[-1] == (number, "unknown", "normal")  # in the end it says how it is
 
 
 def test_an_end_that_overtakes_its_beginning_leaves_no_alarm_behind(rig):
