@@ -24,6 +24,7 @@ from .config import ServerConfig, load
 from .errors import ConfigError, ServerError
 from .hospital import Hospital, audit_head
 from .mqtt import BrokerLink
+from .planning import plan_rounds
 from .registry.models import signatures_used
 from .registry.signer import HssSigner
 from .store import settings
@@ -77,7 +78,7 @@ class OneLine(logging.Formatter):
 
 async def _run(path: Path) -> int:
     config = load(path)
-    _ = config.plan  # refuses a quantizer that could overflow before anything is touched
+    plan_rounds(config)  # refuses a quantizer that could overflow before anything is touched
     identity, root_key = _credentials(config)
     listener = _listen(config)
     with contextlib.closing(listener), contextlib.closing(Store.open(config.state_dir)) as store:

@@ -28,6 +28,7 @@ from .enrolment.desk import EnrolmentDesk
 from .enrolment.register import Board, BoardRegister
 from .enrolment.retirement import RetirementDesk
 from .explain.disagreement import Disagreement
+from .planning import plan_rounds
 from .privacy.ledger import BudgetLedger
 from .privacy.office import PrivacyOffice
 from .registry.bedside import BedsideLines
@@ -103,7 +104,7 @@ class Parts:
             consent_required=config.privacy.consent_required,
             quarantined=self.quarantine.concerns,
         )
-        plan = config.plan
+        plan = plan_rounds(config)
         self.privacy = PrivacyOffice(
             streams=plan.streams,
             budgets=config.privacy.budgets,

@@ -22,6 +22,7 @@ from hospital_in_memory import UPDATE, Cut, Ward
 
 from qepa_server.audit import chain
 from qepa_server.config import LearningConfig
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import cost
 from qepa_server.store import schema
 from qepa_uplink import envelope
@@ -58,7 +59,7 @@ class Watched(Ward):
         self.kinds = self.kill_broker_at = None
         self.broker_back_ms = 0
         self.shifts = 0
-        self.spec = next(spec for spec in self.server.config.plan.streams if spec.stream == UPDATE)
+        self.spec = next(spec for spec in plan_rounds(self.server.config).streams if spec.stream == UPDATE)
         self.owed = Counter()
         self.begin()
         self.until(lambda: self.settled(1))
@@ -216,7 +217,7 @@ def test_a_gateway_at_every_step(tmp_path):
         "aggregation.take_open",
         "aggregation.take_start",
         "aggregation.take_vector",
-        "alerts.take",
+        "alerts.keep",
         "boards.end_batch",
         "care.drop",
         "care.take_grant",

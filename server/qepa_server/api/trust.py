@@ -8,6 +8,7 @@ from qepa_uplink.messages import Status
 
 from ..audit import chain
 from ..hospital import Hospital
+from ..planning import plan_rounds
 from ..privacy.accountant import epsilon
 from ..privacy.budget import PURPOSES, Budget
 from ..privacy.ledger import Account
@@ -35,7 +36,7 @@ class PrivacyView:
         accounts = hospital.privacy.ledger.accounts()
         patients = {board.patient for board in hospital.register.values()}
         found: list[Json] = []
-        for spec in hospital.config.plan.streams:
+        for spec in plan_rounds(hospital.config).streams:
             purpose, budget = PURPOSES[spec.stream], hospital.privacy.budgets[spec.stream]
             period = budget.period(now_ms)
             own = [each for each in accounts if each.purpose == purpose and each.period == period]

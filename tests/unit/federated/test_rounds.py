@@ -8,6 +8,7 @@ import pytest
 
 from qepa_board.learning.learn import DELTA_NORM_LIMIT
 from qepa_server.config import LearningConfig
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import epsilon
 from qepa_server.robust.choice import Rule
 from qepa_server.unmask.opening import OpenedSum
@@ -34,7 +35,7 @@ def last(ward, *courses):
 
 
 def spec_of(**learning):
-    return Course(name="", rounds=1, learning=LearningConfig(**learning)).config.plan.streams[1]
+    return plan_rounds(Course(name="", rounds=1, learning=LearningConfig(**learning)).config).streams[1]
 
 
 @pytest.mark.parametrize("learning", [{}, {"clip_norm": 700}, {"clip_norm": 1024, "q_max": 100}, {"q_max": 12}])
@@ -105,7 +106,7 @@ def test_noise_keeps_the_budget_by_the_servers_account(ward):
     (state,) = last(ward, course)
     assert state.refused == 0
     assert 2.0 < epsilon(float(state.rho.max()), 1e-6) <= 3.0
-    assert course.config.plan.streams[1].clip_norm == 1024
+    assert plan_rounds(course.config).streams[1].clip_norm == 1024
     with pytest.raises(ToolError, match="epsilon"):
         under_budget(Course(name="", rounds=100_000), 0.01, 4096)
 

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text, update
 from qepa_server.audit import chain
 from qepa_server.config import LearningConfig, load
 from qepa_server.errors import AuditError, ConfigError, ServerError, StoreError
+from qepa_server.planning import plan_rounds
 from qepa_server.registry.signer import HssSigner
 from qepa_server.robust.aggregate import ClippedTrimmedMean, clip_norms
 from qepa_server.rounds.statistics import heart_rate
@@ -163,7 +164,7 @@ def test_the_first_model_is_zeros_or_public_random_words_that_fit():
 
 def test_a_model_that_is_too_large_or_of_another_shape_than_the_stored_one_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match="at most 240 words, this one 246"):
-        _ = configuration(tmp_path, LearningConfig(hidden=11)).plan
+        plan_rounds(configuration(tmp_path, LearningConfig(hidden=11)))
     rig = Rig(tmp_path, ward(1, 12))
     rig.config = configuration(tmp_path, LearningConfig(hidden=10))
     rig.store.close()
@@ -272,7 +273,7 @@ def test_configurations_that_do_not_hold_are_refused_in_a_sentence(tmp_path, tex
     path = tmp_path / "server.toml"
     path.write_text(text_)
     with pytest.raises(ConfigError, match=said.replace("*", r"\*").replace("^", r"\^")) as caught:
-        _ = load(path).plan
+        plan_rounds(load(path))
     assert "\n" not in str(caught.value)
 
 
@@ -286,9 +287,9 @@ def test_the_api_listens_on_this_machine_or_behind_a_gate(tmp_path, api):
 def test_noise_is_off_unless_configured_and_never_rounded_down(tmp_path):
     path = tmp_path / "server.toml"
     path.write_text(GOOD)
-    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(0, 0), (0, 0)]
+    assert [(spec.noise_q8, spec.clip_norm) for spec in plan_rounds(load(path)).streams] == [(0, 0), (0, 0)]
     path.write_text(GOOD + "[statistics]\nnoise_variance = 2.001\n[learning]\nnoise_variance = 9\nclip_norm = 3072")
-    assert [(spec.noise_q8, spec.clip_norm) for spec in load(path).plan.streams] == [(513, 0), (2304, 3072)]
+    assert [(spec.noise_q8, spec.clip_norm) for spec in plan_rounds(load(path)).streams] == [(513, 0), (2304, 3072)]
 
 
 def test_secrets_are_in_no_representation(tmp_path):

@@ -10,6 +10,7 @@ from test_rounds import audited, drop_types, sums
 
 from qepa_server.config import BudgetConfig, LearningConfig, PrivacyConfig
 from qepa_server.errors import ConfigError
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import cost, epsilon
 from qepa_uplink.envelope import sign
 from qepa_uplink.messages import Adopted, CellVoid, Welcome
@@ -18,7 +19,7 @@ LEARNING = LearningConfig(noise_variance=10_000, clip_norm=1000)
 STATISTICS, UPDATE = 1, 2
 
 
-SPEC = next(spec for spec in configuration(Path(), LEARNING).plan.streams if spec.stream == UPDATE)
+SPEC = next(spec for spec in plan_rounds(configuration(Path(), LEARNING)).streams if spec.stream == UPDATE)
 WORST, ACTUAL = cost(SPEC, [1], 10), cost(SPEC, [1], 12)
 
 
@@ -265,7 +266,7 @@ def test_gateways_hear_which_boards_are_barred(tmp_path):
 )
 def test_budgets_that_no_round_can_keep_are_refused_at_the_start(tmp_path, learning, privacy, said):
     with pytest.raises(ConfigError, match=said):
-        _ = configuration(tmp_path, learning, PrivacyConfig.model_validate(privacy)).plan
+        plan_rounds(configuration(tmp_path, learning, PrivacyConfig.model_validate(privacy)))
 
 
 def test_noise_of_colluding_boards_is_not_counted(tmp_path):

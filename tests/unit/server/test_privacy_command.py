@@ -9,6 +9,7 @@ from hospital_rig import Rig, ward
 from typer.testing import CliRunner
 
 from qepa_server.config import BudgetConfig, LearningConfig, PrivacyConfig
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import cost, epsilon, rho_within
 from qepa_tools.cli import app
 from qepa_tools.privacy.plan import choices
@@ -44,7 +45,7 @@ def test_the_account_is_read_beside_a_running_server(tmp_path):
     assert code == 0
     rows = {(row["patient"], row["purpose"]): row for row in json.loads(out)["patients"]}
     assert len(rows) == 24
-    spec = next(spec for spec in rig.config.plan.streams if spec.stream == 2)
+    spec = next(spec for spec in plan_rounds(rig.config).streams if spec.stream == 2)
     spent = 2 * cost(spec, [1], 12)
     row = rows["p-1-1", "learning"]
     assert row["rounds"] == 2
@@ -109,4 +110,4 @@ def test_the_manuals_configuration_starts(tmp_path):
     path.write_text('state_dir = "s"\nidentity = "i"\nroot_key = "r"\n' + toml)
     budgets = load(path).privacy.budgets
     assert all(budget.epsilon for budget in budgets.values())
-    assert len(load(path).plan.streams) == 2
+    assert len(plan_rounds(load(path)).streams) == 2

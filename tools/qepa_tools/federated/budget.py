@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import rho_within
 from qepa_wire.discrete_gaussian import Q8
 
@@ -19,7 +20,7 @@ def under_budget(course: Course, epsilon: float, clip_norm: int) -> Course:
     wire carries is enough.
     """
     rho = rho_within(epsilon, course.delta) / course.rounds * _INSIDE
-    spec = course.config.plan.streams[1].model_copy(update={"clip_norm": clip_norm, "noise_q8": 0})
+    spec = plan_rounds(course.config).streams[1].model_copy(update={"clip_norm": clip_norm, "noise_q8": 0})
     found = finest_quantizer(spec, course.min_group, rho, finest=course.learning.bound, coarsest=COARSEST)
     if found is None:
         raise ToolError(f"No noise that the wire carries keeps epsilon {epsilon:g} for {course.rounds} rounds.")

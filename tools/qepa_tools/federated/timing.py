@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from qepa_server.planning import plan_rounds
 from qepa_server.unmask.opening import OpenedSum, warm_up
 from qepa_wire.lighthe import vector_bytes
 
@@ -25,7 +26,7 @@ def timing_table(ward: SimulatedWard, course: Course, at_least_s: float = 0.05) 
 
     Each figure is the median of five measurements of ``at_least_s``.
     """
-    plan = course.config.plan
+    plan = plan_rounds(course.config)
     spec, learning, boards = plan.streams[1], course.learning, len(ward.names)
     terms = Terms(round=1, model=1, spec=spec, n_max=plan.n_max, min_group=plan.min_group)
     sealing = SealedWard(ward.names, ward.gateways, np.random.default_rng(1))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qepa_server.config import BudgetConfig, LearningConfig, PrivacyConfig, RoundsConfig, ServerConfig
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import cost
 from qepa_server.robust.aggregate import Aggregator
 from qepa_server.training.averaging import LearningRule
@@ -119,7 +120,7 @@ def train(
 
 def _begin(course: Course, order: NDArray[np.int64], seed: int, patients: int) -> State:
     hostile = frozenset(int(i) for i in order[: round(course.share * patients)])
-    plan = course.config.plan
+    plan = plan_rounds(course.config)
     join = course.learning.join(np.random.default_rng(seed))
     words = course.start or (0,) * WORDS
     return State(course, words, hostile, join, plan.streams[1], plan.n_max, np.zeros(patients))

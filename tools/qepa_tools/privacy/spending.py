@@ -9,6 +9,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from qepa_server.config import ServerConfig
+from qepa_server.planning import plan_rounds
 from qepa_server.privacy.accountant import cost, epsilon
 from qepa_server.privacy.budget import PURPOSES, Budget
 from qepa_server.privacy.ledger import Account, read_accounts
@@ -50,7 +51,7 @@ def read_database(path: Path) -> list[Account]:
 
 def spendings(config: ServerConfig, accounts: list[Account], now_ms: int) -> list[Spending]:
     """Return one row for each patient and purpose that spent anything in the present period."""
-    plan = config.plan
+    plan = plan_rounds(config)
     shares = plan.min_group - config.privacy.colluding_boards
     found = []
     for spec in plan.streams:
