@@ -44,6 +44,7 @@ class Witnesses:
         self._seal = seal
         self._holder = holder
         self._sent_ms: dict[str, int] = {}
+        self._noted_ms: dict[str, int] = {}  # when a gateway's contradiction was last put into the log
         self._signed = (_NONE, b"")  # the newest head that was signed: many gateways are told the same
         self._base: dict[str, Head] = {}  # what each gateway said last that it holds
         self.kept: dict[str, Head] = {}
@@ -102,9 +103,12 @@ class Witnesses:
         return False
 
     def _note(self, gateway: str, head: Head, *, told: bool) -> None:
-        if not told:
-            with self._store.write() as connection:
-                chain.append(connection, self._clock_ms(), "audit.contradicted", gateway=gateway, held=str(head))
+        now_ms = self._clock_ms()
+        if told or 0 <= now_ms - self._noted_ms.get(gateway, -EVERY_MS) < EVERY_MS:
+            return
+        self._noted_ms[gateway] = now_ms
+        with self._store.write() as connection:
+            chain.append(connection, now_ms, "audit.contradicted", gateway=gateway, held=str(head))
 
     def _keep(self, gateway: str, head: Head, text: str) -> None:
         # Not an entry of the log itself: that would have a new head, and so for ever.

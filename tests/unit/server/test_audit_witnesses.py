@@ -176,3 +176,15 @@ def test_entries_from_before_salts_hold_and_are_not_told(rig):
         connection.exec_driver_sql("INSERT INTO audit (seq, at_ms, event, detail, hash) VALUES (?, ?, ?, ?, ?)", row)
         assert chain.links(connection, head.seq, head.seq + 1) is None
         assert chain.verify(connection) == head.seq + 1
+
+
+def test_a_gateway_that_holds_another_log_each_second_does_not_fill_this_one(rig):
+    gateway, true = rig.gateways["gw-1"], log_of(rig)
+    for number in range(20):
+        gateway.keeps(Head(1, bytes([number]) * 32))
+        gateway.keeps(true)
+    rig.pump()
+    assert rig.hospital.refused["audit"] == 20
+    with rig.store.read() as connection:
+        noted = "SELECT count(*) FROM audit WHERE event='audit.contradicted'"
+        assert connection.exec_driver_sql(noted).scalar() == 1
