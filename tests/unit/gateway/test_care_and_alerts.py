@@ -1,5 +1,7 @@
 """Care runs only under a valid signed consent; alerts are never lost."""
 
+import json
+
 import pytest
 from bedside_rig import Rig
 
@@ -303,4 +305,16 @@ def test_an_alert_of_a_board_that_was_retired_does_not_come_back_with_it(ward):
     for boards in ((), (Adopted(board=1, patient="p-1"),)):
         ward.server.send_sealed("gw-1", Welcome(boards=boards))
         ward.settle(2)
+    assert shown_alerts(ward) == []
+
+
+def test_alerts_that_an_earlier_release_kept_are_shown_and_ended(ward):
+    spool = ward.site.spool
+    with spool.transaction():
+        spool.set("active_alerts", spool.vault.seal(json.dumps([[1, 1, ward.now_ms]]).encode(), "active_alerts"))
+    ward.site.crash()
+    ward.site.start()
+    assert shown_alerts(ward) == ["asystole"]
+    ward.boards[1].alert(active=0)
+    ward.settle()
     assert shown_alerts(ward) == []
