@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ import pytest
 from qepa_tools.errors import ToolError
 from qepa_tools.ward import ports
 from qepa_tools.ward.ports import claim_again, ephemeral_range, free_port, is_free
+
+
+@pytest.fixture(autouse=True)
+def given_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test here is given is not kept for the rest of the session: each is an open file."""
+    monkeypatch.setattr(ports, "_claims", {})
+    yield
+    for lock in ports._claims.values():
+        os.close(lock)
 
 
 def test_no_outgoing_connection_is_given_such_a_port() -> None:
@@ -27,14 +37,16 @@ def test_a_port_is_given_once() -> None:
 
 
 @pytest.fixture
-def few_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+def few_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[int]]:
     """Only four ports are there, which are really this test's; the claims on them are made anew, in its own folder."""
     few = [free_port() for _ in range(4)]
     monkeypatch.setattr(ports, "_outside", lambda _: few)
     monkeypatch.setattr(ports, "_TRIES", 200)
-    monkeypatch.setattr(ports, "_claims", {})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return few
+    really, ports._claims = ports._claims, {}
+    yield few
+    for lock in really.values():
+        os.close(lock)
 
 
 def test_two_processes_are_never_given_the_same_port(few_ports: list[int], tmp_path: Path) -> None:
