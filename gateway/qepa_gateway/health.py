@@ -23,7 +23,7 @@ def faults(gateway: Gateway) -> tuple[str, ...]:
     """Reasons that the core knows of; those of transports and silence are the daemon's."""
     link = gateway.optical_link
     found = (
-        ("server", not gateway.link.welcomed),
+        ("server", gateway.link.away),
         ("kme", link is not None and link.rekey_s is None),
         ("threat", link is not None and link.threat_level != "normal"),
         ("disk_short", gateway.room is Room.ALERTS),

@@ -50,6 +50,8 @@ FROM_GATEWAYS = (PairOffer, PairWanted, Count)
 Handle = Callable[[Any, str], None]  # (message, sender); the message has the type it is registered for
 
 _REOPEN_FIRST_MS, _REOPEN_LONGEST_MS = 2000, 10_000
+_QUIET_MS, _ASK_MS, _AWAY_MS = 60_000, 10_000, 90_000
+"""So long without a word of the server it is asked for one, so often, and then it is away."""
 _RESEND_MS = 2000
 _RESEND_AT_ONCE = 32
 
@@ -88,6 +90,8 @@ class ServerLink:
         self._welcomed = False
         self._reopen_at_ms = 0
         self._opened_at_ms = 0
+        self._opening = b""
+        self._heard_at_ms = self._asked_at_ms = clock()
         self._reopen_in_ms = _REOPEN_FIRST_MS
         self._sent_at_ms: dict[str, int] = {}
         self.handlers: dict[type[Message], Handle] = {
@@ -100,6 +104,11 @@ class ServerLink:
     def welcomed(self) -> bool:
         """Whether the server has answered in the current session."""
         return self._welcomed
+
+    @property
+    def away(self) -> bool:
+        """Whether the server has not answered, or is silent although it was asked."""
+        return not self._welcomed or not 0 <= self._clock() - self._heard_at_ms < _AWAY_MS
 
     def receive(self, data: bytes) -> None:
         """Take one message; whatever is refused is counted."""
@@ -162,6 +171,9 @@ class ServerLink:
         now_ms = self._clock()
         if not self._welcomed and now_ms >= self._reopen_at_ms:
             self._open_session()
+        elif self._welcomed and min(now_ms - self._heard_at_ms - _QUIET_MS, now_ms - self._asked_at_ms - _ASK_MS) >= 0:
+            self._asked_at_ms = now_ms
+            self.send_server(self._opening)  # of the session that is open: the server says Welcome once more
         for id_, is_alert in self.outbox.waiting(_RESEND_AT_ONCE):
             last_ms = self._sent_at_ms.get(id_)
             if last_ms is not None and 0 <= now_ms - last_ms < _RESEND_MS:
@@ -176,7 +188,8 @@ class ServerLink:
         number = int(self._spool.get("session_number") or 0) + 1
         self._spool.set("session_number", number)
         message, self._session = session.offer(self.identity, self._server.name, self._server.seal_key, number)
-        self.send_server(self.sign(message))
+        self._opening = self.sign(message)
+        self.send_server(self._opening)
         self._opened_at_ms = self._clock()
         self._reopen_at_ms = self._opened_at_ms + self._reopen_in_ms
         self._reopen_in_ms = min(2 * self._reopen_in_ms, _REOPEN_LONGEST_MS)
@@ -185,6 +198,7 @@ class ServerLink:
         if self._session is None:
             raise Refused("session", "none is open")
         message = self._session.open(data)
+        self._heard_at_ms = self._clock()  # signed words prove less: whoever kept one may say it again
         if isinstance(message, Welcome):
             if not self._welcomed:
                 _LOG.info("session open boards=%d", len(message.boards))

@@ -104,7 +104,7 @@ def make_app(
         return {
             "ok": True,
             "name": gateway.name,
-            "session": gateway.link.welcomed,
+            "session": not gateway.link.away,
             "degraded": {reason: REASONS.get(reason, reason) for reason in reasons},
         }
 

@@ -102,7 +102,7 @@ class _Gateway(Collector):
             yield GaugeMetricFamily("qepa_link_rekey_seconds", "Advised time between two link keys.", link.rekey_s)
 
     def _health(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("qepa_session", "Whether the server answers.", int(self._gateway.link.welcomed))
+        yield GaugeMetricFamily("qepa_session", "Whether the server answers.", int(not self._gateway.link.away))
         yield _labelled(
             GaugeMetricFamily("qepa_degraded", "Whether a reason to be degraded holds.", labels=["reason"]),
             {reason: int(reason in self._faults) for reason in REASONS},

@@ -25,7 +25,7 @@ def bedside_state(gateway: Gateway, now_ms: int, faults: tuple[str, ...] = ()) -
     return {
         "now_ms": now_ms,
         "gateway": gateway.name,
-        "session": gateway.link.welcomed,
+        "session": not gateway.link.away,
         "model_version": gateway.models.version,
         "rounds": {str(number): phase for number, phase in gateway.rounds.phases().items()},
         "boards": [_board(gateway, board, now_ms, left.get(board.number, 0)) for board in gateway.boards.served()],

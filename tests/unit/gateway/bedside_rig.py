@@ -284,6 +284,9 @@ class Server:
         )
         self.send_sealed(gateway, Welcome(boards=boards))
 
+    def directory(self) -> Directory:
+        return Directory(certificates=tuple(identity(name, "gateway").certificate for name in self.rig.sites))
+
     def receive(self, gateway: str, data: bytes) -> None:
         try:
             self._take(gateway, data)
@@ -301,14 +304,14 @@ class Server:
         parsed = envelope.parse(data)
         message = envelope.open_signed(parsed, identity(gateway, "gateway").subject.sign_key)
         if isinstance(message, SessionOpen):
-            if message.number <= self.numbers.get(gateway, 0):
+            last = self.numbers.get(gateway, 0)
+            if message.number < last or (message.number == last and gateway not in self.sessions):
                 return
-            self.numbers[gateway] = message.number
-            self.sessions[gateway] = session.accept(self.identity, gateway, message)
+            if message.number > last:  # else it is welcomed once more
+                self.numbers[gateway] = message.number
+                self.sessions[gateway] = session.accept(self.identity, gateway, message)
             self.welcome(gateway)
-            names = tuple(self.rig.sites)
-            certificates = tuple(identity(name, "gateway").certificate for name in names)
-            self.send(gateway, Directory(certificates=certificates))
+            self.send(gateway, self.directory())
         elif isinstance(message, Ready):
             self.readies.setdefault(message.round, {})[gateway] = data
         elif isinstance(message, Partial | CellVoid):

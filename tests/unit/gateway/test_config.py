@@ -36,7 +36,7 @@ def test_the_example_is_a_configuration_and_shows_the_defaults(tmp_path):
     )  # fmt: skip
     assert every.firmware.model_copy(update={"root": None}) == config.firmware
     assert every.kme.master_sae == "dock"
-    assert every.broker.ca == tmp_path / "broker-ca.pem"
+    assert every.broker.ca == tmp_path / "broker" / "ca.pem"
 
 
 def test_a_rollout_s_terms_are_those_of_its_section(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 from bedside_rig import Rig, identity
 
+from qepa_gateway.health import faults
 from qepa_gateway.transport import Outgoing
 from qepa_uplink.envelope import sign
 from qepa_uplink.messages import CareRevoke, ModelRelease, PairOffer, PairWanted, SessionUnknown, Status, Welcome
@@ -49,6 +50,31 @@ def test_a_session_is_asked_for_until_the_server_answers(tmp_path):
     rig.lose = lambda _message: False
     rig.advance(31_000)
     assert rig.site.gateway.link.welcomed
+
+
+def test_a_server_that_falls_silent_is_away_until_it_speaks_again(ward):
+    link, opened = ward.site.gateway.link, []
+
+    def cut(message):
+        opened.append(message.topic == to_server("gw-1") and b'"session_open"' in message.payload)
+        return "server" in message.topic or message.topic == to_gateway("gw-1")
+
+    ward.advance(200_000)
+    assert (link.welcomed, link.away, faults(ward.site.gateway)) == (True, False, ())  # quiet, but it answers
+    ward.server.welcome("gw-1")
+    ward.settle(2)
+    ward.lose = cut
+    ward.advance(80_000)
+    assert not link.away
+    ward.advance(20_000)
+    assert (link.away, faults(ward.site.gateway)) == (True, ("server",))
+    assert 3 <= sum(opened) <= 10
+    kept = sign(identity("server", "server"), ward.server.directory())
+    link.receive(kept)
+    assert link.away, "what was signed once can be said again by anybody"
+    ward.lose = lambda _message: False
+    ward.advance(11_000)
+    assert (link.away, faults(ward.site.gateway)) == (False, ())
 
 
 def test_a_lost_directory_is_asked_for(tmp_path):
