@@ -35,6 +35,7 @@ class Spool:
         self._connection = connection
         self._directory = directory
         self._depth = 0
+        self._failure: SpoolError | None = None  # of a transaction
         self.vault = vault
 
     @classmethod
@@ -68,7 +69,7 @@ class Spool:
         if version > len(migrations):
             raise CorruptError(f"it has schema {version}, this program knows {len(migrations)}")
         for number, script in enumerate(migrations[version:], start=version + 1):
-            with self.transaction():
+            with self._begun():
                 for statement in script.split(";"):
                     if statement.strip():
                         self.execute(statement)
@@ -85,10 +86,24 @@ class Spool:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, durable on return; inside another one it joins that."""
+        """All or nothing, durable on return; inside another one it joins that.
+
+        After one that failed no other begins: what is in memory may be ahead of the disk, whoever caught the error.
+        """
         if self._depth:
             yield
             return
+        if self._failure is not None:
+            raise SpoolError(f"it failed before: {self._failure}")
+        try:
+            with self._begun():
+                yield
+        except SpoolError as error:
+            self._failure = error
+            raise
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
         self.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:

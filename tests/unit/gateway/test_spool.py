@@ -179,3 +179,32 @@ def test_a_crash_at_any_write_loses_and_doubles_nothing(tmp_path, gateways):
 def test_a_second_process_cannot_open_it(spool, tmp_path):
     with pytest.raises(SpoolError, match="locked"):
         Spool.open(tmp_path / "state")
+
+
+def test_after_a_failure_nothing_more_is_stored_until_the_gateway_starts_again(tmp_path):
+    """Whoever caught it, say the bedside's API: memory may be ahead of the disk, and a number would be used twice."""
+    rig = Rig(tmp_path, patients=3).begin()
+    rig.server.send_sealed("gw-1", rig.server.grant(rig.boards[1]))
+    rig.settle(4)
+    gateway, spool = rig.site.gateway, rig.site.spool
+    board = gateway.boards.get(1)
+    board.next_seq = board.row.seq_down + 1  # the next number has to be reserved on the disk
+    true = spool._connection
+
+    class FullDisk:
+        in_transaction = True
+
+        def execute(self, sql, *arguments):
+            if sql.startswith("INSERT"):
+                raise sqlite3.OperationalError("database or disk is full")
+            return true.execute(sql, *arguments)
+
+        def rollback(self):
+            true.rollback()
+
+    spool._connection = FullDisk()
+    with pytest.raises(SpoolError, match="full"):
+        gateway.care.label(1, rig.boards[1].boots, [(1, 0)])
+    spool._connection = true  # there is room again
+    with pytest.raises(SpoolError, match="full"):
+        gateway.step()
