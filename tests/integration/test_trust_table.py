@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 from hospital_in_memory import STATISTICS, UPDATE, Ward, identity
 
 import qepa_gateway.spool.vault
-import qepa_server.config
+import qepa_server.planning
 import qepa_server.store.vault
 import qepa_wire.model
 from qepa_server.api.state import StateView
@@ -190,7 +190,7 @@ class Scene:
 
 
 def wide_models(patch):
-    for module in (qepa_server.config, qepa_wire.model):
+    for module in (qepa_server.planning, qepa_wire.model):
         patch.setattr(module, "MAX_WORDS", WORDS)
 
 
