@@ -82,3 +82,17 @@ def test_it_shows_the_ward_on_a_telephone_and_asks_for_its_token_elsewhere(
     assert faults == []
     if SHOTS and own:
         phone.screenshot(path=Path(SHOTS) / "bedside-phone.png", full_page=True)
+
+
+def test_a_gateway_that_hangs_leaves_no_heart_rate_on_the_screen(bedside: tuple[bool, str], phone: Page) -> None:
+    own, url = bedside
+    phone.goto(url)
+    if not own:
+        phone.get_by_label("Token of this bedside").fill(TOKEN)
+        phone.get_by_role("button", name="Open").click()
+    expect(phone.get_by_text("77 /min")).to_be_visible()
+    phone.route("**/api/state", lambda _route: None)  # the connection stands, and nobody answers
+    expect(phone.get_by_text("77 /min")).to_have_count(0, timeout=30_000)
+    expect(phone.get_by_role("status")).to_contain_text("no data from the gateway")
+    phone.unroute("**/api/state")
+    expect(phone.get_by_text("77 /min")).to_be_visible(timeout=30_000)
