@@ -143,7 +143,7 @@ def test_a_model_with_a_card_tells_whom_it_knows(folder: Path, tmp_path: Path) -
         (["--record", "r0", "--beat", "1", "--at", "2"], "not by both"),
         (["--record", "r0", "--at", "999"], "no beat within 1 s of 999 s; it lasts 30 s"),
         (["--record", "r0", "--beat", "9", "--against", "X"], "cannot be compared with X"),
-        (["--record", "r0", "--model", "nowhere.json"], "is no model of a board"),
+        (["--record", "r0", "--model", "nowhere.json"], "nowhere.json cannot be read: No such file"),
         (["--record", "r0", "--lead", "V9"], "no lead V9"),
         (["--record", "r0", "--mains", "40"], "--mains has to be 50 or 60"),
         (["--summary", "--record", "r0"], "no --record"),
