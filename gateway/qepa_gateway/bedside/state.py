@@ -97,13 +97,13 @@ def _vitals(vitals: Vitals, now_ms: int) -> dict[str, Any]:
     care, age_ms = vitals.care, max(0, now_ms - vitals.received_ms)
     fresh = age_ms <= STALE_MS
     hr_bpm, quality = value_of(care.measures, HEART_RATE) if fresh else (None, None)
-    known_class = care.beat_class != NO_BEAT_CLASS and care.beat_class < len(BEAT_CLASSES)
+    known_class = fresh and care.beat_class != NO_BEAT_CLASS and care.beat_class < len(BEAT_CLASSES)
     return {
         "hr_bpm": hr_bpm,
         "quality_percent": quality,
         "measures": readings(care.measures, fresh=fresh),
-        "lead_off": bool(care.flags & CARE_LEAD_OFF),
-        "asystole": bool(care.flags & CARE_ASYSTOLE),
+        "lead_off": bool(care.flags & CARE_LEAD_OFF) if fresh else None,
+        "asystole": bool(care.flags & CARE_ASYSTOLE) if fresh else None,
         "beat_class": BEAT_CLASSES[care.beat_class] if known_class else None,
         "beats": care.beats,
         "boots": care.boots,
