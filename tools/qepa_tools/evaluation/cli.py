@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..command_line import JsonOption, bar, fail
+from ..command_line import JsonOption, bar, fail, working
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Judge the board's beat classifier on people it was never trained on, split by patient always."""
-    from qepa_tools.recordings.board_beats import FeatureCache  # noqa: PLC0415  # commands load only what they need
-    from qepa_tools.recordings.places import find_data  # noqa: PLC0415
+    with working("loading"):
+        from qepa_tools.recordings.board_beats import FeatureCache  # noqa: PLC0415  # commands load only what they need
+        from qepa_tools.recordings.places import find_data  # noqa: PLC0415
 
-    from .cohort import read_cohort, read_persons  # noqa: PLC0415
-    from .report import document, tables, write_report  # noqa: PLC0415
+        from .cohort import read_cohort, read_persons  # noqa: PLC0415
+        from .report import document, tables, write_report  # noqa: PLC0415
 
     try:
         if mains not in (50, 60):

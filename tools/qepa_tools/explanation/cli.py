@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, working
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -85,19 +85,21 @@ def _one(
     directory: Path, record: str, model: str, cache: "FeatureCache", beat: int | None, at: float | None,
     against: str | None, lead: str | None, mains_hz: int, out: Path | None, *, bedside: bool,
 ) -> tuple[dict[str, Any], str, Path | None]:  # fmt: skip
-    from qepa_tools.evaluation.cli import show_track  # noqa: PLC0415
+    with working("loading"):
+        from qepa_tools.evaluation.cli import show_track  # noqa: PLC0415
 
-    from .page import write_beat  # noqa: PLC0415
-    from .pictures import beat_picture  # noqa: PLC0415
-    from .story import as_json, lines, read_setting, tell  # noqa: PLC0415
+        from .page import write_beat  # noqa: PLC0415
+        from .pictures import beat_picture  # noqa: PLC0415
+        from .story import as_json, lines, read_setting, tell  # noqa: PLC0415
 
-    read = read_setting
-    if bedside:
-        from .bedside_story import read_bedside as read  # noqa: PLC0415  # loads what runs the gateway's models
+        read = read_setting
+        if bedside:
+            from .bedside_story import read_bedside as read  # noqa: PLC0415  # loads what runs the gateway's models
     setting = read(directory, record, model, cache, show_track, lead=lead, mains_hz=mains_hz)
-    story = tell(setting, number=beat, at_s=at, rival=against)
-    page = write_beat(story, beat_picture(story), out) if out is not None else None
-    return as_json(story), "\n".join(lines(story)), page
+    with working("explaining"):
+        story = tell(setting, number=beat, at_s=at, rival=against)
+        page = write_beat(story, beat_picture(story), out) if out is not None else None
+        return as_json(story), "\n".join(lines(story)), page
 
 
 def _summary(
