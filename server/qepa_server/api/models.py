@@ -62,7 +62,8 @@ def add_models(app: FastAPI, hospital: Hospital) -> None:
 def _find(hospital: Hospital, name: str, version: int) -> Version:
     found = hospital.releases.versions.find(name, version) if 0 < version < 2**63 else hospital.releases.newest(name)
     if found is None:
-        raise RefusedError("version", f"there is no version {version} of {name}")
+        what = f"version {version} of {name}" if version else f"model {name}"
+        raise RefusedError("version", f"there is no {what}")
     return found
 
 

@@ -43,7 +43,7 @@ GATEWAY = {
 HELD = {"kind": "patient", "name": "p-1-7", "round": 41, "sentence": "adds 9.4 to the energy of sums"}
 
 
-def shown(**changes):
+def shown(width=200, **changes):
     state = {
         "alarms": [],
         "boards": [],
@@ -55,7 +55,7 @@ def shown(**changes):
         "quarantines": [],
         "audit": {"entries": 120, "kept": {"gw-1": 118, "gw-2": 110}, "contradicted": {}, "refused": {}},
     }
-    console = Console(width=200, record=True, file=StringIO())
+    console = Console(width=width, record=True, file=StringIO())
     console.print(ward_view(state | changes, "pace", "simulated"))
     return " ".join(console.export_text().replace("│", " ").split())
 
@@ -90,3 +90,31 @@ def test_what_needs_a_person_is_said():
     assert "gw-1 countersigned entry 118 of another log than this" in text
     assert "gw-2 refuses it: it went back" in text
     assert "gw-1 refuses" not in text
+
+
+BOARD = {
+    "board": "0000002a",
+    "patient": "patient-101",
+    "gateway": "gw-1",
+    "online": True,
+    "consent": True,
+    "vitals": {
+        "hr_bpm": 77,
+        "quality_percent": 92,
+        "lead_off": False,
+        "asystole": False,
+        "beat_class": "N",
+        "beats": 81_234,
+        "age_ms": 300,
+    },
+    "key_source": "ratchet",
+    "pads": 118,
+    "model_version": 7,
+}
+
+
+def test_a_screen_of_80_columns_says_who_is_who_and_cuts_no_figure():
+    seen = shown(80, boards=[BOARD])
+    for whole in ("0000002a", "patient-101", "77/min", "92%", "81234", "ratchet", "1,412"):
+        assert whole in seen
+    assert "…" not in seen

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from ..command_line import folded
 
 _STALE_MS = 5000
 _DASHES = "--"
@@ -43,12 +46,18 @@ def _alarms(alarms: list[dict[str, Any]]) -> RenderableType:
     return Panel(Group(*lines), title="Alarms", border_style="red")
 
 
+def _table(title: str) -> Table:
+    return Table(title=title, expand=True, box=SIMPLE_HEAD, padding=0, pad_edge=False)
+
+
 def _boards(boards: list[dict[str, Any]]) -> Table:
-    table = Table(title="Boards", expand=True, pad_edge=False)
-    for name, justify in (("board", "left"), ("patient", "left"), ("gateway", "left"), ("heart rate", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]  # rich's literal, ours a str
-    for name in ("quality", "beats", "last beat", "key", "pads", "model"):
-        table.add_column(name, justify="right")
+    table = _table("Boards")
+    longest = max((len(board["patient"]) for board in boards), default=0)
+    for name, least in (("board", 8), ("patient", min(12, longest)), ("gateway", 4)):
+        table.add_column(name, min_width=least)
+    for name, least in (("heart rate", 6), ("quality", 4), ("beats", 5), ("last beat", 4), ("key", 7), ("pads", 4)):
+        table.add_column(name, justify="right", min_width=least)
+    table.add_column("model", justify="right")
     for board in boards:
         table.add_row(
             board["board"],
@@ -61,7 +70,7 @@ def _boards(boards: list[dict[str, Any]]) -> Table:
             f"v{board['model_version']}",
             style=None if board["online"] else "dim",
         )
-    return table
+    return folded(table)
 
 
 def _heart_rate(board: dict[str, Any]) -> Text:
@@ -88,7 +97,7 @@ def _vitals(board: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _links(gateways: list[dict[str, Any]]) -> Table:
-    table = Table(title="Optical links and gateways", expand=True, pad_edge=False)
+    table = _table("Optical links and gateways")
     left = ("gateway", "link", "model", "refused")
     columns = ("QBER", "keys in stock", "bits made", "bits used", "threat", "rekey", "spool")
     for name in (*left[:2], *columns, *left[2:]):
@@ -106,12 +115,12 @@ def _links(gateways: list[dict[str, Any]]) -> Table:
         style = None if gateway["online"] else "red"
         releases = ", ".join(_rollout(each) for each in gateway["rollouts"])
         table.add_row(gateway["name"], *shown, str(gateway["spool"]), releases, refused or "none", style=style)
-    return table
+    return folded(table)
 
 
 def _rounds(rounds: list[dict[str, Any]], current: dict[str, Any] | None) -> Table:
     phase = "" if current is None else f"  (round {current['number']}: {current['phase']})"
-    table = Table(title="Rounds" + phase, expand=True, pad_edge=False)
+    table = _table("Rounds" + phase)
     for name in ("round", "cells", "patients", "boards", "mean heart rate", "latency", "model"):
         table.add_column(name, justify="right")
     for round_ in rounds[:_SHOWN_ROUNDS]:
@@ -130,7 +139,7 @@ def _rounds(rounds: list[dict[str, Any]], current: dict[str, Any] | None) -> Tab
             latency,
             _DASHES if round_["model_version"] is None else f"v{round_['model_version']}",
         )
-    return table
+    return folded(table)
 
 
 def _rollout(release: dict[str, Any]) -> str:
@@ -142,7 +151,7 @@ def _rollout(release: dict[str, Any]) -> str:
 
 def trust_view(state: dict[str, Any]) -> RenderableType:
     """What the server decided: budgets by purpose, streams that are not asked for, quarantines, the audit log."""
-    table = Table(title="Privacy", expand=True, pad_edge=False)
+    table = _table("Privacy")
     for name in ("purpose", "noise", "budget of each patient", "spent most", "median"):
         table.add_column(name)
     for row in state["privacy"]:
@@ -159,7 +168,7 @@ def trust_view(state: dict[str, Any]) -> RenderableType:
         Text(f"quarantined: {held['kind']} {held['name']} since round {held['round']}: {held['sentence']}", "yellow")
         for held in state["quarantines"]
     ]
-    return Group(table, *lines, *_audit(state["audit"]))
+    return Group(folded(table), *lines, *_audit(state["audit"]))
 
 
 def _standing(standing: dict[str, Any] | None) -> str:
