@@ -19,6 +19,15 @@ _READ_BYTES: Final = 1 << 16
 _MOST_UNSENT: Final = 1 << 20
 
 
+def _why(error: Exception) -> str:
+    """Why a port does not open, without pyserial's wrapping."""
+    cause = error.__context__ if isinstance(error.__context__, termios.error) else error
+    if isinstance(cause, termios.error) and cause.args[0] == errno.ENOTTY:
+        return "it is none"
+    number = getattr(error, "errno", None)
+    return str(error) if number is None else os.strerror(number)
+
+
 class SerialPort:
     """`on_data` is called in the event loop. A lost port stays lost: open it again."""
 
@@ -31,7 +40,7 @@ class SerialPort:
         except (OSError, ValueError, serial.SerialException, termios.error) as error:
             if getattr(error, "errno", None) == errno.EWOULDBLOCK:
                 raise PortBusyError(f"serial port {path} is in use by another program") from error
-            raise NoPortError(f"serial port {path} cannot be opened: {error}") from error
+            raise NoPortError(f"serial port {path} cannot be opened: {_why(error)}") from error
         self.path = path
         self._loop = asyncio.get_running_loop()
         self._on_data = on_data

@@ -21,10 +21,13 @@ _THREAT_STYLES = {"normal": "green", "elevated": "yellow", "high": "bold red"}
 @contextmanager
 def live_screen(console: Console, *, transient: bool = False) -> Iterator[Live]:
     """A screen that changes in place; where `console` is no terminal its last state, as lines of their own."""
-    with Live(console=console, refresh_per_second=4, transient=transient) as live:
-        yield live
-    if not console.is_terminal and not transient:
-        console.print()
+    live = Live(console=console, refresh_per_second=4, transient=transient)
+    try:
+        with live:
+            yield live
+    finally:
+        if not console.is_terminal and not transient and live.get_renderable():
+            console.print()  # what comes next, a complaint say, begins a line
 
 
 def sparkline(values: Sequence[float | None], top: float, width: int = 40, bottom: float = 0.0) -> str:
