@@ -46,7 +46,9 @@ class Papers:
             context = ssl.create_default_context(cafile=self.ca)
             context.load_cert_chain(self.certificate, self.private_key)
         except (OSError, ssl.SSLError) as error:
-            raise ToolError(f"the TLS files beside {self.certificate} cannot be used: {error}.") from error
+            raise ToolError(
+                f"the TLS files beside {self.certificate} cannot be used: {error.strerror or error}."
+            ) from error
         return context
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ..command_line import JsonOption, fail
+from ..command_line import JsonOption, fail, folded
 from ..errors import ToolError
 from .plan import SimulationPlan
 
@@ -131,7 +131,7 @@ def _show(found: dict[str, Any], console: Console, out: Path | None) -> None:
     for each in found["rounds"]:
         row = [*(each[key] for key in keys), each["contributors"], each["summed"], each["void"], each["wrong"]]
         table.add_row(*("" if value is None else str(value) for value in row))
-    console.print(table)
+    console.print(folded(table))
     for purpose, spent in (found["privacy"] or {}).items():
         most, budget = spent["spent_epsilon_most"], spent["budget_epsilon"]
         console.print(f"{purpose}: epsilon {most} of {budget:g} spent at delta {spent['delta']:g}, by whom most")

@@ -4,6 +4,8 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -81,14 +83,19 @@ def glucose_30() -> "Make":
 
 
 def run(make: "Callable[[Steps], Made]", out: Path, *, as_json: bool) -> None:
-    """Make a model with progress bars, write it, say where it is."""
+    """Make a model with progress bars, write it, say where it is; `training.log` beside it has what libraries said."""
     from .made import save  # noqa: PLC0415
+    from .quiet import library_noise_to  # noqa: PLC0415
 
     need("keras")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        result = make(show_steps)
-        blob, card = save(result, out)
+        with TemporaryDirectory() as scratch:
+            log = Path(scratch) / "training.log"
+            with library_noise_to(log):
+                result = make(show_steps)
+            blob, card = save(result, out)
+            copyfile(log, out / log.name)
     except (ToolError, OSError) as error:
         fail(error)
     if as_json:
