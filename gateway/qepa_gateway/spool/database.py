@@ -60,7 +60,9 @@ class Spool:
             spool._check_key()
         except SpoolError as error:
             connection.close()
-            raise type(error)(f"the spool {path} cannot be used: {error}") from error
+            taken = isinstance(error.__cause__, sqlite3.OperationalError) and "locked" in str(error)
+            why = "another program has it, a second gateway perhaps" if taken else error
+            raise type(error)(f"the spool {path} cannot be used: {why}") from error
         return spool
 
     def migrate(self, migrations: tuple[str, ...] = MIGRATIONS) -> None:

@@ -177,7 +177,7 @@ def test_a_crash_at_any_write_loses_and_doubles_nothing(tmp_path, gateways):
 
 
 def test_a_second_process_cannot_open_it(spool, tmp_path):
-    with pytest.raises(SpoolError, match="locked"):
+    with pytest.raises(SpoolError, match="another program has it"):
         Spool.open(tmp_path / "state")
 
 
