@@ -74,7 +74,7 @@ class Alerts:
         now_ms = self._clock()
         self._link.report(
             AlertReport(
-                id=f"a-{board.number:08x}-{frame.seq}",
+                id=f"a-{board.number:08x}-{frame.epoch}-{frame.seq}",
                 board=board.number,
                 kind=alert.kind,
                 active=bool(alert.active),

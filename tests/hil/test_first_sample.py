@@ -61,3 +61,10 @@ def test_flash_waits_until_the_gateway_has_authenticated_the_board_and_decrypted
     assert 512 < shown["pad_bytes"] <= 1024, "the gateway has redeemed the one-time blocks too"
     for secret in (identity["end_key"], identity["cohort_key"], ward.token_file.read_text()):
         assert secret not in json.dumps(done.record) + done.error
+
+    # Its flash erased, it comes back under its old number, and its gateway takes no epoch a second time.
+    qepa("flash", *on_port, *images.arguments(), "--bundle", releases.path(), "--erase-keys", "--wait", 0)
+    qepa("provision", *at_dock, *who, "--wait", 0)
+    qepa("dock", *at_dock, "--pads", 2)
+    back = qepa(*flash, "--wait", PATIENTLY_S, "--station", ward.station).record["running"]
+    assert back["acknowledged"] > 0, back

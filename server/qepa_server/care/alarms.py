@@ -44,7 +44,8 @@ FORETOLD = {GLUCOSE_LOW_SOON: LOW}
 # Level 2 hypoglycaemia: Battelino et al., Diabetes Care 2019; 42(8): 1593-1603 (below 3.0 mmol/L)
 SEVERE_GLUCOSE_MG_DL = 54
 SHOWN = 100
-_NUMBERED = re.compile(r"a-[0-9a-f]{8}-([0-9]{1,10})")  # id of a report: board, number of its frame
+LATE_MS = 86_400_000  # by which a frame may have been overtaken
+_PLACED = re.compile(r"a-[0-9a-f]{8}-(?:([0-9]{1,10})-)?([0-9]{1,10})")  # id of a report: board, epoch, frame
 
 
 def ranked(report: AlertReport) -> tuple[str, str]:
@@ -237,28 +238,29 @@ class AlarmLog:
 def _told_later(connection: Connection, report: AlertReport, kind: str, *, active: bool) -> list[int]:
     """When the board was heard to begin or end (``active``) this kind after it told ``report``: ms.
 
-    Its frames are numbered, and gateways put the number into a report's id: that order holds whatever clocks say. A
-    board whose counters began anew has lower numbers than before, so that a later one has to have come later, too.
+    Its frames are numbered within epochs, and gateways put both numbers into a report's id: that order holds whatever
+    clocks say, and though one came late because the board had to say it twice. A board whose counters began anew may
+    have lower ones than before, so that what came long before does not count as later.
     """
     found = select(alert_reports.c.id, alert_reports.c.received_ms).where(
         alert_reports.c.board == report.board,
         alert_reports.c.kind == kind,
         alert_reports.c.active.is_(active),
-        alert_reports.c.received_ms >= report.received_ms,
+        alert_reports.c.received_ms >= report.received_ms - LATE_MS,
     )
-    mine = _number(report.id)
+    mine = _place(report.id)
     return [
         row.received_ms
         for row in connection.execute(found)
-        if _is_later(_number(row.id), mine, by_time=row.received_ms > report.received_ms)
+        if _is_later(_place(row.id), mine, by_time=row.received_ms > report.received_ms)
     ]
 
 
-def _is_later(number: int | None, than: int | None, *, by_time: bool) -> bool:
-    return by_time if number is None or than is None else number > than
+def _is_later(place: tuple[int, int] | None, than: tuple[int, int] | None, *, by_time: bool) -> bool:
+    return by_time if place is None or than is None else place > than
 
 
-def _number(report_id: str) -> int | None:
-    """The number of the frame that a report was made of."""
-    numbered = _NUMBERED.fullmatch(report_id)
-    return None if numbered is None else int(numbered[1])
+def _place(report_id: str) -> tuple[int, int] | None:
+    """Epoch and number of the frame that a report was made of; earlier gateways named no epoch."""
+    placed = _PLACED.fullmatch(report_id)
+    return None if placed is None else (int(placed[1] or 0), int(placed[2]))

@@ -23,10 +23,10 @@ def board_of(rig, gateway="gw-1"):
     return next(iter(rig.gateways[gateway].boards.values()))
 
 
-def tell(rig, seq, *, active, at_ms=0, t_ms=5000, gateway="gw-1"):
-    """A report as gateways make it: the number of the frame is in its id. ``at_ms`` is by the gateway's clock."""
+def tell(rig, seq, *, active, epoch=7, at_ms=0, t_ms=5000, gateway="gw-1"):
+    """A report as gateways make it: its frame's numbers are in its id. ``at_ms`` is by the gateway's clock."""
     board = board_of(rig)
-    id_ = f"a-{board.number:08x}-{seq}"
+    id_ = f"a-{board.number:08x}-{seq}" if epoch is None else f"a-{board.number:08x}-{epoch}-{seq}"
     report = AlertReport(
         id=id_, board=board.number, kind=ASYSTOLE, active=active, value=0, t_ms=t_ms, received_ms=rig.now + at_ms
     )
@@ -68,13 +68,31 @@ def test_an_end_that_comes_late_does_not_end_an_alarm_that_began_after_it(rig):
     assert alarms(rig) == [("p-1-1", False)]
 
 
-def test_a_board_whose_counters_began_anew_alarms_as_any_other(rig):
-    tell(rig, 1000, active=True)
-    tell(rig, 1010, active=False, at_ms=1000)
-    tell(rig, 5, active=True, at_ms=2000)
+def test_an_end_that_had_to_be_said_twice_does_not_end_an_alarm_that_began_after_it(rig):
+    """The gateway, too, heard it late."""
+    tell(rig, 10, active=True, at_ms=0)
+    tell(rig, 30, active=True, at_ms=2000)
+    tell(rig, 20, active=False, at_ms=2 * HOUR_MS)
+    assert alarms(rig) == [("p-1-1", True)]
+
+
+@pytest.mark.parametrize(("epoch", "after_ms"), [(8, 1000), (2, 25 * HOUR_MS)], ids=["above", "below"])
+def test_a_board_whose_counters_began_anew_alarms_as_any_other(rig, epoch, after_ms):
+    tell(rig, 5, active=True)
+    tell(rig, 7, active=False, at_ms=500)
+    tell(rig, 5, epoch=epoch, active=True, at_ms=after_ms)
     assert alarms(rig)[0] == ("p-1-1", True)
-    tell(rig, 7, active=False, at_ms=3000)
+    tell(rig, 7, epoch=epoch, active=False, at_ms=after_ms + 1000)
     assert alarms(rig)[0] == ("p-1-1", False)
+
+
+def test_alarms_from_gateways_that_named_no_epoch_yet_go_on_as_they_are_updated(rig):
+    tell(rig, 10, epoch=None, active=True)
+    tell(rig, 20, epoch=None, active=False, at_ms=1000)
+    tell(rig, 30, epoch=None, active=True, at_ms=2000)
+    assert alarms(rig) == [("p-1-1", True), ("p-1-1", False)]
+    tell(rig, 40, active=False, at_ms=3000)
+    assert alarms(rig) == [("p-1-1", False), ("p-1-1", False)]
 
 
 def test_an_alarm_of_the_last_patient_is_over_when_the_board_is_anothers(rig):

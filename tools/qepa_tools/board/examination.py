@@ -93,7 +93,7 @@ def _examine_identity(status: dict[str, Any]) -> Iterator[Finding]:
         return
     yield Finding("identity", OK, f"board {status['board']:08x} of {status['gateway']}, boot {status['boots']}")
     few = status["pads"] < _FEW_PADS
-    if not status["epoch"]:
+    if not status["has_key"]:
         source = "no link key yet"
     else:
         source = "quantum key" if not status["steps"] else f"ratcheted {status['steps']} times since its last pad"

@@ -6,6 +6,7 @@ neither. What reaches the board goes over USB only: calls on the board's own REP
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -38,6 +39,7 @@ from ..errors import ToolError
 
 KEY_BITS = 256
 _CALL_BYTES = 4096
+_2026_S = 1_767_225_600  # midnight UTC, Unix time
 Reply = TypeVar("Reply", EnrolmentReply, RetirementReply)
 
 
@@ -162,6 +164,7 @@ class Dock:
             "end_key": end_key.hex(),
             "cohort_key": cohort_key.hex(),
             "model_root": reply.model_root.hex(),
+            "floors": {"epoch": epoch_floor(time.time())},
         }
         if settings.firmware_root is not None:
             provision["firmware_root"] = settings.firmware_root
@@ -208,6 +211,14 @@ class Dock:
         except (ValidationError, UplinkError) as error:
             raise ToolError(f"asked to {what}, the server sent an answer that is not its own") from error
         return answer.body
+
+
+def epoch_floor(unix_s: float) -> int:
+    """Epoch above which a board without counters begins: any that it had under this number, had its flash been erased.
+
+    A gateway takes no epoch a second time. Seconds since 2026: no board begins an epoch each second for long.
+    """
+    return max(0, int(unix_s) - _2026_S)
 
 
 def _pieces(keys: list[QkdKey], n_bytes: int) -> Iterator[bytes]:
