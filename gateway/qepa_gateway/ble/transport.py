@@ -59,6 +59,13 @@ class _Held:
         self.wake.set()
 
 
+def _heed_cancellation() -> None:
+    """Raise a CancelledError that a library swallowed: until Python 3.12 `asyncio.wait_for` loses some."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, Refused):
         return error.reason
@@ -132,6 +139,7 @@ class BleTransport:
         """Scan, connect and serve until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
+                _heed_cancellation()
                 await self._watch()
                 try:
                     if self._cycle_due:
@@ -204,6 +212,7 @@ class BleTransport:
                 held = self._held[address] = _Held(address, board_down(self._gateway, board), link, channel)
                 topic = board_up(self._gateway, board)
                 await link.listen(lambda fragment: self._received(held, fragment, topic, receive))
+                _heed_cancellation()
         except BaseException as error:
             self._held.pop(address, None)
             if link is not None:
@@ -240,6 +249,7 @@ class BleTransport:
                     async with asyncio.timeout(WRITE_S):
                         await held.link.write(fragment)
                 if held.reason is None:
+                    _heed_cancellation()
                     await held.wake.wait()
         except (RadioError, TimeoutError):
             held.end(DROPPED)

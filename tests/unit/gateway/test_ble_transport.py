@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import sys
 from types import SimpleNamespace
 
@@ -194,3 +195,28 @@ def test_its_settings(tmp_path):
     assert load_config(changed(tmp_path)).ble is None
     with pytest.raises(ConfigError, match=r"ble\.connections: input should be less than or equal to 32"):
         load_config(changed(tmp_path, ("[bedside] ", "[ble]\nconnections = 33\n\n[bedside] ")))
+
+
+@pytest.mark.parametrize("where", ["connect", "write"])
+async def test_it_ends_though_a_library_swallows_its_cancellation(where):
+    radio = Radio(a=1)
+    reached = asyncio.Event()
+
+    async def swallow(inner, *args):
+        reached.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        return await inner(*args)
+
+    if where == "connect":
+        radio.connect = functools.partial(swallow, radio.connect)
+    async with running(radio) as run:
+        if where == "write":
+            await until(lambda: "a" in radio.links and radio.links["a"].received is not None)
+            link = radio.links["a"]
+            link.write = functools.partial(swallow, link.write)
+            run.ble.publish(Outgoing(board_down("gw-1", 1), FRAME))
+        await reached.wait()
+        run.task.cancel()
+        await asyncio.wait([run.task], timeout=10)
+        assert run.task.cancelled()

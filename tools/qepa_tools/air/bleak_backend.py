@@ -140,7 +140,10 @@ class _Client(BaseBleakClient):
         return self._connection
 
     async def _ask(self, operation: Coroutine[Any, Any, T]) -> T:
-        """The result of ``operation``; raises BleakError for its failure, and at once when the connection falls."""
+        """The result of ``operation``; raises BleakError for its failure, and at once when the connection falls.
+
+        In a task of its own: what bumble awaits with `asyncio.wait_for` may swallow a cancellation.
+        """
         asked = asyncio.ensure_future(operation)
         ended = asyncio.ensure_future(self._ended.wait())
         try:
@@ -185,12 +188,12 @@ class _Client(BaseBleakClient):
 
     async def _set_up(self, connection: Connection, pair: bool) -> None:
         peer = Peer(connection)
-        await peer.request_mtu(self.wanted_mtu)
+        await self._ask(peer.request_mtu(self.wanted_mtu))
         if self.central.keystore and await self.central.keystore.get(str(connection.peer_address)):
             await self._ask(_whole(connection.encrypt()))
         elif pair:
             await self.pair()
-        self.services = await self._discover(peer)
+        self.services = await self._ask(self._discover(peer))
 
     def _gone(self, _: int) -> None:
         self._connection = None
@@ -249,4 +252,4 @@ class _Client(BaseBleakClient):
         await self._ask(characteristic.obj.subscribe(received))
 
     async def stop_notify(self, characteristic: BleakGATTCharacteristic) -> None:
-        await characteristic.obj.unsubscribe(self._subscriptions.pop(characteristic.handle))
+        await self._ask(characteristic.obj.unsubscribe(self._subscriptions.pop(characteristic.handle)))
