@@ -1,7 +1,6 @@
 """REST, server-sent events and the ward page."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,11 +19,11 @@ from ..errors import RefusedError
 from ..hospital import Hospital
 from .beats import add_beats
 from .bodies import MAX_ORDER_BYTES, read_body
+from .feed import Feed
 from .models import add_models
 from .state import StateView
 from .waveforms import add_waveforms
 
-EVENTS_EVERY_S = 1.0
 _STATUS = {
     "schema": 400,
     "length": 413,
@@ -69,6 +68,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
     hosts = ["*"] if host in ("0.0.0.0", "::") else [host, "localhost", "127.0.0.1"]  # noqa: S104
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     view = StateView(hospital)
+    feed = Feed(view.text, stopping)
     _add_errors(app, hospital)
     _add_desks(app, hospital, view)
     add_models(app, hospital)
@@ -81,7 +81,7 @@ def create_app(hospital: Hospital, *, host: str, stopping: asyncio.Event) -> Fas
 
     @app.get("/api/events")
     async def events() -> StreamingResponse:
-        return StreamingResponse(_events(view, stopping), media_type="text/event-stream")
+        return StreamingResponse(feed.events(), media_type="text/event-stream")
 
     @app.get("/api/rounds/{number}")
     async def round_detail(number: int) -> JSONResponse:
@@ -171,13 +171,3 @@ def _add_errors(app: FastAPI, hospital: Hospital) -> None:
         for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         return response
-
-
-async def _events(view: StateView, stopping: asyncio.Event) -> AsyncIterator[str]:
-    while not stopping.is_set():
-        yield f"data: {view.text()}\n\n"
-        try:
-            async with asyncio.timeout(EVENTS_EVERY_S):
-                await stopping.wait()
-        except TimeoutError:
-            continue

@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, insert, select
 
-from qepa_uplink.identity import verify_certificate, verify_signature
 from qepa_uplink.releases import ORDER_HOLDS_S, Order, SignedOrder
 from qepa_wire.primitives import sha256
 
@@ -41,8 +40,7 @@ class Orders:
 
     def verify(self, signed: SignedOrder, kind: type[O]) -> Given[O]:
         """Return the order of this kind that a person signed; raises UplinkError (certificate, signature, schema)."""
-        person = verify_certificate(signed.certificate, self._root_key, role="release", now_s=self._clock_ms() / 1000)
-        verify_signature(person.sign_key, signed.signature, signed.body, kind.CONTEXT)
+        person = signed.verify(self._root_key, role="release", context=kind.CONTEXT, now_s=self._clock_ms() / 1000)
         return Given(parse(kind, signed.body), person.name, sha256(signed.body))
 
     def admit(self, given: Given[Order]) -> None:

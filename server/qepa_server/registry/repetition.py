@@ -27,8 +27,8 @@ class Repetition:
         """Tell whether ``version`` is to be said now; it counts as said then."""
         last = self._last.get(whom)
         same = last is not None and last.version == version
-        if last is not None and same and now_ms < last.due_ms:
-            return False
+        if last is not None and same and last.due_ms - last.every_ms <= now_ms < last.due_ms:
+            return False  # before it was said, a clock was set back
         every_ms = min(2 * last.every_ms, _LONGEST_MS) if last is not None and same else _FIRST_MS
         self._last[whom] = _Last(version, now_ms + every_ms, every_ms)
         return same or not self._said_before

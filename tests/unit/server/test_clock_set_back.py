@@ -4,6 +4,7 @@ import pytest
 from hospital_rig import Rig, ward
 
 from qepa_server.care.foreseen import AHEAD_MS
+from qepa_server.registry.repetition import Repetition
 from qepa_uplink.messages import AlertReport, CareRecord, Findings, Welcome
 from qepa_uplink.readings import HYPOGLYCAEMIA_AHEAD
 from qepa_wire.keys import care_key
@@ -126,3 +127,11 @@ def test_an_alarm_is_taken_as_ever(rig):
     rig.gateways["gw-1"].seal(report)
     rig.pump()
     assert [alarm["active"] for alarm in rig.state()["alarms"]] == [True]
+
+
+def test_what_did_not_arrive_is_said_again_as_before():
+    repetition, now_ms = Repetition(), 10 * HOUR_MS
+    assert repetition.is_due("gw-1", 1, now_ms)
+    assert not repetition.is_due("gw-1", 1, now_ms + 100)
+    assert repetition.is_due("gw-1", 1, now_ms - HOUR_MS)
+    assert not repetition.is_due("gw-1", 1, now_ms - HOUR_MS + 100)
