@@ -21,14 +21,20 @@ def unit(name):
 @pytest.mark.parametrize(
     ("name", "instances"), [("qepa-gateway.service", [""]), ("qepa-link@.service", ["alice", "bob"])]
 )
-def test_a_unit_starts_a_program_that_ends_with_2_where_it_cannot_start(name, instances):
+def test_a_unit_starts_a_program_that_there_is(name, instances):
     service = unit(name)["Service"]
     for instance in instances:
         python, flag, module, option, config = service["ExecStart"].replace("%i", instance).split()
         assert (python, flag, option) == ("/opt/qepa/.venv/bin/python", "-m", "--config")
         assert find_spec(module) is not None
         assert config.startswith("/etc/qepa/")
-    assert service["RestartPreventExitStatus"] == "2"
+
+
+def test_a_gateway_that_cannot_start_is_not_tried_again_a_link_end_is_whose_controller_may_come_later():
+    assert unit("qepa-gateway.service")["Service"]["RestartPreventExitStatus"] == "2"
+    link = unit("qepa-link@.service")
+    assert "RestartPreventExitStatus" not in link["Service"]
+    assert (link["Service"]["Restart"], link["Unit"]["StartLimitIntervalSec"]) == ("always", "0")
 
 
 def test_only_the_unit_whose_program_compiles_may_make_code():
