@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -205,6 +206,7 @@ alert_reports = Table(
     Column("active", Boolean, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
     Column("t_ms", BigInteger, nullable=False),
+    Index("alert_order", "board", "kind", "received_ms"),
 )
 
 alarms = Table(
